@@ -1,0 +1,80 @@
+// The allocator of blobs inside a region.
+//
+// The region is cut into slabs; a slab holds slots of one size class. All metadata is in ordinary private memory, never in the region
+// (CONTRACT.md C05), so that fork snapshots it, and no byte of the region is trusted.
+//
+// Thread rule: allocate(), free() and the counters may be called by any thread at once; they take short spin locks, so a caller that can
+// be interrupted by a signal handler which faults must block signals around them (runtime/os/signals_blocked.h). Nothing here allocates
+// after construction, throws, or touches application memory.
+//
+// Fork: the metadata is private and the region is shared. In the child, the store it inherited is read-only: bytes() only. The parent holds
+// a lease while such a child lives: see lease_all().
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+
+#include "cxl/region.h"
+
+namespace pnode::cxl {
+
+// A place in a store: a count of 16-byte units from the region's first byte plus one, at most 36 bits; 0 is no blob.
+using BlobRef = std::uint64_t;
+inline constexpr BlobRef no_blob = 0;
+inline constexpr int blob_ref_bits = 36;
+
+struct StoreCounters {
+    std::uint64_t physical_bytes;  // slabs in use, whole: what the region costs, slack and headers included
+    std::uint64_t blob_bytes;      // bytes asked for by the blobs alive
+    std::uint64_t slot_bytes;      // bytes of the slots those blobs occupy
+    std::uint64_t blobs;
+    std::uint64_t leased_blobs;    // freed, but kept for a child that may read them
+};
+
+class BlobStore {
+  public:
+    // Blobs up to 64 KiB + header. `physical_bytes_max` (0: the region's size) bounds physical_bytes.
+    static constexpr std::size_t blob_bytes_max = 65536 + 64;
+
+    explicit BlobStore(Region& region, std::size_t physical_bytes_max = 0);
+    ~BlobStore();
+    BlobStore(const BlobStore&) = delete;
+    BlobStore& operator=(const BlobStore&) = delete;
+
+    // A slot of at least `bytes` (1 to blob_bytes_max), or no_blob: full. The contents are unspecified.
+    BlobRef allocate(std::size_t bytes) noexcept;
+
+    // The slot is scrubbed (zeroed) at once and is free for the next; under a lease that covers it, only when the lease ends.
+    // An empty slab becomes free, and is discarded by the next trim().
+    void free(BlobRef ref) noexcept;
+
+    // The whole slot. Valid until free(); one load of slab metadata, no lock.
+    std::span<std::byte> bytes(BlobRef ref) const noexcept;
+
+    // Gives free slabs back to the region's owner; bounded work, not for the fault path. Returns bytes discarded.
+    std::size_t trim() noexcept;
+
+    // Every blob alive now stays as it is, freed or not, until end_lease() (leases nest by count: several children).
+    void lease_all() noexcept;
+    void end_lease() noexcept;
+
+    // fork(): held by the parent's atfork handlers so that the child's copy of the metadata is consistent.
+    void lock_all() noexcept;
+    void unlock_all() noexcept;
+
+    void set_physical_bytes_max(std::size_t bytes) noexcept;
+    std::size_t physical_bytes_max() const noexcept;
+    StoreCounters counters() const noexcept;
+    std::uint64_t physical_bytes() const noexcept;  // one relaxed load
+
+    // Walks everything; nullptr when sound, else what is wrong. For tests and debug builds, with no concurrent callers.
+    const char* validate() const;
+
+  private:
+    struct State;
+    std::unique_ptr<State> state_;
+};
+
+}  // namespace pnode::cxl
