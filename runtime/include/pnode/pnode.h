@@ -168,6 +168,10 @@ PN_API int pn_stats(pn_heap* heap, pn_stats_t* out) PN_NOEXCEPT;
  * ENOSPC when `capacity` is too small (4096 suffices). */
 PN_API int pn_stats_json(pn_heap* heap, char* text, size_t capacity) PN_NOEXCEPT;
 
+/* Writes that JSON to `path` (below 1024 bytes; by rename, so that a reader sees one whole snapshot): now when every_ms is 0, else that often for as long as the heap is
+ * active. An errno of open(2), write(2) or rename(2). */
+PN_API int pn_stats_file(pn_heap* heap, const char* path, uint32_t every_ms) PN_NOEXCEPT;
+
 /* Checks every structure of an idle heap; NULL when sound, else what is wrong (static text). For tests. */
 PN_API const char* pn_heap_validate(pn_heap* heap) PN_NOEXCEPT;
 

@@ -1,0 +1,292 @@
+// The public C API: arguments are checked here, once; everything behind trusts them.
+
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <exception>
+#include <memory>
+#include <new>
+#include <string>
+
+#include "compress/codec.h"
+#include "cxl/node.h"
+#include "cxl/sizes.h"
+#include "pnode/pnode.h"
+#include "runtime/heap.h"
+#include "runtime/os/runtime_scope.h"
+#include "runtime/os/signals_blocked.h"
+#include "runtime/stats_json.h"
+
+struct pn_node : pnode::cxl::Unmanaged {
+    std::unique_ptr<pnode::cxl::Node> node;
+};
+
+struct pn_heap : pnode::cxl::Unmanaged {
+    pnode::Heap heap;
+};
+
+namespace {
+
+using pnode::Heap;
+using pnode::os::RuntimeScope;
+using pnode::os::SignalsBlocked;
+
+thread_local char last_message[256];
+
+int fail(int error, const std::string& message) noexcept {
+    std::strncpy(last_message, message.c_str(), sizeof last_message - 1);
+    return error;
+}
+
+// No exception leaves the library: what can throw is allocation.
+template <class Body>
+int guarded(Body body) noexcept {
+    const RuntimeScope scope;
+    try {
+        return body();
+    } catch (const std::bad_alloc&) {
+        return ENOMEM;
+    } catch (const std::exception& error) {
+        return fail(EINVAL, error.what());
+    }
+}
+
+// The common frame of the calls that own pages: range checked, fork kept out, signals blocked.
+template <class Body>
+int on_pages(pn_heap* heap, const void* address, std::uint64_t bytes, Body body) noexcept {
+    std::uint64_t first = 0;
+    std::uint64_t pages = 0;
+    if (heap == nullptr || heap->heap.pages_of(address, bytes, &first, &pages) != 0) return EINVAL;
+    const RuntimeScope scope;
+    return body(heap->heap, first, pages);
+}
+
+template <class Body>
+int on_active_pages(pn_heap* heap, const void* address, std::uint64_t bytes, Body body) noexcept {
+    return on_pages(heap, address, bytes, [&](Heap& managed, std::uint64_t first, std::uint64_t pages) {
+        std::string message;
+        if (!managed.is_active()) {
+            if (const int error = managed.activate(&message)) return fail(error, message);
+        }
+        const SignalsBlocked signals;
+        const pnode::Inside inside(managed.operations);
+        return body(managed, first, pages);
+    });
+}
+
+int parse_options(const pn_heap_options& options, Heap::Config* config) {
+    const std::uint64_t physical = pnode::physical_memory_bytes();
+    if (options.struct_bytes != sizeof options || options.version != PN_VERSION)
+        return fail(EINVAL, "pn_heap_options of another version: call pn_heap_options_init()");
+    if (options.near_bytes_max != 0 && options.near_bytes_max < pnode::NearLedger::limit_pages_min * pnode::page_bytes)
+        return fail(EINVAL, "near_bytes_max must be 0 or at least 1 MiB");
+    if (options.near_bytes_max > std::uint64_t{1} << 60) return fail(EINVAL, "near_bytes_max must be below 1 EiB");
+    if (options.far_bytes_max != 0 && options.far_bytes_max < std::uint64_t{1} << 20)
+        return fail(EINVAL, "far_bytes_max must be 0 or at least 1 MiB");
+    if (options.engine > PN_ENGINE_INLINE) return fail(EINVAL, "engine must be one of PN_ENGINE_AUTO, _THREAD, _INLINE");
+    if ((options.flags & ~static_cast<std::uint32_t>(PN_HEAP_STRICT | PN_HEAP_STRESS)) != 0)
+        return fail(EINVAL, "unknown bits in flags");
+    const char* codec = options.codec != nullptr ? options.codec : "lz4";
+    if (!pnode::compress::parse_codec_choice(codec, &config->far.codec))
+        return fail(EINVAL, std::string("unknown codec '") + codec + "': lz4, zstd or zstd:LEVEL");
+    const char* stress = std::getenv("PNODE_STRESS");
+    config->address_bytes = options.address_bytes_max != 0 ? options.address_bytes_max : 4 * physical;
+    config->near_bytes_max = options.near_bytes_max;
+    config->activation_bytes = options.activation_bytes;
+    config->engine = options.engine;
+    config->strict = (options.flags & PN_HEAP_STRICT) != 0;
+    config->stress = (options.flags & PN_HEAP_STRESS) != 0 || (stress != nullptr && std::strcmp(stress, "1") == 0);
+    config->far.bytes_max = options.far_bytes_max;
+    config->far.node = options.node != nullptr ? options.node->node.get() : nullptr;
+    config->far.spec = options.node_spec != nullptr
+                           ? options.node_spec
+                           : "memory:" + std::to_string(options.far_bytes_max != 0 ? options.far_bytes_max : physical);
+    return 0;
+}
+
+}  // namespace
+
+extern "C" {
+
+int pn_node_open(const char* spec, pn_node** out) noexcept {
+    if (spec == nullptr || out == nullptr) return fail(EINVAL, "spec and out must not be NULL");
+    return guarded([&] {
+        auto opened = std::make_unique<pn_node>();
+        std::string message;
+        if (const int error = pnode::cxl::Node::open(spec, &opened->node, &message)) return fail(error, message);
+        *out = opened.release();
+        return 0;
+    });
+}
+
+int pn_node_close(pn_node* node) noexcept {
+    if (node == nullptr) return 0;
+    const RuntimeScope scope;
+    if (node->node->users.load(std::memory_order_acquire) != 0) return fail(EBUSY, "a heap uses the node: close it first");
+    delete node;
+    return 0;
+}
+
+void pn_heap_options_init(pn_heap_options* options) noexcept {
+    if (options == nullptr) return;
+    *options = pn_heap_options{};
+    options->struct_bytes = sizeof *options;
+    options->version = PN_VERSION;
+}
+
+int pn_heap_open(const pn_heap_options* options, pn_heap** out) noexcept {
+    if (options == nullptr || out == nullptr) return fail(EINVAL, "options and out must not be NULL");
+    return guarded([&] {
+        Heap::Config config;
+        if (const int error = parse_options(*options, &config)) return error;
+        auto opened = std::make_unique<pn_heap>();
+        std::string message;
+        if (const int error = opened->heap.open(std::move(config), &message)) return fail(error, message);
+        *out = opened.release();
+        return 0;
+    });
+}
+
+int pn_heap_close(pn_heap* heap) noexcept {
+    const RuntimeScope scope;
+    delete heap;
+    return 0;
+}
+
+int pn_heap_set_near_limit(pn_heap* heap, std::uint64_t near_bytes_max) noexcept {
+    const std::uint64_t pages = near_bytes_max / PN_PAGE_BYTES;
+    if (heap == nullptr || pages < pnode::NearLedger::limit_pages_min || pages > pnode::NearLedger::unlimited) return EINVAL;
+    const RuntimeScope scope;
+    Heap& managed = heap->heap;
+    managed.near.set_limit(pages);
+    std::string message;
+    if (!managed.is_active() && managed.near.past_high()) {
+        if (const int error = managed.activate(&message)) return fail(error, message);
+    }
+    if (!managed.is_active()) return 0;
+    managed.near.wake_evictor();
+    const SignalsBlocked signals;
+    const pnode::Inside inside(managed.operations);
+    constexpr unsigned fruitless_max = 64;
+    for (unsigned fruitless = 0; managed.near.past_hard() && fruitless < fruitless_max;) {
+        pnode::LentEvictLane lane(managed.evict_lanes);
+        fruitless = evict_batch(managed, *lane, pnode::Evicting::other) == 0 ? fruitless + 1 : 0;
+    }
+    return 0;
+}
+
+int pn_buffer_alloc(pn_heap* heap, std::uint64_t bytes, std::uint64_t alignment, void** out) noexcept {
+    if (heap == nullptr || out == nullptr) return EINVAL;
+    return guarded([&] { return heap->heap.allocate(bytes, alignment, out); });
+}
+
+int pn_buffer_free(pn_heap* heap, void* address, std::uint64_t bytes) noexcept {
+    return on_pages(heap, address, bytes,
+                    [](Heap& managed, std::uint64_t first, std::uint64_t pages) { return managed.free(first, pages); });
+}
+
+int pn_release(pn_heap* heap, void* address, std::uint64_t bytes) noexcept {
+    return on_pages(heap, address, bytes, [](Heap& managed, std::uint64_t first, std::uint64_t pages) {
+        const SignalsBlocked signals;
+        const pnode::Inside inside(managed.operations);
+        release(managed, first, pages);
+        return 0;
+    });
+}
+
+int pn_demote(pn_heap* heap, void* address, std::uint64_t bytes, std::uint64_t* pages_done) noexcept {
+    return on_active_pages(heap, address, bytes, [&](Heap& managed, std::uint64_t first, std::uint64_t pages) {
+        std::uint64_t done = 0;
+        const int error = demote(managed, first, pages, &done);
+        if (pages_done != nullptr) *pages_done = done;
+        return error;
+    });
+}
+
+int pn_promote(pn_heap* heap, void* address, std::uint64_t bytes) noexcept {
+    return on_pages(heap, address, bytes, [](Heap& managed, std::uint64_t first, std::uint64_t pages) {
+        if (!managed.is_active()) return 0;  // nothing was ever taken out
+        const SignalsBlocked signals;
+        const pnode::Inside inside(managed.operations);
+        return promote(managed, first, pages);
+    });
+}
+
+int pn_pin(pn_heap* heap, void* address, std::uint64_t bytes) noexcept {
+    return on_active_pages(heap, address, bytes, [](Heap& managed, std::uint64_t first, std::uint64_t pages) {
+        return pin(managed, first, pages);
+    });
+}
+
+int pn_unpin(pn_heap* heap, void* address, std::uint64_t bytes) noexcept {
+    return on_pages(heap, address, bytes, [](Heap& managed, std::uint64_t first, std::uint64_t pages) {
+        const SignalsBlocked signals;
+        const pnode::Inside inside(managed.operations);
+        return unpin(managed, first, pages);
+    });
+}
+
+int pn_query(pn_heap* heap, const void* address, std::uint64_t bytes, std::uint8_t* states) noexcept {
+    if (states == nullptr) return EINVAL;
+    return on_pages(heap, address, bytes, [&](Heap& managed, std::uint64_t first, std::uint64_t pages) {
+        for (std::uint64_t index = 0; index < pages; ++index) {
+            switch (managed.word(first + index).load().state()) {
+                case pnode::PageState::fresh: states[index] = PN_PAGE_FRESH; break;
+                case pnode::PageState::near: states[index] = PN_PAGE_NEAR; break;
+                case pnode::PageState::busy: states[index] = PN_PAGE_BUSY; break;
+                case pnode::PageState::limbo: states[index] = PN_PAGE_LIMBO; break;
+                case pnode::PageState::far: states[index] = PN_PAGE_FAR; break;
+                case pnode::PageState::poisoned: states[index] = PN_PAGE_POISONED; break;
+            }
+        }
+        return 0;
+    });
+}
+
+int pn_stats(pn_heap* heap, pn_stats_t* out) noexcept {
+    if (heap == nullptr || out == nullptr || out->struct_bytes != sizeof *out || out->version != PN_VERSION) return EINVAL;
+    pnode::take_snapshot(heap->heap, out);
+    return 0;
+}
+
+int pn_stats_json(pn_heap* heap, char* text, std::size_t capacity) noexcept {
+    if (heap == nullptr || text == nullptr) return EINVAL;
+    return pnode::stats_json(heap->heap, text, capacity) != 0 ? 0 : ENOSPC;
+}
+
+int pn_stats_file(pn_heap* heap, const char* path, std::uint32_t every_ms) noexcept {
+    if (heap == nullptr || path == nullptr || std::strlen(path) >= pnode::StatsFile::path_max) return EINVAL;
+    if (every_ms == 0) return pnode::write_stats_file(heap->heap, path);
+    pnode::StatsFile& file = heap->heap.stats_file;
+    std::strcpy(file.path, path);
+    file.every_ns = std::uint64_t{every_ms} * 1'000'000;
+    if (heap->heap.is_active()) heap->heap.near.wake_evictor();
+    return 0;
+}
+
+const char* pn_heap_validate(pn_heap* heap) noexcept {
+    if (heap == nullptr) return "no heap";
+    const RuntimeScope scope;
+    return validate(heap->heap);
+}
+
+const char* pn_strerror(int error) noexcept {
+    switch (error) {
+        case 0: return "success";
+        case EINVAL: return "an argument is out of its range, or not a range of this heap's buffers";
+        case ENOMEM: return "no address space or memory left, or the near limit would be passed";
+        case ENOSPC: return "the node is full or gated, or the buffer for the answer is too small";
+        case EBUSY: return "in use: pinned pages, a heap on the node, or another owner";
+        case EPERM: return "no right to a userfaultfd: pnode probe says what cures it";
+        case EAGAIN: return "a page is pinned 255 times already";
+        case EIO: return "a page is poisoned: its bytes are lost and were reported";
+        case ENOSYS: return "the kernel lacks something needed: pnode probe says what";
+        default: return ::strerrordesc_np(error) != nullptr ? ::strerrordesc_np(error) : "unknown error";
+    }
+}
+
+const char* pn_last_message(void) noexcept { return last_message; }
+
+}  // extern "C"

@@ -1,0 +1,50 @@
+// Chunks: the grain at which a heap's address space is watched.
+//
+// Fresh memory must not pay. A chunk starts *untracked*: it is not registered with userfaultfd, the kernel zero-fills it at its own speed, the page words say
+// fresh, and every allocated page in it is charged as near. When the evictor needs room it *tracks* a chunk: registers it, asks the kernel which pages are
+// there, and from then on every page's word tells the truth. A chunk stays tracked.
+//
+// Thread rule: state() by anybody; the rest under the heap's span lock.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+
+#include "runtime/os/memory.h"
+
+namespace pnode {
+
+enum class ChunkState : std::uint8_t { untracked = 0, tracking = 1, tracked = 2 };
+
+class ChunkTable {
+  public:
+    int init(std::uint64_t chunks) noexcept {
+        if (int error = memory_.map((chunks * sizeof(Chunk) + 4095) & ~std::uint64_t{4095})) return error;
+        chunks_ = reinterpret_cast<Chunk*>(memory_.address());
+        return 0;
+    }
+    ChunkState state(std::uint64_t chunk) const noexcept { return chunks_[chunk].state.load(std::memory_order_acquire); }
+    void set_state(std::uint64_t chunk, ChunkState state) noexcept {
+        chunks_[chunk].state.store(state, std::memory_order_release);
+    }
+    bool claim(std::uint64_t chunk) noexcept {
+        ChunkState expected = ChunkState::untracked;
+        return chunks_[chunk].state.compare_exchange_strong(expected, ChunkState::tracking, std::memory_order_acq_rel);
+    }
+    std::uint32_t allocated_pages(std::uint64_t chunk) const noexcept {
+        return chunks_[chunk].allocated_pages.load(std::memory_order_relaxed);
+    }
+    void add_allocated(std::uint64_t chunk, std::int64_t pages) noexcept {
+        chunks_[chunk].allocated_pages.fetch_add(static_cast<std::uint32_t>(pages), std::memory_order_relaxed);
+    }
+
+  private:
+    struct Chunk {
+        std::atomic<ChunkState> state;
+        std::atomic<std::uint32_t> allocated_pages;
+    };
+    Chunk* chunks_ = nullptr;
+    os::Mapping memory_;
+};
+
+}  // namespace pnode

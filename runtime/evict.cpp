@@ -1,0 +1,379 @@
+// Taking pages out: the hand picks, UFFDIO_MOVE takes a batch into limbo, each page is dropped, compressed or put back. DESIGN 5.
+//
+// A page in limbo is never owned while it is compressed: an access gets it back at once (resolve_limbo copies it from staging), and the evictor learns of it because
+// its compare-and-swap from limbo fails. Where the kernel has no MOVE, or refuses because the page is shared with a forked child, the page goes into limbo *in place*,
+// write-protected: reads go on, the first write takes it back.
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <mutex>
+
+#include "runtime/heap.h"
+#include "runtime/os/signals_blocked.h"
+
+namespace pnode {
+namespace {
+
+constexpr unsigned scan_pages_max = 8192;      // words looked at for one batch
+constexpr unsigned scan_pages_enough = 1024;   // ... once something was found
+constexpr unsigned move_retries_max = 16;
+constexpr std::uint64_t idle_ns = 20'000'000;  // how long nothing is tried after nothing could be done
+
+unsigned epoch_of(Heap& heap) noexcept {
+    return static_cast<unsigned>(heap.evicted.load(std::memory_order_relaxed) /
+                                 std::max<std::uint64_t>(heap.near.hard_pages() / 8, 32));
+}
+
+void drop_kept(Heap& heap, PageWord word) noexcept {
+    if (word.place() == cxl::no_blob) return;
+    heap.statistics.kept_blob_bytes.subtract(heap.far.bytes(word).size());
+    heap.far.drop(word);
+}
+
+// ---- picking ----
+
+void add_outgoing(EvictLane& lane, std::uint64_t page, PageWord word) noexcept {
+    lane.out[lane.out_count++] = OutgoingPage{page, word, nullptr, false};
+}
+
+// Looks at one page under the hand: takes it, or passes over it once more.
+void consider(Heap& heap, EvictLane& lane, std::uint64_t page) noexcept {
+    const PageWord word = heap.word(page).load();
+    if (word.state() != PageState::near || word.pinned()) return;
+    if (word.skip() != 0) {
+        heap.word(page).exchange(word, word.with_skip(word.skip() - 1));
+    } else if (heap.word(page).make_busy(word)) {
+        add_outgoing(lane, page, word);
+    }
+}
+
+// Moves the hand until a batch is full or enough was looked at. One thread at a time; the others go without.
+void pick(Heap& heap, EvictLane& lane) noexcept {
+    if (heap.hand_taken.exchange(true, std::memory_order_acquire)) return;
+    unsigned looked_at = 0;
+    std::uint64_t chunks_passed = 0;
+    const std::uint64_t chunks = (heap.page_count + heap.chunk_pages - 1) / heap.chunk_pages;
+    while (lane.out_count < batch_pages && chunks_passed <= chunks &&
+           looked_at < (lane.out_count != 0 ? scan_pages_enough : scan_pages_max)) {
+        const std::uint64_t chunk = heap.chunk_of(heap.hand);
+        if (heap.chunks.allocated_pages(chunk) == 0 || !track_chunk(heap, chunk)) {
+            heap.hand = (chunk + 1) * heap.chunk_pages;
+            ++chunks_passed;
+        } else {
+            consider(heap, lane, heap.hand++);
+            ++looked_at;
+        }
+        if (heap.hand >= heap.page_count) heap.hand = 0;
+    }
+    heap.hand_taken.store(false, std::memory_order_release);
+}
+
+// ---- taking out ----
+
+void put_back_near(Heap& heap, OutgoingPage& out, unsigned skip) noexcept {
+    heap.word(out.page).publish(out.word.with_skip(std::max(out.word.skip(), skip)));
+    out.contents = nullptr;
+}
+
+void enter_limbo(Heap& heap, EvictLane& lane, unsigned index) noexcept {
+    OutgoingPage& out = lane.out[index];
+    out.contents = lane.staging + index * page_bytes;
+    heap.statistics.limbo_pages.add();
+    heap.word(out.page).publish(out.word.with(PageState::limbo).with_slot(lane.first_slot + index));
+}
+
+void enter_limbo_in_place(Heap& heap, OutgoingPage& out) noexcept {
+    if (os::uffd_write_protect(heap.uffd.fd, heap.address_of(out.page), page_bytes, true) != 0) {
+        put_back_near(heap, out, skip_max);
+        return;
+    }
+    out.contents = heap.address_of(out.page);
+    out.in_place = true;
+    heap.statistics.limbo_pages.add();
+    heap.word(out.page).publish(out.word.with(PageState::limbo).with_slot(in_place_slot));
+}
+
+// /proc/self/pagemap bit 56: the page is mapped here alone. Readable without privilege (Documentation/admin-guide/mm/pagemap.rst).
+bool is_mapped_here_alone(const std::byte* address) noexcept {
+    const int fd = ::open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return true;
+    std::uint64_t entry = 0;
+    const auto offset = static_cast<off_t>(reinterpret_cast<std::uint64_t>(address) / page_bytes * sizeof entry);
+    const bool known = ::pread(fd, &entry, sizeof entry, offset) == sizeof entry;
+    ::close(fd);
+    return !known || ((entry >> 56) & 1) != 0;
+}
+
+// MOVE said EBUSY. Pinned for DMA: it stays. Shared with a forked child: in place. Left non-exclusive by a child that is gone: a
+// write fault makes it exclusive again (FACTS.md), and MOVE works.
+void take_out_refused(Heap& heap, EvictLane& lane, unsigned index, Evicting who) noexcept {
+    OutgoingPage& out = lane.out[index];
+    std::byte* address = heap.address_of(out.page);
+    if (heap.shared_after_fork.load(std::memory_order_relaxed)) {
+        if (!is_mapped_here_alone(address)) {
+            if (who == Evicting::other) return enter_limbo_in_place(heap, out);
+            return put_back_near(heap, out, 0);
+        }
+        std::size_t done = 0;
+        if (::madvise(address, page_bytes, MADV_POPULATE_WRITE) == 0 &&
+            os::uffd_move(heap.uffd.fd, lane.staging + index * page_bytes, address, page_bytes, &done) == 0)
+            return enter_limbo(heap, lane, index);
+    }
+    heap.statistics.refused_pinned.add();
+    put_back_near(heap, out, 7);
+}
+
+// The page is not there: the application dropped it behind our back. Its word catches up.
+void take_out_absent(Heap& heap, OutgoingPage& out) noexcept {
+    drop_kept(heap, out.word);
+    heap.word(out.page).publish(PageWord());
+    heap.near.discharge(1);
+    out.contents = nullptr;
+}
+
+// One run of neighbours, out[from] .. out[from + count).
+void move_out(Heap& heap, EvictLane& lane, unsigned from, unsigned count, Evicting who) noexcept {
+    unsigned retries = 0;
+    while (count != 0) {
+        std::size_t done = 0;
+        const int error = os::uffd_move(heap.uffd.fd, lane.staging + from * page_bytes,
+                                        heap.address_of(lane.out[from].page), count * page_bytes, &done);
+        const auto moved = static_cast<unsigned>(done / page_bytes);
+        for (unsigned index = from; index < from + moved; ++index) enter_limbo(heap, lane, index);
+        from += moved;
+        count -= moved;
+        if (error == 0 || count == 0) continue;
+        if (error == EAGAIN && ++retries < move_retries_max) continue;
+        if (error == EEXIST && ++retries < move_retries_max) {
+            ::madvise(lane.staging + from * page_bytes, page_bytes, MADV_DONTNEED);
+            continue;
+        }
+        if (error == ENOENT) {
+            take_out_absent(heap, lane.out[from]);
+        } else if (error == EBUSY) {
+            take_out_refused(heap, lane, from, who);
+        } else {
+            heap.statistics.refused_pinned.add();
+            put_back_near(heap, lane.out[from], 7);
+        }
+        ++from;
+        --count;
+    }
+}
+
+void take_out(Heap& heap, EvictLane& lane, Evicting who) noexcept {
+    if (!heap.uffd.has(UFFD_FEATURE_MOVE)) {
+        for (unsigned index = 0; index < lane.out_count; ++index) {
+            if (who == Evicting::other) enter_limbo_in_place(heap, lane.out[index]);
+            if (who == Evicting::handler) put_back_near(heap, lane.out[index], 0);
+        }
+        return;
+    }
+    for (unsigned from = 0; from < lane.out_count;) {
+        unsigned count = 1;
+        while (from + count < lane.out_count && lane.out[from + count].page == lane.out[from].page + count) ++count;
+        move_out(heap, lane, from, count, who);
+        from += count;
+    }
+}
+
+// ---- putting away ----
+
+enum class Away : std::uint8_t { taken_back, kept_near, far, fresh };
+
+// Wins the page back from limbo, or learns that an access or a release was first.
+bool claim_limbo(Heap& heap, EvictLane& lane, unsigned index) noexcept {
+    const OutgoingPage& out = lane.out[index];
+    const std::uint64_t slot = out.in_place ? in_place_slot : lane.first_slot + index;
+    if (heap.word(out.page).make_busy(out.word.with(PageState::limbo).with_slot(slot))) return true;
+    // In place, the kept blob was known to us alone (resolve_limbo); otherwise it went back with the page.
+    if (out.in_place) drop_kept(heap, out.word);
+    return false;
+}
+
+// The caller owns the busy page. Puts the bytes back where the application sees them.
+void return_near(Heap& heap, OutgoingPage& out, PageWord word) noexcept {
+    std::byte* address = heap.address_of(out.page);
+    std::size_t done = 0;
+    if (out.in_place) {
+        os::uffd_write_protect(heap.uffd.fd, address, page_bytes, false);
+    } else {
+        int error = EAGAIN;
+        for (unsigned tries = 0; error == EAGAIN && tries < move_retries_max; ++tries)
+            error = os::uffd_move(heap.uffd.fd, address, out.contents, page_bytes, &done);
+        while (error != 0 && error != EEXIST && error != ENOENT && error != ESRCH) {
+            error = os::uffd_copy(heap.uffd.fd, address, out.contents, page_bytes, &done);
+        }
+    }
+    os::uffd_wake(heap.uffd.fd, address, page_bytes);
+    heap.word(out.page).publish(word);
+}
+
+// The caller owns the busy page; its bytes are safe in a blob, or zero. In place they have to be dropped first.
+void leave(Heap& heap, OutgoingPage& out, PageWord word) noexcept {
+    if (out.in_place) ::madvise(heap.address_of(out.page), page_bytes, MADV_DONTNEED);
+    heap.word(out.page).publish(word);
+}
+
+Away put_away_zero(Heap& heap, EvictLane& lane, unsigned index) noexcept {
+    OutgoingPage& out = lane.out[index];
+    if (!claim_limbo(heap, lane, index)) return Away::taken_back;
+    drop_kept(heap, out.word);
+    leave(heap, out, PageWord());
+    heap.statistics.demotions_zero.add();
+    return Away::fresh;
+}
+
+Away put_away_unchanged(Heap& heap, EvictLane& lane, unsigned index) noexcept {
+    OutgoingPage& out = lane.out[index];
+    if (!claim_limbo(heap, lane, index)) return Away::taken_back;
+    heap.statistics.kept_blob_bytes.subtract(heap.far.bytes(out.word).size());
+    heap.statistics.far_pages.add();
+    leave(heap, out, out.word.with(PageState::far).with_stamp(epoch_of(heap)));
+    heap.statistics.demotions.add();
+    heap.statistics.demotions_unchanged.add();
+    return Away::far;
+}
+
+Away put_away_compressed(Heap& heap, EvictLane& lane, unsigned index, std::span<const std::byte> blob) noexcept {
+    OutgoingPage& out = lane.out[index];
+    if (!claim_limbo(heap, lane, index)) return Away::taken_back;
+    drop_kept(heap, out.word);
+    const cxl::BlobRef ref = blob.empty() ? cxl::no_blob : heap.far.place(blob);
+    if (ref == cxl::no_blob) {
+        if (blob.empty()) heap.statistics.incompressible.add();
+        if (!blob.empty()) heap.statistics.far_full.add();
+        return_near(heap, out, out.word.without_blob().with_skip(blob.empty() ? skip_max : out.word.skip()));
+        return Away::kept_near;
+    }
+    heap.statistics.far_pages.add();
+    leave(heap, out, out.word.with(PageState::far).with_blob(heap.far.own_store(), ref).with_stamp(epoch_of(heap)));
+    heap.statistics.demotions.add();
+    return Away::far;
+}
+
+Away put_away(Heap& heap, EvictLane& lane, unsigned index) noexcept {
+    OutgoingPage& out = lane.out[index];
+    const std::span<const std::byte> contents(out.contents, page_bytes);
+    std::uint64_t repeated = 1;
+    if (compress::is_same_filled(contents, &repeated) && repeated == 0) return put_away_zero(heap, lane, index);
+    const compress::ContentHash hash = heap.far.key().hash(contents);
+    if (out.word.place() != cxl::no_blob && compress::stored_hash(heap.far.bytes(out.word)) == hash)
+        return put_away_unchanged(heap, lane, index);
+    // A page that saves less than an eighth is not worth a fault (DESIGN 5.3).
+    const std::span<std::byte> room(lane.blob, page_bytes - page_bytes / 8);
+    const std::size_t blob_bytes = compress::encode(contents, hash, heap.far.codec(), room, lane.scratch);
+    return put_away_compressed(heap, lane, index, room.first(blob_bytes));
+}
+
+// A taker-back may still be copying from our staging page: it is done when the page is no longer busy.
+void wait_until_copied(Heap& heap, std::uint64_t page) noexcept {
+    os::Backoff backoff;
+    while (heap.word(page).load().state() == PageState::busy) backoff.wait();
+}
+
+// Everything in the lane goes where it belongs, and the staging pages are given back. How many left DRAM.
+struct Cleared {
+    unsigned left = 0;      // far or fresh now
+    bool node_full = false;
+};
+Cleared clear(Heap& heap, EvictLane& lane) noexcept {
+    Cleared cleared;
+    unsigned staged_end = 0;
+    for (unsigned index = 0; index < lane.out_count; ++index) {
+        OutgoingPage& out = lane.out[index];
+        if (out.contents == nullptr) continue;
+        const std::uint64_t full_before = heap.statistics.far_full.value();
+        const Away away = put_away(heap, lane, index);
+        heap.statistics.limbo_pages.subtract(1);
+        cleared.left += away == Away::far || away == Away::fresh ? 1 : 0;
+        cleared.node_full |= away == Away::kept_near && heap.statistics.far_full.value() != full_before;
+        if (!out.in_place) staged_end = index + 1;
+    }
+    for (unsigned index = 0; index < staged_end; ++index) wait_until_copied(heap, lane.out[index].page);
+    if (staged_end != 0) ::madvise(lane.staging, staged_end * page_bytes, MADV_DONTNEED);
+    lane.out_count = 0;
+    heap.near.discharge(cleared.left);
+    heap.evicted.fetch_add(cleared.left, std::memory_order_relaxed);
+    return cleared;
+}
+
+// The node is nearly full: kept blobs go first. A bounded piece of the heap at each call, by whoever has the hand.
+void drop_kept_blobs(Heap& heap) noexcept {
+    constexpr std::uint64_t looked_at_max = 16384;
+    if (heap.hand_taken.exchange(true, std::memory_order_acquire)) return;
+    for (std::uint64_t looked_at = 0; looked_at < looked_at_max; ++looked_at) {
+        const std::uint64_t chunk = heap.chunk_of(heap.keep_hand);
+        if (heap.chunks.state(chunk) != ChunkState::tracked) {
+            heap.keep_hand = (chunk + 1) * heap.chunk_pages;
+        } else {
+            AtomicPageWord& at = heap.word(heap.keep_hand++);
+            const PageWord word = at.load();
+            if (word.state() == PageState::near && word.place() != cxl::no_blob && word.store() == heap.far.own_store() &&
+                at.make_busy(word)) {
+                drop_kept(heap, word);
+                at.publish(word.without_blob());
+            }
+        }
+        if (heap.keep_hand >= heap.page_count) heap.keep_hand = 0;
+    }
+    heap.hand_taken.store(false, std::memory_order_release);
+}
+
+}  // namespace
+
+unsigned evict_batch(Heap& heap, EvictLane& lane, Evicting who) noexcept {
+    if (heap.idle_until_ns.load(std::memory_order_relaxed) > os::now_ns()) return 0;
+    pick(heap, lane);
+    take_out(heap, lane, who);
+    const Cleared cleared = clear(heap, lane);
+    if (heap.far.is_nearly_full()) drop_kept_blobs(heap);
+    if (cleared.left == 0 && cleared.node_full)
+        heap.idle_until_ns.store(os::now_ns() + idle_ns, std::memory_order_relaxed);
+    return cleared.left;
+}
+
+void make_room(Heap& heap, Evicting who) noexcept {
+    constexpr unsigned batches_max = 4;
+    for (unsigned batches = 0; heap.near.past_hard() && batches < batches_max; ++batches) {
+        LentEvictLane lane(heap.evict_lanes);
+        heap.statistics.evictions_direct.add();
+        if (evict_batch(heap, *lane, who) == 0) return;
+    }
+}
+
+int demote(Heap& heap, std::uint64_t first, std::uint64_t pages, std::uint64_t* done) noexcept {
+    LentEvictLane lane(heap.evict_lanes);
+    bool node_full = false;
+    for (std::uint64_t page = first; page < first + pages;) {
+        if (!track_chunk(heap, heap.chunk_of(page))) {
+            ++page;
+            continue;
+        }
+        for (; page < first + pages && lane->out_count < batch_pages; ++page) {
+            if (heap.chunks.state(heap.chunk_of(page)) != ChunkState::tracked) break;
+            const PageWord word = heap.word(page).load();
+            if (word.state() != PageState::near || word.pinned() || !heap.word(page).make_busy(word)) continue;
+            add_outgoing(*lane, page, word);
+        }
+        take_out(heap, *lane, Evicting::other);
+        node_full |= clear(heap, *lane).node_full;
+        if (node_full && heap.far.is_nearly_full()) drop_kept_blobs(heap);
+    }
+    *done = 0;
+    for (std::uint64_t page = first; page < first + pages; ++page) {
+        os::Backoff backoff;
+        PageState state = heap.word(page).load().state();
+        for (; (state == PageState::busy || state == PageState::limbo) && backoff.rounds() < 4096;
+             state = heap.word(page).load().state())
+            backoff.wait();
+        *done += state == PageState::far || state == PageState::fresh ? 1 : 0;
+    }
+    return node_full ? ENOSPC : 0;
+}
+
+}  // namespace pnode

@@ -1,0 +1,64 @@
+// The evictor thread: keeps the near pages between the watermarks, and does what has to be done now and then.
+
+#include <fcntl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstring>
+
+#include "runtime/heap.h"
+#include "runtime/stats_json.h"
+
+namespace pnode {
+namespace {
+
+// Down to the low watermark, or until nothing more can be done.
+void evict_to_low(Heap& heap) noexcept {
+    constexpr unsigned fruitless_max = 64;
+    unsigned fruitless = 0;
+    while (heap.near.pages() > heap.near.low_pages() && fruitless < fruitless_max &&
+           !heap.stop.load(std::memory_order_relaxed)) {
+        const Inside inside(heap.operations);
+        LentEvictLane lane(heap.evict_lanes);
+        fruitless = evict_batch(heap, *lane, Evicting::other) == 0 ? fruitless + 1 : 0;
+        if (heap.idle_until_ns.load(std::memory_order_relaxed) > os::now_ns()) break;
+    }
+}
+
+void expire_leases(Heap& heap) noexcept {
+    if (heap.leases.count() == 0) return;
+    const Inside inside(heap.operations);
+    heap.leases.expire(heap.far.node()->store());
+}
+
+void write_stats_if_due(Heap& heap) noexcept {
+    StatsFile& file = heap.stats_file;
+    if (file.every_ns == 0 || os::now_ns() < file.due_ns) return;
+    write_stats_file(heap, file.path);
+    file.due_ns = os::now_ns() + file.every_ns;
+}
+
+// How long to sleep when nobody calls: for ever, unless something is due. Nothing to do must cost nothing.
+std::uint64_t sleep_ns(Heap& heap) noexcept {
+    if (heap.stats_file.every_ns != 0) return heap.stats_file.every_ns;
+    if (heap.near.past_high()) return 20'000'000;  // tried and failed: the node was full, or everything was in use
+    if (heap.leases.count() != 0) return 100'000'000;
+    return 0;
+}
+
+}  // namespace
+
+void* evictor_main(void* argument) noexcept {
+    Heap& heap = *static_cast<Heap*>(argument);
+    while (!heap.stop.load(std::memory_order_acquire)) {
+        if (heap.near.past_high()) evict_to_low(heap);
+        expire_leases(heap);
+        write_stats_if_due(heap);
+        heap.far.node()->store().trim();
+        heap.near.wait_for_work(sleep_ns(heap));
+    }
+    return nullptr;
+}
+
+}  // namespace pnode

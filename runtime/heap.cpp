@@ -1,0 +1,250 @@
+#include "runtime/heap.h"
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <bit>
+#include <cerrno>
+#include <mutex>
+
+#include "compress/blob.h"
+#include "cxl/sizes.h"
+#include "runtime/os/descriptors.h"
+#include "runtime/os/signals_blocked.h"
+
+namespace pnode {
+namespace {
+
+constexpr std::uint64_t chunk_bytes_min = std::uint64_t{2} << 20;
+constexpr std::uint64_t chunks_max = 16384;  // each may be a mapping of its own, and vm.max_map_count is 65530
+constexpr std::uint64_t pages_max = std::uint64_t{1} << 31;
+
+std::uint64_t round_up(std::uint64_t value, std::uint64_t alignment) { return (value + alignment - 1) & ~(alignment - 1); }
+
+}  // namespace
+
+Heap::~Heap() {
+    if (page_count == 0) return;
+    forget_heap(*this);
+    stop.store(true);
+    if (evictor_running.load()) {
+        near.wake_evictor();
+        ::pthread_join(evictor, nullptr);
+    }
+    if (engine == Engine::thread && is_active()) fault_threads.stop(*this);
+    os::close_descriptor(uffd.fd);
+    leases.close();
+    far.close();
+}
+
+int Heap::open(Config wanted, std::string* message) {
+    config = std::move(wanted);
+    far.configure(config.far);
+    // A near limit below the activation size must be kept too.
+    if (config.near_bytes_max != 0) config.activation_bytes = std::min(config.activation_bytes, config.near_bytes_max / 2);
+    near.set_limit(config.near_bytes_max == 0 ? NearLedger::unlimited : config.near_bytes_max / page_bytes);
+    if (config.stress) near.set_stress();
+    if (int error = reserve(message)) return error;
+    if (int error = map_lanes(message)) return error;
+    register_heap(*this);
+    return config.activation_bytes == 0 ? activate(message) : 0;
+}
+
+int Heap::reserve(std::string* message) {
+    const std::uint64_t chunk_bytes = std::max(chunk_bytes_min, std::bit_ceil(config.address_bytes / chunks_max));
+    const std::uint64_t bytes = round_up(config.address_bytes, chunk_bytes);
+    const std::uint64_t pages = bytes / page_bytes;
+    if (bytes < config.address_bytes || pages > pages_max) {
+        *message = "address_bytes_max is larger than 8 TiB";
+        return EINVAL;
+    }
+    chunk_pages = chunk_bytes / page_bytes;
+    int error = address_space_.map(bytes, chunk_bytes);
+    if (error == 0) error = words_memory_.map(round_up(pages * sizeof(AtomicPageWord), page_bytes));
+    if (error == 0) error = pins_memory_.map(round_up(pages, page_bytes));
+    if (error == 0) error = spans.init(pages);
+    if (error == 0) error = chunks.init(bytes / chunk_bytes);
+    if (error != 0) {
+        *message = "cannot reserve " + format_size(bytes) +
+                   " of address space: lower address_bytes_max or raise the address-space limit (ulimit -v)";
+        return error;
+    }
+    // Huge pages would leave 2 MiB at a time (DESIGN 9); advice only.
+    ::madvise(address_space_.address(), bytes, MADV_NOHUGEPAGE);
+    base = address_space_.address();
+    words = reinterpret_cast<AtomicPageWord*>(words_memory_.address());
+    pins = reinterpret_cast<std::atomic<std::uint8_t>*>(pins_memory_.address());
+    page_count = pages;
+    return 0;
+}
+
+// Buffers and scratch of all lanes in one mapping; nothing of it is resident before its lane is used.
+int Heap::map_lanes(std::string* message) {
+    const std::uint64_t decode_bytes = round_up(compress::decode_scratch_bytes_max(), page_bytes);
+    const std::uint64_t encode_bytes = round_up(compress::encode_scratch_bytes(config.far.codec), page_bytes);
+    const std::uint64_t total = ResolveLanes::count * (page_bytes + decode_bytes) + EvictLanes::count * (page_bytes + encode_bytes);
+    if (int error = lanes_memory_.map(total)) {
+        *message = "cannot map the fault path's buffers";
+        return error;
+    }
+    std::byte* at = lanes_memory_.address();
+    for (unsigned index = 0; index < ResolveLanes::count; ++index) {
+        resolve_lanes[index].page = at;
+        resolve_lanes[index].scratch = {at + page_bytes, decode_bytes};
+        at += page_bytes + decode_bytes;
+    }
+    for (unsigned index = 0; index < EvictLanes::count; ++index) {
+        evict_lanes[index].blob = at;
+        evict_lanes[index].scratch = {at + page_bytes, encode_bytes};
+        evict_lanes[index].first_slot = index * batch_pages;
+        at += page_bytes + encode_bytes;
+    }
+    return 0;
+}
+
+// The staging area and the doorbell: registered (UFFDIO_MOVE wants that of its destination), not inherited, so that its pages stay exclusive. `fixed`: a forked child, where
+// the range is known and empty.
+int Heap::map_staging(bool fixed) noexcept {
+    const std::uint64_t bytes = (EvictLanes::count * batch_pages + 1) * page_bytes;
+    if (!fixed) {
+        if (int error = staging_.map(bytes)) return error;
+    } else if (::mmap(staging_.address(), bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) ==
+               MAP_FAILED) {
+        return errno;
+    }
+    ::madvise(staging_.address(), bytes, MADV_NOHUGEPAGE);
+    if (::madvise(staging_.address(), bytes, MADV_DONTFORK) != 0) return errno;
+    for (unsigned index = 0; index < EvictLanes::count; ++index)
+        evict_lanes[index].staging = staging_.address() + index * batch_pages * page_bytes;
+    return os::uffd_register(uffd.fd, staging_.address(), bytes, UFFDIO_REGISTER_MODE_MISSING);
+}
+
+int Heap::open_userfaultfd(std::string* message) {
+    std::uint64_t wanted = UFFD_FEATURE_MOVE | UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_THREAD_ID | UFFD_FEATURE_POISON;
+    const bool in_line = config.engine == PN_ENGINE_INLINE;
+    if (in_line) wanted |= UFFD_FEATURE_SIGBUS;
+    uffd = os::open_userfaultfd(wanted, !in_line);
+    if (uffd.fd < 0) {
+        *message =
+            "no right to a full userfaultfd: as root run `sysctl vm.unprivileged_userfaultfd=1`, or let the user read and write "
+            "/dev/userfaultfd (in a container: allow it in the seccomp profile)";
+        return uffd.error != 0 ? uffd.error : EPERM;
+    }
+    if (!uffd.has(UFFD_FEATURE_MOVE) && !uffd.has(UFFD_FEATURE_PAGEFAULT_FLAG_WP)) {
+        *message = "this kernel's userfaultfd can neither move nor write-protect pages: Linux 5.7 or later is needed";
+        return ENOSYS;
+    }
+    engine = in_line ? Engine::in_line : Engine::thread;
+    return 0;
+}
+
+int Heap::activate(std::string* message) {
+    if (is_active()) return 0;
+    const os::SignalsBlocked signals;
+    const std::lock_guard lock(activation_lock);
+    if (is_active()) return 0;
+    if (activation_failed.load()) {
+        *message = "the heap could not be activated before";
+        return EPERM;
+    }
+    stop.store(false);
+    int error = open_userfaultfd(message);
+    if (error == 0) error = far.open(message);
+    if (error == 0 && (error = map_staging(staging_.address() != nullptr)) != 0) *message = "cannot map the staging area";
+    if (error == 0 && engine == Engine::in_line) error = install_inline_engine();
+    // The handlers' lanes are theirs for good.
+    for (unsigned index = 0; error == 0 && index < FaultThreads::threads_max; ++index) resolve_lanes[index].taken.store(true);
+    if (error == 0 && engine == Engine::thread) error = fault_threads.start(*this);
+    if (error == 0) {
+        // From here on faults are served; the evictor needs that.
+        active.store(true, std::memory_order_release);
+        evictor_running.store(::pthread_create(&evictor, nullptr, &evictor_main, this) == 0);
+        if (!evictor_running.load()) report("no evictor thread could be started: threads that fault make room themselves");
+        return 0;
+    }
+    if (message->empty()) *message = "the fault engine could not be started";
+    activation_failed.store(true);
+    os::close_descriptor(uffd.fd);
+    uffd.fd = -1;
+    engine = Engine::none;
+    return error;
+}
+
+int Heap::pages_of(const void* address, std::uint64_t bytes, std::uint64_t* first, std::uint64_t* pages) const noexcept {
+    const auto at = reinterpret_cast<std::uint64_t>(address);
+    if (bytes == 0 || at % page_bytes != 0 || !contains(at) || bytes > page_count * page_bytes) return EINVAL;
+    *first = page_at(at);
+    *pages = round_up(bytes, page_bytes) / page_bytes;
+    return spans.is_allocated(*first, *pages) ? 0 : EINVAL;
+}
+
+int Heap::allocate(std::uint64_t bytes, std::uint64_t alignment, void** out) {
+    if (bytes == 0 || (alignment & (alignment - 1)) != 0) return EINVAL;
+    if (bytes > page_count * page_bytes || alignment > page_count * page_bytes) return ENOMEM;
+    const std::uint64_t pages = round_up(bytes, page_bytes) / page_bytes;
+    activate_if_due(pages);
+    if (config.strict && !has_room_for(pages)) return ENOMEM;
+    const os::SignalsBlocked signals;
+    const Inside inside(operations);
+    std::uint64_t first = 0;
+    {
+        const std::lock_guard lock(span_lock);
+        if (!spans.allocate(pages, std::max<std::uint64_t>(alignment / page_bytes, 1), &first)) return ENOMEM;
+        *out = address_of(first);
+        if (near.fits(pages) || !is_active()) {
+            charge_spans(first, pages, +1);
+            return 0;
+        }
+    }
+    // What does not fit under the high watermark is watched from the start, and charged page by page as it is touched. The range is ours already.
+    for (std::uint64_t chunk = chunk_of(first); chunk <= chunk_of(first + pages - 1); ++chunk) track_chunk(*this, chunk);
+    const std::lock_guard lock(span_lock);
+    charge_spans(first, pages, +1);
+    return 0;
+}
+
+void Heap::activate_if_due(std::uint64_t pages_more) {
+    if (is_active() || activation_failed.load() ||
+        (spans.allocated_pages() + pages_more) * page_bytes <= config.activation_bytes)
+        return;
+    std::string message;
+    if (activate(&message) != 0) report("%s; the program runs unmanaged", message.c_str());
+}
+
+// Strict: what cannot be near must fit into what is left of the node, uncompressed.
+bool Heap::has_room_for(std::uint64_t pages) const noexcept {
+    if (!near.is_limited()) return true;
+    const std::uint64_t beyond = spans.allocated_pages() + pages;
+    if (beyond <= near.limit_pages()) return true;
+    return is_active() && !far.is_nearly_full();
+}
+
+// With the span lock held. An untracked chunk's allocated pages are charged as near, whether touched or not.
+void Heap::charge_spans(std::uint64_t first, std::uint64_t pages, std::int64_t sign) noexcept {
+    while (pages != 0) {
+        const std::uint64_t chunk = chunk_of(first);
+        const std::uint64_t here = std::min(pages, (chunk + 1) * chunk_pages - first);
+        chunks.add_allocated(chunk, sign * static_cast<std::int64_t>(here));
+        if (chunks.state(chunk) != ChunkState::tracked) {
+            if (sign > 0) near.charge(here, statistics);
+            if (sign < 0) near.discharge(here);
+        }
+        first += here;
+        pages -= here;
+    }
+}
+
+int Heap::free(std::uint64_t first, std::uint64_t pages) {
+    const os::SignalsBlocked signals;
+    const Inside inside(operations);
+    if (any_pinned(*this, first, pages)) return EBUSY;
+    release(*this, first, pages);
+    const std::lock_guard lock(span_lock);
+    if (!spans.is_allocated(first, pages)) return EINVAL;  // somebody else freed it meanwhile
+    spans.free(first, pages);
+    charge_spans(first, pages, -1);
+    return 0;
+}
+
+}  // namespace pnode

@@ -1,0 +1,186 @@
+// A heap: managed address space with a near limit, a node and a codec. This file has the parts; the files beside it have the verbs:
+//
+//     tracking   the kernel's pages to page words         resolve   bring one page near
+//     evict      take pages out                           release   drop contents
+//     pin        promise that a page stays                fault_threads, inline_engine   who calls resolve
+//     fork       a child reads its snapshot               heap      open, allocate, activate
+//
+// Lock order: operations gate, serving gate, evict hand, chunk tracking, span lock, blob store. Waiting for a busy page comes last of all: an owner of a busy page
+// waits for nobody's page but in ascending order (release).
+#pragma once
+
+#include <pthread.h>
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+#include "cxl/spin_lock.h"
+#include "pnode/pnode.h"
+#include "runtime/chunk_table.h"
+#include "runtime/far_tier.h"
+#include "runtime/fault_threads.h"
+#include "runtime/gate.h"
+#include "runtime/lanes.h"
+#include "runtime/leases.h"
+#include "runtime/near_ledger.h"
+#include "runtime/os/userfaultfd.h"
+#include "runtime/page_word.h"
+#include "runtime/span_allocator.h"
+#include "runtime/statistics.h"
+
+namespace pnode {
+
+enum class Engine : std::uint8_t { none, thread, in_line };
+
+struct StatsFile {
+    static constexpr std::size_t path_max = 1024;
+    char path[path_max] = {};
+    std::uint64_t every_ns = 0;
+    std::uint64_t due_ns = 0;
+};
+
+class Heap {
+  public:
+    struct Config {
+        std::uint64_t address_bytes = 0;
+        std::uint64_t near_bytes_max = 0;  // 0: none
+        std::uint64_t activation_bytes = 0;
+        FarTier::Config far;
+        std::uint32_t engine = PN_ENGINE_AUTO;
+        bool strict = false;
+        bool stress = false;
+    };
+
+    Heap() = default;
+    ~Heap();
+    Heap(const Heap&) = delete;
+    Heap& operator=(const Heap&) = delete;
+
+    int open(Config config, std::string* message);
+
+    // ---- buffers (heap.cpp) ----
+    int allocate(std::uint64_t bytes, std::uint64_t alignment, void** out);
+    int free(std::uint64_t first, std::uint64_t pages);
+    // The pages of [address, address + bytes), which must lie in buffers; EINVAL otherwise.
+    int pages_of(const void* address, std::uint64_t bytes, std::uint64_t* first, std::uint64_t* pages) const noexcept;
+
+    // Thread, userfaultfd and node, once; idempotent. 0 or an errno.
+    int activate(std::string* message);
+    bool is_active() const noexcept { return active.load(std::memory_order_acquire); }
+
+    std::byte* address_of(std::uint64_t page) const noexcept { return base + page * page_bytes; }
+    bool contains(std::uint64_t address) const noexcept {
+        return address - reinterpret_cast<std::uint64_t>(base) < page_count * page_bytes;
+    }
+    std::uint64_t page_at(std::uint64_t address) const noexcept {
+        return (address - reinterpret_cast<std::uint64_t>(base)) / page_bytes;
+    }
+    std::uint64_t chunk_of(std::uint64_t page) const noexcept { return page / chunk_pages; }
+    AtomicPageWord& word(std::uint64_t page) const noexcept { return words[page]; }
+
+    // Staging: slot s is page s of the staging area, out[s % batch_pages] of lane s / batch_pages.
+    OutgoingPage& slot(std::uint64_t index) noexcept {
+        return evict_lanes[static_cast<unsigned>(index / batch_pages)].out[index % batch_pages];
+    }
+    int map_staging(bool fixed) noexcept;
+
+    // ---- parts; each documents its own thread rule ----
+    Config config;
+    os::UffdOpened uffd;
+    Engine engine = Engine::none;
+    std::byte* base = nullptr;
+    std::uint64_t page_count = 0;
+    std::uint64_t chunk_pages = 0;
+    AtomicPageWord* words = nullptr;
+    std::atomic<std::uint8_t>* pins = nullptr;  // touched for pinned pages alone; changed by the owner of the busy page
+    SpanAllocator spans;
+    ChunkTable chunks;
+    cxl::SpinLock span_lock;
+    NearLedger near;
+    FarTier far;
+    Leases leases;
+    ResolveLanes resolve_lanes;
+    EvictLanes evict_lanes;
+    OperationsGate operations;  // API calls and the evictor
+    OperationsGate serving;     // fault handlers
+    Statistics statistics;
+    FaultThreads fault_threads;
+
+    // The evictor's hand: which page it looks at next. Whoever has hand_taken moves it.
+    std::atomic<bool> hand_taken{false};
+    std::uint64_t hand = 0;
+    std::uint64_t keep_hand = 0;                      // the same, of the search for kept blobs to drop
+    std::atomic<std::uint64_t> evicted{0};            // pages ever taken out; epochs are counted in it
+    std::atomic<std::uint64_t> tracked_chunks{0};
+    std::atomic<std::uint64_t> idle_until_ns{0};      // eviction found nothing or the node is full: try again then
+    std::atomic<bool> shared_after_fork{false};       // pages may be shared with a child: UFFDIO_MOVE may refuse them
+
+    pthread_t evictor{};
+    std::atomic<bool> evictor_running{false};
+    std::atomic<bool> stop{false};
+    StatsFile stats_file;
+
+  private:
+    int reserve(std::string* message);
+    int map_lanes(std::string* message);
+    void charge_spans(std::uint64_t first, std::uint64_t pages, std::int64_t sign) noexcept;
+    void activate_if_due(std::uint64_t pages_more);
+    bool has_room_for(std::uint64_t pages) const noexcept;
+    int open_userfaultfd(std::string* message);
+
+    std::atomic<bool> active{false};
+    std::atomic<bool> activation_failed{false};
+    cxl::SpinLock activation_lock;
+    os::Mapping address_space_;
+    os::Mapping words_memory_;
+    os::Mapping pins_memory_;
+    os::Mapping lanes_memory_;
+    os::Mapping staging_;
+    friend void fork_child(Heap&) noexcept;
+};
+
+// ---- verbs, each in the file of its name ----
+
+// Tracks the chunk if it is not; false when the kernel refused (then nothing in it can be demoted). Heap active.
+bool track_chunk(Heap& heap, std::uint64_t chunk) noexcept;
+
+enum class FaultKind : std::uint8_t { missing, write_protected, unknown };
+enum class Resolved : std::uint8_t { served, fresh, redundant, poisoned, gone, retry };
+// Brings one page near and wakes who waits for it. Never fails silently.
+Resolved resolve(Heap& heap, std::uint64_t page, FaultKind kind, ResolveLane& lane) noexcept;
+// Promote, for a range; EIO: a page is poisoned.
+int promote(Heap& heap, std::uint64_t first, std::uint64_t pages) noexcept;
+
+// May the evicting thread read application memory? A fault handler may not: a fault there would wait for itself.
+enum class Evicting : std::uint8_t { handler, other };
+// Takes out up to a batch of the coldest pages; how many left DRAM. 0: nothing could be.
+unsigned evict_batch(Heap& heap, EvictLane& lane, Evicting who) noexcept;
+// Makes room if the ledger is past `hard`: what everybody does who brought pages near.
+void make_room(Heap& heap, Evicting who) noexcept;
+// Demotes what can be of a range; pages that are far or fresh afterwards. ENOSPC: the node is full or gated.
+int demote(Heap& heap, std::uint64_t first, std::uint64_t pages, std::uint64_t* done) noexcept;
+void* evictor_main(void* heap) noexcept;
+
+void release(Heap& heap, std::uint64_t first, std::uint64_t pages) noexcept;
+
+int pin(Heap& heap, std::uint64_t first, std::uint64_t pages) noexcept;
+int unpin(Heap& heap, std::uint64_t first, std::uint64_t pages) noexcept;
+bool any_pinned(Heap& heap, std::uint64_t first, std::uint64_t pages) noexcept;
+
+// inline engine
+int install_inline_engine() noexcept;
+
+// nullptr when sound, else what is wrong. Stops the heap meanwhile; for tests.
+const char* validate(Heap& heap) noexcept;
+
+// fork
+void register_heap(Heap& heap) noexcept;
+void forget_heap(Heap& heap) noexcept;
+Heap* heap_at(std::uint64_t address) noexcept;  // any context
+
+// What cannot be returned to anybody: one line on standard error.
+void report(const char* format, ...) noexcept __attribute__((format(printf, 1, 2)));
+
+}  // namespace pnode

@@ -1,0 +1,95 @@
+// Lanes: what a thread needs to serve a fault or to take pages out, lent from fixed pools so that neither path allocates.
+//
+// Thread rule: any thread; a lane is one thread's while it holds it. Every holder has all signals blocked or is a runtime thread, so that a holder always goes on.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "cxl/blob_store.h"
+#include "runtime/os/memory.h"
+#include "runtime/os/wait.h"
+#include "runtime/page_word.h"
+
+namespace pnode {
+
+inline constexpr unsigned batch_pages = 16;  // FACTS.md: UFFDIO_MOVE costs 1.3 us alone and 0.28 us a page in runs of 16
+
+// For bringing a page near: a buffer it is decoded into.
+struct ResolveLane {
+    std::atomic<bool> taken{false};
+    std::byte* page = nullptr;  // 4 KiB
+    std::span<std::byte> scratch;
+};
+
+// A page on its way out. `kept_*` is the blob it kept from its last visit to the node, if any.
+struct OutgoingPage {
+    std::uint64_t page = 0;
+    PageWord word;  // as it was near: level, kept blob
+    std::byte* contents = nullptr;
+    bool in_place = false;
+};
+
+// For taking pages out: staging for a batch, and room to compress one page.
+struct EvictLane {
+    std::atomic<bool> taken{false};
+    std::byte* staging = nullptr;  // batch_pages pages, registered, not inherited by children
+    unsigned first_slot = 0;       // of the whole staging area's slots
+    std::byte* blob = nullptr;     // 4 KiB
+    std::span<std::byte> scratch;
+    OutgoingPage out[batch_pages];
+    unsigned out_count = 0;
+};
+
+template <class Lane, unsigned lane_count>
+class LanePool {
+  public:
+    static constexpr unsigned count = lane_count;
+    Lane& operator[](unsigned index) noexcept { return lanes_[index]; }
+
+    // Null when all are taken.
+    Lane* try_take() noexcept {
+        for (Lane& lane : lanes_) {
+            if (!lane.taken.load(std::memory_order_relaxed) && !lane.taken.exchange(true, std::memory_order_acquire))
+                return &lane;
+        }
+        return nullptr;
+    }
+    Lane& take() noexcept {
+        os::Backoff backoff;
+        for (;;) {
+            if (Lane* lane = try_take()) return *lane;
+            backoff.wait();
+        }
+    }
+    static void give_back(Lane& lane) noexcept { lane.taken.store(false, std::memory_order_release); }
+
+  private:
+    Lane lanes_[lane_count];
+};
+
+template <class Pool, class Lane>
+class Lent {
+  public:
+    Lent(Pool& pool) noexcept : lane_(&pool.take()) {}
+    explicit Lent(Lane* lane) noexcept : lane_(lane) {}
+    ~Lent() {
+        if (lane_ != nullptr) Pool::give_back(*lane_);
+    }
+    Lent(const Lent&) = delete;
+    Lent& operator=(const Lent&) = delete;
+    Lane& operator*() const noexcept { return *lane_; }
+    Lane* operator->() const noexcept { return lane_; }
+
+  private:
+    Lane* lane_;
+};
+
+using ResolveLanes = LanePool<ResolveLane, 32>;
+using EvictLanes = LanePool<EvictLane, 8>;
+using LentResolveLane = Lent<ResolveLanes, ResolveLane>;
+using LentEvictLane = Lent<EvictLanes, EvictLane>;
+
+}  // namespace pnode

@@ -1,0 +1,68 @@
+// The near limit's ledger: how many pages are near, what is allowed, and who must act.
+//
+//     low < high < hard <= limit
+//
+// Past `high` the evictor wakes and works down to `low`; past `hard` whoever brought a page near takes a batch out itself, after it answered.
+// The charge is an upper bound: pages in limbo count, and so does every allocated page of a chunk whose first touches the kernel serves unseen
+// (chunk_table.h). The limit is passed by at most the pages that threads are bringing near at that moment, 2 MiB at the very most.
+//
+// Thread rule: any thread, any context.
+#pragma once
+
+#include <algorithm>
+#include <atomic>
+#include <cstdint>
+
+#include "runtime/os/wait.h"
+#include "runtime/statistics.h"
+
+namespace pnode {
+
+class NearLedger {
+  public:
+    static constexpr std::uint64_t unlimited = std::uint64_t{1} << 50;
+    static constexpr std::uint64_t limit_pages_min = 256;  // 1 MiB
+
+    void set_limit(std::uint64_t pages) noexcept { limit_pages_.store(pages, std::memory_order_relaxed); }
+    std::uint64_t limit_pages() const noexcept { return limit_pages_.load(std::memory_order_relaxed); }
+    bool is_limited() const noexcept { return limit_pages() != unlimited; }
+
+    // The stress switch evicts down to almost nothing, whatever the limit says.
+    void set_stress() noexcept { stress_ = true; }
+    std::uint64_t hard_pages() const noexcept { return enforced() - std::max<std::uint64_t>(24, enforced() / 256); }
+    std::uint64_t high_pages() const noexcept { return enforced() - std::max<std::uint64_t>(48, enforced() / 64); }
+    std::uint64_t low_pages() const noexcept { return enforced() - std::max<std::uint64_t>(112, enforced() / 32); }
+
+    std::uint64_t pages() const noexcept { return pages_.load(std::memory_order_relaxed); }
+    bool past_high() const noexcept { return pages() > high_pages(); }
+    bool past_hard() const noexcept { return pages() > hard_pages(); }
+    bool fits(std::uint64_t pages_more) const noexcept { return pages() + pages_more <= high_pages(); }
+
+    void charge(std::uint64_t pages, Statistics& statistics) noexcept {
+        const std::uint64_t now = pages_.fetch_add(pages, std::memory_order_relaxed) + pages;
+        if (now > statistics.near_pages_peak.value()) statistics.near_pages_peak.raise_to(now);
+        if (now > high_pages()) wake_evictor();
+    }
+    void discharge(std::uint64_t pages) noexcept { pages_.fetch_sub(pages, std::memory_order_relaxed); }
+
+    // Wakes once: the evictor clears the word before it looks at the ledger (wait_for_work), so no wake is lost.
+    void wake_evictor() noexcept {
+        if (work_.load(std::memory_order_relaxed) == 0 && work_.exchange(1, std::memory_order_release) == 0)
+            os::futex_wake_all(work_);
+    }
+    // The evictor's sleep: until woken or `wait_ns` passed (0: for ever).
+    void wait_for_work(std::uint64_t wait_ns) noexcept {
+        if (work_.exchange(0, std::memory_order_acquire) == 0) os::futex_wait(work_, 0, wait_ns);
+        work_.store(0, std::memory_order_relaxed);
+    }
+
+  private:
+    std::uint64_t enforced() const noexcept { return stress_ ? std::min(limit_pages(), limit_pages_min) : limit_pages(); }
+
+    std::atomic<std::uint64_t> pages_{0};
+    std::atomic<std::uint64_t> limit_pages_{unlimited};
+    std::atomic<std::uint32_t> work_{0};
+    bool stress_ = false;
+};
+
+}  // namespace pnode

@@ -1,0 +1,174 @@
+#include "runtime/os/userfaultfd.h"
+
+#include <fcntl.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <initializer_list>
+
+#include "runtime/os/descriptors.h"
+
+#ifndef USERFAULTFD_IOC
+#define USERFAULTFD_IOC 0xAA
+#endif
+#ifndef USERFAULTFD_IOC_NEW
+#define USERFAULTFD_IOC_NEW _IO(USERFAULTFD_IOC, 0x00)
+#endif
+
+namespace pnode::os {
+
+const char* describe(UffdRung rung) noexcept {
+    switch (rung) {
+        case UffdRung::none: return "none";
+        case UffdRung::user_mode_only: return "user-mode-only";
+        case UffdRung::syscall: return "userfaultfd(2)";
+        case UffdRung::device: return "/dev/userfaultfd";
+    }
+    return "unknown";
+}
+
+bool is_hidden(const char* what) noexcept {
+    const char* list = std::getenv("PNODE_HIDE");
+    const std::size_t length = std::strlen(what);
+    while (list != nullptr && *list != '\0') {
+        const char* end = std::strchr(list, ',');
+        const std::size_t item = end != nullptr ? static_cast<std::size_t>(end - list) : std::strlen(list);
+        if (item == length && std::memcmp(list, what, length) == 0) return true;
+        list = end != nullptr ? end + 1 : nullptr;
+    }
+    return false;
+}
+
+namespace {
+
+int open_device(int flags) noexcept {
+    const int device = ::open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
+    if (device < 0) return -1;
+    const int fd = ::ioctl(device, USERFAULTFD_IOC_NEW, flags);
+    const int error = errno;
+    ::close(device);
+    errno = error;
+    return fd;
+}
+
+int open_rung(UffdRung rung) noexcept {
+    switch (rung) {
+        case UffdRung::device: return open_device(O_CLOEXEC);
+        case UffdRung::syscall: return static_cast<int>(::syscall(SYS_userfaultfd, O_CLOEXEC));
+        case UffdRung::user_mode_only:
+            return static_cast<int>(::syscall(SYS_userfaultfd, O_CLOEXEC | UFFD_USER_MODE_ONLY));
+        case UffdRung::none: break;
+    }
+    errno = EPERM;
+    return -1;
+}
+
+// UFFDIO_API can be called once per descriptor, and refuses a feature it does not know: so one descriptor asks, another enables.
+std::uint64_t offered_features(UffdRung rung) noexcept {
+    const int fd = open_rung(rung);
+    if (fd < 0) return 0;
+    uffdio_api api{};
+    api.api = UFFD_API;
+    const bool ok = ::ioctl(fd, UFFDIO_API, &api) == 0;
+    ::close(fd);
+    std::uint64_t features = ok ? static_cast<std::uint64_t>(api.features) : 0;
+    if (is_hidden("move")) features &= ~static_cast<std::uint64_t>(UFFD_FEATURE_MOVE);
+    if (is_hidden("poison")) features &= ~static_cast<std::uint64_t>(UFFD_FEATURE_POISON);
+    return features;
+}
+
+}  // namespace
+
+UffdOpened open_userfaultfd(std::uint64_t wanted, bool kernel_access) noexcept {
+    UffdOpened opened;
+    if (is_hidden("userfaultfd")) {
+        opened.error = EPERM;
+        return opened;
+    }
+    for (UffdRung rung : {UffdRung::device, UffdRung::syscall, UffdRung::user_mode_only}) {
+        if (rung == UffdRung::user_mode_only && kernel_access) break;
+        int fd = open_rung(rung);
+        if (fd < 0) {
+            if (opened.error == 0 || rung != UffdRung::device) opened.error = errno;
+            continue;
+        }
+        fd = raise_descriptor(fd);
+        uffdio_api api{};
+        api.api = UFFD_API;
+        api.features = offered_features(rung) & wanted;
+        if (fd < 0 || ::ioctl(fd, UFFDIO_API, &api) != 0) {
+            opened.error = errno;
+            close_descriptor(fd);
+            continue;
+        }
+        return UffdOpened{fd, rung, static_cast<std::uint64_t>(api.features) & wanted, 0};
+    }
+    return opened;
+}
+
+int uffd_register(int fd, void* address, std::size_t bytes, std::uint64_t mode) noexcept {
+    uffdio_register argument{};
+    argument.range = {reinterpret_cast<std::uint64_t>(address), bytes};
+    argument.mode = mode;
+    return ::ioctl(fd, UFFDIO_REGISTER, &argument) == 0 ? 0 : errno;
+}
+
+int uffd_unregister(int fd, void* address, std::size_t bytes) noexcept {
+    uffdio_range range{reinterpret_cast<std::uint64_t>(address), bytes};
+    return ::ioctl(fd, UFFDIO_UNREGISTER, &range) == 0 ? 0 : errno;
+}
+
+namespace {
+
+// The signed result field of COPY, MOVE and POISON: bytes done, or -errno, also where the ioctl itself failed with EAGAIN for the rest.
+int finish(int result, std::int64_t field, std::size_t bytes, std::size_t* done) noexcept {
+    const int error = errno;
+    *done = field > 0 ? static_cast<std::size_t>(field) : 0;
+    if (result == 0 && *done == bytes) return 0;
+    if (field < 0) return static_cast<int>(-field);
+    return result != 0 ? error : EAGAIN;
+}
+
+}  // namespace
+
+int uffd_copy(int fd, void* destination, const void* source, std::size_t bytes, std::size_t* done) noexcept {
+    uffdio_copy argument{};
+    argument.dst = reinterpret_cast<std::uint64_t>(destination);
+    argument.src = reinterpret_cast<std::uint64_t>(source);
+    argument.len = bytes;
+    const int result = ::ioctl(fd, UFFDIO_COPY, &argument);
+    return finish(result, argument.copy, bytes, done);
+}
+
+int uffd_move(int fd, void* destination, void* source, std::size_t bytes, std::size_t* done) noexcept {
+    uffdio_move argument{};
+    argument.dst = reinterpret_cast<std::uint64_t>(destination);
+    argument.src = reinterpret_cast<std::uint64_t>(source);
+    argument.len = bytes;
+    const int result = ::ioctl(fd, UFFDIO_MOVE, &argument);
+    return finish(result, argument.move, bytes, done);
+}
+
+int uffd_write_protect(int fd, void* address, std::size_t bytes, bool protect) noexcept {
+    uffdio_writeprotect argument{};
+    argument.range = {reinterpret_cast<std::uint64_t>(address), bytes};
+    argument.mode = protect ? UFFDIO_WRITEPROTECT_MODE_WP : 0;
+    return ::ioctl(fd, UFFDIO_WRITEPROTECT, &argument) == 0 ? 0 : errno;
+}
+
+int uffd_wake(int fd, void* address, std::size_t bytes) noexcept {
+    uffdio_range range{reinterpret_cast<std::uint64_t>(address), bytes};
+    return ::ioctl(fd, UFFDIO_WAKE, &range) == 0 ? 0 : errno;
+}
+
+int uffd_poison(int fd, void* address, std::size_t bytes) noexcept {
+    uffdio_poison argument{};
+    argument.range = {reinterpret_cast<std::uint64_t>(address), bytes};
+    return ::ioctl(fd, UFFDIO_POISON, &argument) == 0 ? 0 : errno;
+}
+
+}  // namespace pnode::os

@@ -1,0 +1,52 @@
+// Waiting: a futex word, a polite spin. Any thread, any context.
+#pragma once
+
+#include <linux/futex.h>
+#include <sched.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cstdint>
+
+namespace pnode::os {
+
+// Sleeps while `word` is `value`, at most `wait_ns` (0: for ever). Spurious returns happen: callers loop.
+inline void futex_wait(std::atomic<std::uint32_t>& word, std::uint32_t value, std::uint64_t wait_ns = 0) noexcept {
+    const timespec limit{static_cast<time_t>(wait_ns / 1'000'000'000), static_cast<long>(wait_ns % 1'000'000'000)};
+    ::syscall(SYS_futex, &word, FUTEX_WAIT_PRIVATE, value, wait_ns != 0 ? &limit : nullptr, nullptr, 0);
+}
+
+inline void futex_wake_all(std::atomic<std::uint32_t>& word) noexcept {
+    ::syscall(SYS_futex, &word, FUTEX_WAKE_PRIVATE, INT32_MAX, nullptr, nullptr, 0);
+}
+
+inline std::uint64_t now_ns() noexcept {
+    timespec now;
+    ::clock_gettime(CLOCK_MONOTONIC, &now);
+    return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<std::uint64_t>(now.tv_nsec);
+}
+
+// A wait for something that another running thread finishes in microseconds: pauses, then yields, then sleeps, so that an owner that was
+// preempted (or has a lower real-time priority) gets the processor.
+class Backoff {
+  public:
+    void wait() noexcept {
+        ++rounds_;
+        if (rounds_ < 64) {
+            __builtin_ia32_pause();
+        } else if (rounds_ < 4096) {
+            ::sched_yield();
+        } else {
+            const timespec nap{0, 100'000};
+            ::nanosleep(&nap, nullptr);
+        }
+    }
+    std::uint64_t rounds() const noexcept { return rounds_; }
+
+  private:
+    std::uint64_t rounds_ = 0;
+};
+
+}  // namespace pnode::os

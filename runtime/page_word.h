@@ -1,0 +1,93 @@
+// The page word: one atomic 64-bit word per page says where the page's bytes are and who may change that.
+//
+//     bits 0..3   state
+//     bits 4..6   level: how often the page came back soon after it left (DESIGN 5.2)
+//     bits 7..11  skip: sweeps the page is still passed over
+//     bits 12..19 stamp: the eviction epoch in which it left
+//     bit  20     pinned (the count is in the heap's pin table)
+//     bits 22..25 store: which generation's blob store `place` is in (fork.h)
+//     bits 26..61 place: far, near and busy: a BlobRef (near: the kept blob, or none); limbo: a staging slot
+//
+// | state    | bytes                             | leaves by                                        |
+// |----------|-----------------------------------|--------------------------------------------------|
+// | fresh    | nowhere (or untracked, heap.h)    | fault, release, pin: CAS to busy                 |
+// | near     | in place                          | evictor, demote, release, pin: CAS to busy       |
+// | busy     | its owner knows                   | a plain release-store by the owner               |
+// | limbo    | in staging, or in place write-protected | fault, release, its evictor: CAS to busy   |
+// | far      | a blob                            | fault, promote, release: CAS to busy             |
+// | poisoned | lost                              | release: CAS to busy                             |
+//
+// One winner: whoever makes a word busy owns the page, and stores the next state with release order, which pairs with the acquire load of whoever finds it.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+
+#include "cxl/blob_store.h"
+
+namespace pnode {
+
+enum class PageState : std::uint8_t { fresh = 0, near = 1, busy = 2, limbo = 3, far = 4, poisoned = 6 };
+
+inline constexpr std::uint64_t page_bytes = 4096;
+inline constexpr unsigned level_max = 5;
+inline constexpr unsigned skip_max = 31;  // 2^level_max - 1
+inline constexpr std::uint64_t in_place_slot = (std::uint64_t{1} << cxl::blob_ref_bits) - 1;  // limbo without staging
+inline constexpr unsigned stores_max = 16;
+
+class PageWord {
+  public:
+    constexpr PageWord() = default;
+    constexpr explicit PageWord(std::uint64_t bits) : bits_(bits) {}
+    constexpr std::uint64_t bits() const { return bits_; }
+
+    constexpr PageState state() const { return static_cast<PageState>(get(0, 4)); }
+    constexpr unsigned level() const { return static_cast<unsigned>(get(4, 3)); }
+    constexpr unsigned skip() const { return static_cast<unsigned>(get(7, 5)); }
+    constexpr unsigned stamp() const { return static_cast<unsigned>(get(12, 8)); }
+    constexpr bool pinned() const { return get(20, 1) != 0; }
+    constexpr unsigned store() const { return static_cast<unsigned>(get(22, 4)); }
+    constexpr std::uint64_t place() const { return get(26, cxl::blob_ref_bits); }
+
+    constexpr PageWord with(PageState state) const { return set(0, 4, static_cast<std::uint64_t>(state)); }
+    constexpr PageWord with_level(unsigned level) const { return set(4, 3, level); }
+    constexpr PageWord with_skip(unsigned skip) const { return set(7, 5, skip); }
+    constexpr PageWord with_stamp(unsigned stamp) const { return set(12, 8, stamp & 0xff); }
+    constexpr PageWord with_pinned(bool pinned) const { return set(20, 1, pinned ? 1 : 0); }
+    constexpr PageWord with_blob(unsigned store, std::uint64_t ref) const {
+        return set(22, 4, store).set(26, cxl::blob_ref_bits, ref);
+    }
+    constexpr PageWord without_blob() const { return with_blob(0, cxl::no_blob); }
+    constexpr PageWord with_slot(std::uint64_t slot) const { return with_blob(0, slot); }
+
+  private:
+    constexpr std::uint64_t get(unsigned shift, unsigned width) const {
+        return (bits_ >> shift) & ((std::uint64_t{1} << width) - 1);
+    }
+    constexpr PageWord set(unsigned shift, unsigned width, std::uint64_t value) const {
+        const std::uint64_t mask = ((std::uint64_t{1} << width) - 1) << shift;
+        return PageWord((bits_ & ~mask) | ((value << shift) & mask));
+    }
+    std::uint64_t bits_ = 0;
+};
+static_assert(26 + cxl::blob_ref_bits <= 64);
+static_assert((1u << level_max) - 1 <= skip_max);
+
+class AtomicPageWord {
+  public:
+    PageWord load() const noexcept { return PageWord(bits_.load(std::memory_order_acquire)); }
+    void publish(PageWord word) noexcept { bits_.store(word.bits(), std::memory_order_release); }
+    // One winner: `expected` to `desired`, acquire so that the winner sees what the last owner left.
+    bool exchange(PageWord expected, PageWord desired) noexcept {
+        std::uint64_t bits = expected.bits();
+        return bits_.compare_exchange_strong(bits, desired.bits(), std::memory_order_acq_rel,
+                                             std::memory_order_relaxed);
+    }
+    bool make_busy(PageWord expected) noexcept { return exchange(expected, expected.with(PageState::busy)); }
+
+  private:
+    std::atomic<std::uint64_t> bits_{0};
+};
+static_assert(sizeof(AtomicPageWord) == 8);
+
+}  // namespace pnode

@@ -1,0 +1,56 @@
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <mutex>
+
+#include "runtime/heap.h"
+
+namespace pnode {
+namespace {
+
+// mincore(2) in pieces: which pages the kernel has in place. After registration a fresh page can only appear through resolve(), so what is found here and
+// still fresh was touched before.
+void adopt_present_pages(Heap& heap, std::uint64_t first, std::uint64_t pages) noexcept {
+    constexpr std::uint64_t piece_pages = 1024;
+    unsigned char present[piece_pages];
+    for (std::uint64_t done = 0; done < pages; done += piece_pages) {
+        const std::uint64_t piece = std::min(piece_pages, pages - done);
+        const bool known = ::mincore(heap.address_of(first + done), piece * page_bytes, present) == 0;
+        std::uint64_t found = 0;
+        for (std::uint64_t index = 0; index < piece; ++index) {
+            // Unknown means "there": a near page that is not there is harmless, resolve() and the evictor find out.
+            if (known && (present[index] & 1) == 0) continue;
+            found += heap.word(first + done + index).exchange(PageWord(), PageWord().with(PageState::near)) ? 1 : 0;
+        }
+        heap.near.charge(found, heap.statistics);
+    }
+}
+
+}  // namespace
+
+bool track_chunk(Heap& heap, std::uint64_t chunk) noexcept {
+    os::Backoff backoff;
+    while (!heap.chunks.claim(chunk)) {
+        if (heap.chunks.state(chunk) == ChunkState::tracked) return true;
+        backoff.wait();
+    }
+    const std::uint64_t first = chunk * heap.chunk_pages;
+    const std::uint64_t pages = std::min(heap.chunk_pages, heap.page_count - first);
+    const std::uint64_t mode = UFFDIO_REGISTER_MODE_MISSING |
+                               (heap.uffd.has(UFFD_FEATURE_PAGEFAULT_FLAG_WP) ? UFFDIO_REGISTER_MODE_WP : 0);
+    if (const int error = os::uffd_register(heap.uffd.fd, heap.address_of(first), pages * page_bytes, mode)) {
+        heap.chunks.set_state(chunk, ChunkState::untracked);
+        static std::atomic<bool> told{false};
+        if (!told.exchange(true))
+            report("a range cannot be watched (errno %d): raise vm.max_map_count; it stays near", error);
+        return false;
+    }
+    heap.tracked_chunks.fetch_add(1, std::memory_order_relaxed);
+    adopt_present_pages(heap, first, pages);
+    const std::lock_guard lock(heap.span_lock);
+    heap.near.discharge(heap.chunks.allocated_pages(chunk));
+    heap.chunks.set_state(chunk, ChunkState::tracked);
+    return true;
+}
+
+}  // namespace pnode

@@ -1,0 +1,64 @@
+#include <algorithm>
+#include <mutex>
+
+#include "runtime/heap.h"
+#include "runtime/os/signals_blocked.h"
+
+namespace pnode {
+namespace {
+
+struct Walk {
+    std::uint64_t near = 0;
+    std::uint64_t far = 0;
+    std::uint64_t pinned = 0;
+    std::uint64_t unwatched = 0;
+    const char* wrong = nullptr;
+};
+
+void look_at(Heap& heap, std::uint64_t page, Walk& walk) noexcept {
+    const PageWord word = heap.word(page).load();
+    const bool allocated = heap.spans.is_allocated(page, 1);
+    switch (word.state()) {
+        case PageState::fresh:
+        case PageState::poisoned: break;
+        case PageState::near: ++walk.near; break;
+        case PageState::far: ++walk.far; break;
+        case PageState::busy: walk.wrong = "heap: a page is busy in an idle heap"; break;
+        case PageState::limbo: walk.wrong = "heap: a page is in limbo in an idle heap"; break;
+    }
+    if (word.state() == PageState::far && word.place() == cxl::no_blob) walk.wrong = "heap: a far page has no blob";
+    if (word.state() == PageState::far && !allocated) walk.wrong = "heap: a page that belongs to nobody is far";
+    if (word.pinned() != (heap.pins[page].load(std::memory_order_relaxed) != 0)) walk.wrong = "heap: a pin and its count disagree";
+    walk.pinned += word.pinned() ? 1 : 0;
+}
+
+}  // namespace
+
+const char* validate(Heap& heap) noexcept {
+    const os::SignalsBlocked signals;
+    heap.operations.shut_and_wait();
+    heap.serving.shut_and_wait();
+    Walk walk;
+    {
+        const std::lock_guard lock(heap.span_lock);
+        walk.wrong = heap.spans.validate();
+    }
+    for (std::uint64_t page = 0; page < heap.page_count && walk.wrong == nullptr;) {
+        const std::uint64_t chunk = heap.chunk_of(page);
+        if (heap.chunks.state(chunk) == ChunkState::tracked) {
+            look_at(heap, page++, walk);
+        } else {
+            walk.unwatched += heap.chunks.allocated_pages(chunk);
+            page += heap.chunk_pages;
+        }
+    }
+    if (walk.wrong == nullptr && walk.near + walk.unwatched != heap.near.pages()) walk.wrong = "heap: the near ledger is off";
+    if (walk.wrong == nullptr && walk.far != heap.statistics.far_pages.value()) walk.wrong = "heap: far pages are miscounted";
+    if (walk.wrong == nullptr && walk.pinned != heap.statistics.pinned_pages.value()) walk.wrong = "heap: pins are miscounted";
+    if (walk.wrong == nullptr && heap.far.is_open()) walk.wrong = heap.far.store()->validate();
+    heap.serving.open();
+    heap.operations.open();
+    return walk.wrong;
+}
+
+}  // namespace pnode
