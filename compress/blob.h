@@ -2,8 +2,9 @@
 //
 //     | hash 16 | codec 1 | version 1 | source_units 2 | payload_bytes 4 | payload ... |
 //
-// The hash is a keyed 128-bit xxh3 of the block's *contents*: it proves a decode, and the same number tells whether a page that
-// was promoted has changed since, so that an unchanged one is dropped and not compressed again.
+// The hash is a keyed 128-bit xxh3 of the block's *contents*: it proves a decode, and the same number tells
+// whether a page that was promoted has changed since, so that an unchanged one is dropped and not compressed
+// again.
 //
 // Thread rule: as codec.h.
 #pragma once
@@ -23,6 +24,7 @@ class BlobKey {
   public:
     static constexpr std::size_t secret_bytes = 192;
     explicit BlobKey(std::span<const std::byte, 32> seed) noexcept;
+    // Any number of bytes; the same on every CPU.
     ContentHash hash(Bytes contents) const noexcept;
 
   private:
@@ -32,22 +34,33 @@ class BlobKey {
 inline constexpr std::size_t blob_header_bytes = 24;
 inline constexpr std::size_t block_bytes_min = 64;  // blocks are multiples of this, up to 64 KiB
 
-// Scratch that encode and decode need for `choice`; decode serves blobs of every codec with scratch_bytes_max().
+// Scratch (rules in codec.h) for encode with `choice`, and for decode of any blob. One stretch as large as
+// the larger of the two may serve both.
 std::size_t encode_scratch_bytes(const CodecChoice& choice) noexcept;
 std::size_t decode_scratch_bytes_max() noexcept;
 
-// Bytes of blob written to `blob`, or 0: did not fit in it. Tries same-filled (one repeated 64-bit word) first, then the choice.
-// `hash` is key.hash(contents), which the caller has usually computed already.
+// Bytes of blob written to `blob`, or 0: did not fit in it. Tries same-filled (one repeated 64-bit word)
+// first, then the choice. `hash` is key.hash(contents), which the caller has usually computed already. How
+// far `blob` reaches says what saving is worth storing. A choice without a codec encodes same-filled blocks
+// only.
 std::size_t encode(Bytes contents, const ContentHash& hash, const CodecChoice& choice, MutableBytes blob,
                    MutableBytes scratch) noexcept;
 
 enum class DecodeResult : std::uint8_t {
-    ok, truncated, bad_version, unknown_codec, wrong_source_size, bad_payload_size, decode_failed, hash_mismatch
+    ok,
+    truncated,
+    bad_version,
+    unknown_codec,
+    wrong_source_size,
+    bad_payload_size,
+    decode_failed,
+    hash_mismatch
 };
 const char* describe(DecodeResult result) noexcept;
 
-// Decodes into `contents`, whose size must be the block's. `blob` may be longer than the blob in it (a store's slot is).
-// Anything but ok leaves `contents` unspecified and must not be shown to anyone.
+// Decodes into `contents`, whose size must be the block's. `blob` may be longer than the blob in it (a
+// store's slot is). Each header field is read once. Anything but ok leaves `contents` unspecified and must
+// not be shown to anyone.
 DecodeResult decode(Bytes blob, const BlobKey& key, MutableBytes contents, MutableBytes scratch) noexcept;
 
 // Of a blob's header, unchecked; blob.size() >= blob_header_bytes.

@@ -2,6 +2,12 @@
 //
 // Thread rule: every function may be called by any thread at once, also on the fault path: nothing here
 // allocates, throws, locks or makes a system call. Knows nothing of pages, heaps or nodes.
+//
+// Scratch: aligned to 64 bytes, used by one thread at a time, zero-filled once by the caller before its first
+// use (fresh anonymous memory is), and from then on written by codecs only, though by any of them and at any
+// level. Codecs keep what is dear to set up in it, so lend the same stretch again: a scratch that is new,
+// moved, of another size or last used by another codec works and costs some 10 us more. It holds no secret
+// that the blocks did not, and needs no teardown.
 #pragma once
 
 #include <cstddef>
@@ -17,21 +23,27 @@ using MutableBytes = std::span<std::byte>;
 // Stored in every blob: a number keeps its meaning for ever.
 enum class CodecId : std::uint8_t { none = 0, same_filled = 1, lz4 = 2, zstd = 3 };
 
+inline constexpr std::size_t block_bytes_max = 65536;
+inline constexpr std::size_t scratch_alignment = 64;
+
 struct Codec {
     CodecId id;
     const char* name;
-    int level_min;      // equal to level_max where the codec has no levels
+    int level_min;  // equal to level_max where the codec has no levels
     int level_max;
     int level_default;
     std::size_t block_bytes_max;  // largest input, 64 KiB for now
-    // Scratch either direction needs, in bytes; the caller aligns it to 64.
+    // Scratch that serves both directions, in bytes.
     std::size_t (*scratch_bytes)(int level);
+    // Scratch that serves decompress() alone, whatever the level was.
+    std::size_t (*decompress_scratch_bytes)();
     // Output that always suffices for `source_bytes` of input.
     std::size_t (*bound)(std::size_t source_bytes);
-    // Bytes written to `destination`, or 0: it did not fit (never an error otherwise). `destination` may be smaller than
-    // bound(): that is how a caller says what saving is worth storing.
+    // Bytes written to `destination`, or 0: it did not fit (never an error otherwise). `destination` may be
+    // smaller than bound(): that is how a caller says what saving is worth storing.
     std::size_t (*compress)(Bytes source, MutableBytes destination, int level, MutableBytes scratch) noexcept;
-    // True when exactly destination.size() bytes were decoded from all of `source`. Safe on any input.
+    // True when exactly destination.size() bytes were decoded from all of `source`. Safe on any input. On
+    // false the destination is unspecified.
     bool (*decompress)(Bytes source, MutableBytes destination, MutableBytes scratch) noexcept;
 };
 
@@ -40,13 +52,14 @@ const Codec* codec_by_id(CodecId id) noexcept;
 const Codec* codec_by_name(std::string_view name) noexcept;
 std::span<const Codec* const> codecs() noexcept;
 
-// What a heap is told to use: "lz4", "zstd", "zstd:5".
+// What a heap is told to use: "lz4", "zstd", "zstd:5", "zstd:-3".
 struct CodecChoice {
     const Codec* codec = nullptr;
     int level = 0;
 };
-// False on an unknown name, a level out of range or where there are none, or anything left over; `choice` is then untouched.
-// same_filled is not a choice: it is tried first for every block.
+// False on an unknown name, a level out of range or where there are none, level 0 (zstd means "default" by
+// it: say no level), or anything left over; `choice` is then untouched. same_filled is not a choice: it is
+// tried first for every block.
 bool parse_codec_choice(std::string_view text, CodecChoice* choice) noexcept;
 
 }  // namespace pnode::compress

@@ -1,0 +1,145 @@
+#include "compress/blob.h"
+
+#define XXH_STATIC_LINKING_ONLY  // XXH3_generateSecret
+#include <xxhash.h>
+#if defined(__x86_64__)
+#include <xxh_x86dispatch.h>  // XXH3_* by the widest vectors of this CPU: six times as fast as the plain ones
+#endif
+
+#include <algorithm>
+#include <bit>
+#include <cstdlib>
+#include <cstring>
+
+#include "compress/codec_tables.h"
+
+namespace pnode::compress {
+namespace {
+
+constexpr std::uint8_t blob_version = 1;
+
+// As stored. Byte order is the machine's: a region does not outlive the machine it is mapped on.
+struct Header {
+    ContentHash hash;
+    CodecId codec;
+    std::uint8_t version;
+    std::uint16_t source_units;  // of block_bytes_min
+    std::uint32_t payload_bytes;
+};
+static_assert(sizeof(Header) == blob_header_bytes);
+static_assert(offsetof(Header, codec) == 16 && offsetof(Header, version) == 17);
+static_assert(offsetof(Header, source_units) == 18 && offsetof(Header, payload_bytes) == 20);
+static_assert(std::endian::native == std::endian::little);
+static_assert(block_bytes_max / block_bytes_min <= UINT16_MAX);
+
+Header header_of(Bytes blob) noexcept {
+    Header header;
+    std::memcpy(&header, blob.data(), sizeof header);
+    return header;
+}
+
+bool is_block_size(std::size_t bytes) noexcept {
+    return bytes >= block_bytes_min && bytes <= block_bytes_max && bytes % block_bytes_min == 0;
+}
+
+DecodeResult check(const Header& header, std::size_t blob_bytes, std::size_t contents_bytes) noexcept {
+    if (header.version != blob_version) return DecodeResult::bad_version;
+    const Codec* const codec = codec_by_id(header.codec);
+    if (codec == nullptr) return DecodeResult::unknown_codec;
+    if (!is_block_size(contents_bytes) || header.source_units * block_bytes_min != contents_bytes)
+        return DecodeResult::wrong_source_size;
+    if (header.payload_bytes == 0 || header.payload_bytes > codec->bound(contents_bytes))
+        return DecodeResult::bad_payload_size;
+    if (header.payload_bytes > blob_bytes - blob_header_bytes) return DecodeResult::truncated;
+    return DecodeResult::ok;
+}
+
+}  // namespace
+
+BlobKey::BlobKey(std::span<const std::byte, 32> seed) noexcept {
+    // Fails only for sizes below its minima, which these constants are not.
+    if (XXH3_generateSecret(secret_, sizeof secret_, seed.data(), seed.size()) != XXH_OK) std::abort();
+    // The first long hash of a process asks the CPU for its features, which is slow on a virtual machine: not
+    // in a fault.
+    static constexpr std::byte long_input[256] = {};
+    hash(Bytes(long_input));
+}
+
+ContentHash BlobKey::hash(Bytes contents) const noexcept {
+    const XXH128_hash_t hash =
+        XXH3_128bits_withSecret(contents.data(), contents.size(), secret_, sizeof secret_);
+    return {hash.low64, hash.high64};
+}
+
+std::size_t encode_scratch_bytes(const CodecChoice& choice) noexcept {
+    return choice.codec == nullptr ? 0 : choice.codec->scratch_bytes(choice.level);
+}
+
+std::size_t decode_scratch_bytes_max() noexcept {
+    std::size_t bytes = 0;
+    for (const Codec* codec : codecs()) bytes = std::max(bytes, codec->decompress_scratch_bytes());
+    return bytes;
+}
+
+std::size_t encode(Bytes contents, const ContentHash& hash, const CodecChoice& choice, MutableBytes blob,
+                   MutableBytes scratch) noexcept {
+    if (!is_block_size(contents.size()) || blob.size() <= blob_header_bytes) return 0;
+    const MutableBytes payload = blob.subspan(blob_header_bytes);
+    const Codec* codec = &same_filled_codec;
+    std::size_t payload_bytes = codec->compress(contents, payload, 0, {});
+    if (payload_bytes == 0 && choice.codec != nullptr) {
+        codec = choice.codec;
+        payload_bytes = codec->compress(contents, payload, choice.level, scratch);
+    }
+    if (payload_bytes == 0) return 0;
+    const Header header = {hash, codec->id, blob_version,
+                           static_cast<std::uint16_t>(contents.size() / block_bytes_min),
+                           static_cast<std::uint32_t>(payload_bytes)};
+    std::memcpy(blob.data(), &header, sizeof header);
+    return blob_header_bytes + payload_bytes;
+}
+
+DecodeResult decode(Bytes blob, const BlobKey& key, MutableBytes contents, MutableBytes scratch) noexcept {
+    if (blob.size() < blob_header_bytes) return DecodeResult::truncated;
+    // One copy: the region may be written by others while this runs, and what was checked must be what is
+    // used.
+    const Header header = header_of(blob);
+    const DecodeResult checked = check(header, blob.size(), contents.size());
+    if (checked != DecodeResult::ok) return checked;
+    const Bytes payload = blob.subspan(blob_header_bytes, header.payload_bytes);
+    if (!codec_by_id(header.codec)->decompress(payload, contents, scratch))
+        return DecodeResult::decode_failed;
+    return key.hash(contents) == header.hash ? DecodeResult::ok : DecodeResult::hash_mismatch;
+}
+
+const char* describe(DecodeResult result) noexcept {
+    switch (result) {
+        case DecodeResult::ok:
+            return "ok";
+        case DecodeResult::truncated:
+            return "the blob ends before its payload does";
+        case DecodeResult::bad_version:
+            return "the blob is of an unknown version";
+        case DecodeResult::unknown_codec:
+            return "the blob names an unknown codec";
+        case DecodeResult::wrong_source_size:
+            return "the blob is of a block of another size";
+        case DecodeResult::bad_payload_size:
+            return "the blob's payload size is impossible";
+        case DecodeResult::decode_failed:
+            return "the payload does not decode";
+        case DecodeResult::hash_mismatch:
+            return "the decoded bytes do not have the stored hash";
+    }
+    return "not a result of decode";
+}
+
+ContentHash stored_hash(Bytes blob) noexcept {
+    return header_of(blob).hash;
+}
+
+std::size_t stored_blob_bytes(Bytes blob) noexcept {
+    return blob_header_bytes + header_of(blob).payload_bytes;
+}
+
+}  // namespace pnode::compress

@@ -1,0 +1,12 @@
+// One const table per codec, each defined in the file named after it; codec.cpp lists them.
+#pragma once
+
+#include "compress/codec.h"
+
+namespace pnode::compress {
+
+extern const Codec same_filled_codec;
+extern const Codec lz4_codec;
+extern const Codec zstd_codec;
+
+}  // namespace pnode::compress

@@ -1,0 +1,113 @@
+// The list of codecs, and how people name one.
+#include <gtest/gtest.h>
+
+#include "compress/codec.h"
+
+namespace pnode::compress {
+namespace {
+
+TEST(CodecRegistry, NumbersAndNamesAreWhatTheyAreForEver) {
+    EXPECT_EQ(static_cast<int>(CodecId::none), 0);
+    const std::pair<int, const char*> expected[] = {{1, "same-filled"}, {2, "lz4"}, {3, "zstd"}};
+    ASSERT_EQ(codecs().size(), std::size(expected));
+    for (const auto& [id, name] : expected) {
+        const Codec* const codec = codec_by_id(static_cast<CodecId>(id));
+        ASSERT_NE(codec, nullptr) << id;
+        EXPECT_STREQ(codec->name, name);
+        EXPECT_EQ(static_cast<int>(codec->id), id);
+        EXPECT_EQ(codec_by_name(name), codec);
+    }
+}
+
+TEST(CodecRegistry, UnknownIdsAndNamesAreNull) {
+    for (int id = 0; id < 256; ++id) {
+        if (id < 1 || id > 3) {
+            EXPECT_EQ(codec_by_id(static_cast<CodecId>(id)), nullptr) << id;
+        }
+    }
+    for (const char* name : {"", "lz", "lz44", "LZ4", "none", "zstd:3"})
+        EXPECT_EQ(codec_by_name(name), nullptr) << name;
+}
+
+TEST(CodecRegistry, TablesAreConsistent) {
+    for (const Codec* codec : codecs()) {
+        EXPECT_LE(codec->level_min, codec->level_default);
+        EXPECT_LE(codec->level_default, codec->level_max);
+        EXPECT_EQ(codec->block_bytes_max, block_bytes_max);
+        for (int level = codec->level_min; level <= codec->level_max; ++level)
+            EXPECT_GE(codec->scratch_bytes(level), codec->decompress_scratch_bytes());
+    }
+}
+
+struct GoodChoice {
+    const char* text;
+    CodecId id;
+    int level;
+};
+
+TEST(CodecChoice, ReadsNamesAndLevels) {
+    const GoodChoice good[] = {
+        {"lz4", CodecId::lz4, 0},       {"zstd", CodecId::zstd, 3},     {"zstd:1", CodecId::zstd, 1},
+        {"zstd:19", CodecId::zstd, 19}, {"zstd:-1", CodecId::zstd, -1}, {"zstd:-3", CodecId::zstd, -3},
+        {"zstd:-7", CodecId::zstd, -7},
+    };
+    for (const auto& [text, id, level] : good) {
+        CodecChoice choice;
+        ASSERT_TRUE(parse_codec_choice(text, &choice)) << text;
+        EXPECT_EQ(choice.codec, codec_by_id(id)) << text;
+        EXPECT_EQ(choice.level, level) << text;
+    }
+}
+
+TEST(CodecChoice, RefusesTheRestAndLeavesTheChoiceUntouched) {
+    using namespace std::string_view_literals;
+    const std::string_view bad[] = {
+        "",
+        ":",
+        ":3",
+        " lz4",
+        "lz4 ",
+        "LZ4",
+        "lz4:",
+        "lz4:0",
+        "lz4:1",
+        "lz",
+        "lz4\0"sv,
+        "gzip",
+        "none",
+        "same-filled",
+        "zstd:",
+        "zstd:0",
+        "zstd:-0",
+        "zstd:20",
+        "zstd:-8",
+        "zstd:+3",
+        "zstd: 3",
+        "zstd:3 ",
+        "zstd:3x",
+        "zstd:3:3",
+        "zstd:3.5",
+        "zstd:x",
+        "zstd:-",
+        "zstd:--3",
+        "zstd:0x3",
+        "zstd3",
+        "zstd::3",
+        "zstd=3",
+        "zstd:3,lz4",
+        "zstd:3\0"sv,
+        "zstd:99999999999999999999",
+        "zstd:-99999999999999999999",
+        "zstd:2147483648",
+        "zstd:4294967299",
+    };
+    for (const std::string_view text : bad) {
+        CodecChoice choice{codec_by_id(CodecId::lz4), 42};
+        EXPECT_FALSE(parse_codec_choice(text, &choice)) << text;
+        EXPECT_EQ(choice.codec, codec_by_id(CodecId::lz4)) << text;
+        EXPECT_EQ(choice.level, 42) << text;
+    }
+}
+
+}  // namespace
+}  // namespace pnode::compress
