@@ -13,7 +13,8 @@
 
 namespace pnode::cxl {
 
-// Independent reasons why nothing new may be placed on a node; each owner sets and clears only its own (CONTRACT.md C18).
+// Independent reasons why nothing new may be placed on a node; each owner sets and clears only its own
+// (CONTRACT.md C18).
 enum class GateReason : std::uint32_t { closed_by_user = 1, converging = 2, teardown = 4, full = 8 };
 
 class Gate {
@@ -24,13 +25,16 @@ class Gate {
     std::uint32_t reasons() const noexcept { return reasons_.load(std::memory_order_acquire); }
 
   private:
-    static constexpr std::uint32_t bit(GateReason reason) noexcept { return static_cast<std::uint32_t>(reason); }
+    static constexpr std::uint32_t bit(GateReason reason) noexcept {
+        return static_cast<std::uint32_t>(reason);
+    }
     std::atomic<std::uint32_t> reasons_{0};
 };
 
-class Node {
+class Node : public Unmanaged {
   public:
-    // 0 or an errno with one line in `message`, as open_region().
+    // 0 or an errno with one line in `message`, as open_region(). EINVAL also for a region too small to hold
+    // a blob.
     static int open(const std::string& spec, std::unique_ptr<Node>* out, std::string* message);
 
     Region& region() noexcept { return *region_; }

@@ -1,0 +1,462 @@
+#include "cxl/blob_store.h"
+
+#include <unistd.h>
+
+#include <array>
+#include <atomic>
+#include <bit>
+#include <cstdlib>
+#include <cstring>
+#include <mutex>
+#include <string_view>
+
+#include "cxl/size_classes.h"
+#include "cxl/slab_pool.h"
+#include "cxl/slot_tables.h"
+#include "cxl/spin_lock.h"
+#include "cxl/unmanaged.h"
+
+// Locks, in the order in which they may be held together: size classes by index, the slot tables' lock, the
+// pool's lock.
+
+namespace pnode::cxl {
+
+namespace {
+
+constexpr SizeClasses classes = detail::make_size_classes(BlobStore::blob_bytes_max);
+static_assert(classes.count < 128 && classes.last().bytes >= BlobStore::blob_bytes_max);
+static_assert(classes.by_units.size() * unit_bytes > BlobStore::blob_bytes_max);
+static_assert(BlobStore::region_bytes_min == small_slab_bytes);
+static_assert(BlobStore::region_bytes_max == (std::size_t{1} << blob_ref_bits) * unit_bytes);
+
+unsigned class_for(std::size_t bytes) {
+    return classes.by_units[(bytes + unit_bytes - 1) / unit_bytes];
+}
+bool is_blob_size(std::size_t bytes) {
+    return bytes != 0 && bytes <= BlobStore::blob_bytes_max;
+}
+
+[[noreturn]] void die(std::string_view message) {
+    // Nothing to be done when even this write fails.
+    [[maybe_unused]] const ssize_t written = write(STDERR_FILENO, message.data(), message.size());
+    std::abort();
+}
+
+bool has_bit(const std::uint64_t* words, unsigned bit) {
+    return (words[bit / 64] >> (bit % 64) & 1) != 0;
+}
+void set_bit(std::uint64_t* words, unsigned bit) {
+    words[bit / 64] |= std::uint64_t{1} << (bit % 64);
+}
+void clear_bit(std::uint64_t* words, unsigned bit) {
+    words[bit / 64] &= ~(std::uint64_t{1} << (bit % 64));
+}
+
+// Written under a lock, read without: no read-modify-write is needed.
+class Counter {
+  public:
+    void add(std::uint64_t n) noexcept { value_.store(get() + n, std::memory_order_relaxed); }
+    void subtract(std::uint64_t n) noexcept { value_.store(get() - n, std::memory_order_relaxed); }
+    std::uint64_t get() const noexcept { return value_.load(std::memory_order_relaxed); }
+
+  private:
+    std::atomic<std::uint64_t> value_{0};
+};
+
+// Under the lock of the slab's class.
+struct Slab {
+    SlabIndex previous, next;  // in the class's list of slabs with a free slot; no_slab ends
+    SlabIndex next_deferred;   // in the class's list of slabs with slots freed under a lease
+    TableIndex tables;
+    std::uint32_t lease_epoch;  // the last lease that `leased` takes into account
+    std::uint16_t occupied;     // slots, deferred ones included
+    std::uint16_t deferred;     // slots freed under a lease
+    std::uint16_t first_word;   // no free slot in the words of `occupied` before this
+};
+
+struct alignas(64) SizeClass {
+    SpinLock lock;
+    SlabIndex partial = no_slab;
+    SlabIndex with_deferred = no_slab;
+    Counter blobs, blob_bytes, leased_blobs;
+};
+
+}  // namespace
+
+struct BlobStore::State : Unmanaged {
+    State(Region& region, std::size_t region_bytes)
+        : base(region.bytes()),
+          pool(region, region_bytes),
+          tables(pool.slab_count()),
+          slabs(pool.slab_count()),
+          class_of(pool.slab_count()) {}
+
+    struct Place {
+        SlabIndex slab;  // the first, of a large one
+        unsigned class_index;
+        unsigned slot;
+    };
+
+    SlotTables::View view(const Slab& slab, unsigned class_index) const {
+        return tables.at(slab.tables, classes.slot[class_index].slots);
+    }
+    unsigned class_at(SlabIndex slab) const { return class_of[slab].load(std::memory_order_relaxed); }
+    std::byte* slot_at(const Place& place) const {
+        return base + place.slab * small_slab_bytes +
+               place.slot * std::size_t{classes.slot[place.class_index].bytes};
+    }
+    void scrub(const Place& place) const {
+        std::memset(slot_at(place), 0, classes.slot[place.class_index].bytes);
+    }
+
+    Place locate(BlobRef ref) const;
+    BlobRef allocate_in(unsigned class_index, std::size_t bytes);
+    unsigned occupy_slot(Slab& slab, SlotTables::View view);
+    SlabIndex add_slab(unsigned class_index);
+    void remove_slab(SlabIndex index, unsigned class_index);
+    void push_partial(SlabIndex index, unsigned class_index);
+    void unlink_partial(SlabIndex index, unsigned class_index);
+    void settle_lease(Slab& slab, SlotTables::View view, std::size_t words);
+    bool defer_if_leased(const Place& place, SlotTables::View view);
+    void vacate_slot(const Place& place, SlotTables::View view);
+    bool free_deferred(unsigned class_index);
+    const char* validate_slab(SlabIndex index, StoreCounters* sum) const;
+    const char* validate_lists(unsigned class_index, std::size_t partial, std::size_t with_deferred) const;
+
+    std::byte* const base;
+    SlabPool pool;
+    SlotTables tables;
+    LazyArray<Slab> slabs;
+    // The class of each slab of 64 KiB, 0 for none; a byte each because bytes() reads nothing else. Written
+    // under the class's lock; relaxed, because whoever holds a reference got it from somebody who had
+    // allocated it.
+    LazyArray<std::atomic<std::uint8_t>> class_of;
+    std::array<SizeClass, classes.count> by_class;
+
+    // Leases: written with all classes locked, read with any one locked (`leases` also without).
+    std::atomic<std::uint32_t> leases{0};
+    std::uint32_t lease_epoch = 0;        // counts lease_all()
+    std::uint32_t first_lease_epoch = 0;  // of the oldest lease since there was none
+};
+
+BlobStore::State::Place BlobStore::State::locate(BlobRef ref) const {
+    const std::uint64_t offset = (ref - 1) * unit_bytes;
+    const std::uint64_t at = offset / small_slab_bytes;
+    if (ref == no_blob || at >= pool.slab_count())
+        die("pnode: blob store: a reference to no place in the region\n");
+    auto slab = static_cast<SlabIndex>(at);
+    const unsigned class_index = class_at(slab);
+    const SlotSize& size = classes.slot[class_index];
+    if (class_index == 0) die("pnode: blob store: a reference to a slab that is free\n");
+    if (size.large) slab -= slab % slabs_per_chunk;
+    const auto inside = static_cast<std::uint32_t>(offset - slab * small_slab_bytes);
+    if (inside % size.bytes != 0 || inside / size.bytes >= size.slots)
+        die("pnode: blob store: a reference into a slot\n");
+    return {slab, class_index, inside / size.bytes};
+}
+
+void BlobStore::State::push_partial(SlabIndex index, unsigned class_index) {
+    SizeClass& owner = by_class[class_index];
+    slabs[index].previous = no_slab;
+    slabs[index].next = owner.partial;
+    if (owner.partial != no_slab) slabs[owner.partial].previous = index;
+    owner.partial = index;
+}
+
+void BlobStore::State::unlink_partial(SlabIndex index, unsigned class_index) {
+    const Slab& slab = slabs[index];
+    (slab.previous != no_slab ? slabs[slab.previous].next : by_class[class_index].partial) = slab.next;
+    if (slab.next != no_slab) slabs[slab.next].previous = slab.previous;
+}
+
+SlabIndex BlobStore::State::add_slab(unsigned class_index) {
+    const SlotSize& size = classes.slot[class_index];
+    const SlabIndex index = pool.take(size.large);
+    if (index == no_slab) return no_slab;
+    Slab& slab = slabs[index];
+    slab = {};
+    slab.tables = tables.take(size.slots);
+    slab.lease_epoch = lease_epoch;
+    for (SlabIndex part = index; part < index + (size.large ? slabs_per_chunk : 1); ++part) {
+        class_of[part].store(static_cast<std::uint8_t>(class_index), std::memory_order_relaxed);
+    }
+    push_partial(index, class_index);
+    return index;
+}
+
+void BlobStore::State::remove_slab(SlabIndex index, unsigned class_index) {
+    const SlotSize& size = classes.slot[class_index];
+    unlink_partial(index, class_index);
+    for (SlabIndex part = index; part < index + (size.large ? slabs_per_chunk : 1); ++part) {
+        class_of[part].store(0, std::memory_order_relaxed);
+    }
+    tables.give(slabs[index].tables, size.slots);
+    pool.give(index, size.large);
+}
+
+// Brings a slab's `leased` up to date before its first change since the last lease_all(): what it holds now
+// is what it held then.
+void BlobStore::State::settle_lease(Slab& slab, SlotTables::View view, std::size_t words) {
+    if (slab.lease_epoch == lease_epoch) return;
+    const bool leased_before = slab.lease_epoch >= first_lease_epoch;
+    for (std::size_t word = 0; word < words; ++word) {
+        view.leased[word] = view.occupied[word] | (leased_before ? view.leased[word] : 0);
+    }
+    slab.lease_epoch = lease_epoch;
+}
+
+// A free slot exists.
+unsigned BlobStore::State::occupy_slot(Slab& slab, SlotTables::View view) {
+    while (view.occupied[slab.first_word] == ~std::uint64_t{0}) ++slab.first_word;
+    const unsigned slot =
+        slab.first_word * 64u + static_cast<unsigned>(std::countr_one(view.occupied[slab.first_word]));
+    set_bit(view.occupied, slot);
+    ++slab.occupied;
+    return slot;
+}
+
+BlobRef BlobStore::State::allocate_in(unsigned class_index, std::size_t bytes) {
+    const SlotSize& size = classes.slot[class_index];
+    SizeClass& owner = by_class[class_index];
+    const std::lock_guard guard(owner.lock);
+    const SlabIndex index = owner.partial != no_slab ? owner.partial : add_slab(class_index);
+    if (index == no_slab) return no_blob;
+    Slab& slab = slabs[index];
+    const SlotTables::View view = this->view(slab, class_index);
+    settle_lease(slab, view, SlotTables::words(size.slots));
+    const unsigned slot = occupy_slot(slab, view);
+    if (slab.occupied == size.slots) unlink_partial(index, class_index);
+    view.slack_bytes[slot] = static_cast<std::uint16_t>(size.bytes - bytes);
+    owner.blobs.add(1);
+    owner.blob_bytes.add(bytes);
+    return (index * small_slab_bytes + slot * std::size_t{size.bytes}) / unit_bytes + 1;
+}
+
+// The slot is scrubbed and its class locked.
+void BlobStore::State::vacate_slot(const Place& place, SlotTables::View view) {
+    Slab& slab = slabs[place.slab];
+    const bool was_full = slab.occupied == classes.slot[place.class_index].slots;
+    clear_bit(view.occupied, place.slot);
+    --slab.occupied;
+    if (place.slot / 64 < slab.first_word) slab.first_word = static_cast<std::uint16_t>(place.slot / 64);
+    if (was_full) push_partial(place.slab, place.class_index);
+    if (slab.occupied == 0) remove_slab(place.slab, place.class_index);
+}
+
+bool BlobStore::State::defer_if_leased(const Place& place, SlotTables::View view) {
+    if (leases.load(std::memory_order_relaxed) == 0) return false;
+    Slab& slab = slabs[place.slab];
+    SizeClass& owner = by_class[place.class_index];
+    settle_lease(slab, view, SlotTables::words(classes.slot[place.class_index].slots));
+    if (!has_bit(view.leased, place.slot)) return false;
+    set_bit(view.deferred, place.slot);
+    if (slab.deferred++ == 0) {
+        slab.next_deferred = owner.with_deferred;
+        owner.with_deferred = place.slab;
+    }
+    owner.leased_blobs.add(1);
+    return true;
+}
+
+// Frees the deferred slots of one slab. False: none is left, or a new lease may cover them.
+bool BlobStore::State::free_deferred(unsigned class_index) {
+    SizeClass& owner = by_class[class_index];
+    const std::lock_guard guard(owner.lock);
+    if (owner.with_deferred == no_slab || leases.load(std::memory_order_relaxed) != 0) return false;
+    const SlabIndex index = owner.with_deferred;
+    Slab& slab = slabs[index];
+    const SlotTables::View view = this->view(slab, class_index);
+    owner.with_deferred = slab.next_deferred;
+    owner.leased_blobs.subtract(slab.deferred);
+    unsigned left = slab.deferred;
+    slab.deferred = 0;
+    // By count: after the last slot the slab, and with it the view, may be somebody else's.
+    for (unsigned slot = 0; left != 0; ++slot) {
+        if (!has_bit(view.deferred, slot)) continue;
+        --left;
+        clear_bit(view.deferred, slot);
+        scrub({index, class_index, slot});
+        vacate_slot({index, class_index, slot}, view);
+    }
+    return true;
+}
+
+BlobStore::BlobStore(Region& region, std::size_t physical_bytes_max)
+    : state_(new State(region, region_bytes_max)) {
+    set_physical_bytes_max(physical_bytes_max);
+}
+
+BlobStore::~BlobStore() = default;
+
+BlobRef BlobStore::allocate(std::size_t bytes) noexcept {
+    if (!is_blob_size(bytes)) return no_blob;
+    const unsigned class_index = class_for(bytes);
+    const BlobRef ref = state_->allocate_in(class_index, bytes);
+    if (ref != no_blob || trim() == 0) return ref;
+    return state_->allocate_in(class_index, bytes);
+}
+
+void BlobStore::free(BlobRef ref) noexcept {
+    State& state = *state_;
+    const State::Place place = state.locate(ref);
+    SizeClass& owner = state.by_class[place.class_index];
+    Slab& slab = state.slabs[place.slab];
+    const std::lock_guard guard(owner.lock);
+    const SlotTables::View view = state.view(slab, place.class_index);
+    if (!has_bit(view.occupied, place.slot) || has_bit(view.deferred, place.slot))
+        die("pnode: blob store: a blob freed twice\n");
+    owner.blobs.subtract(1);
+    owner.blob_bytes.subtract(classes.slot[place.class_index].bytes - view.slack_bytes[place.slot]);
+    if (state.defer_if_leased(place, view)) return;
+    state.scrub(place);
+    state.vacate_slot(place, view);
+}
+
+std::span<std::byte> BlobStore::bytes(BlobRef ref) const noexcept {
+    const std::uint64_t offset = (ref - 1) * unit_bytes;
+    const unsigned class_index = state_->class_at(static_cast<SlabIndex>(offset / small_slab_bytes));
+    return {state_->base + offset, classes.slot[class_index].bytes};
+}
+
+std::size_t BlobStore::slot_bytes_for(std::size_t bytes) noexcept {
+    return is_blob_size(bytes) ? classes.slot[class_for(bytes)].bytes : 0;
+}
+
+std::size_t BlobStore::trim() noexcept {
+    return state_->pool.trim();
+}
+
+void BlobStore::lock_all() noexcept {
+    for (unsigned index = 1; index < classes.count; ++index) state_->by_class[index].lock.lock();
+    state_->tables.lock();
+    state_->pool.lock();
+}
+
+void BlobStore::unlock_all() noexcept {
+    state_->pool.unlock();
+    state_->tables.unlock();
+    for (unsigned index = 1; index < classes.count; ++index) state_->by_class[index].lock.unlock();
+}
+
+void BlobStore::lease_all_locked() noexcept {
+    ++state_->lease_epoch;
+    if (state_->leases.fetch_add(1, std::memory_order_relaxed) == 0)
+        state_->first_lease_epoch = state_->lease_epoch;
+}
+
+void BlobStore::lease_all() noexcept {
+    lock_all();
+    lease_all_locked();
+    unlock_all();
+}
+
+void BlobStore::end_lease() noexcept {
+    lock_all();
+    const std::uint32_t leases = state_->leases.fetch_sub(1, std::memory_order_relaxed);
+    unlock_all();
+    if (leases == 0) die("pnode: blob store: a lease ended that never began\n");
+    if (leases > 1) return;
+    for (unsigned index = 1; index < classes.count; ++index) {
+        while (state_->free_deferred(index)) continue;
+    }
+}
+
+void BlobStore::set_physical_bytes_max(std::size_t bytes) noexcept {
+    const std::uint64_t all = std::uint64_t{state_->pool.slab_count()} * small_slab_bytes;
+    state_->pool.physical_bytes_max.store(bytes == 0 ? all : bytes, std::memory_order_relaxed);
+}
+
+std::size_t BlobStore::physical_bytes_max() const noexcept {
+    return state_->pool.physical_bytes_max.load(std::memory_order_relaxed);
+}
+
+std::uint64_t BlobStore::physical_bytes() const noexcept {
+    return state_->pool.physical_bytes();
+}
+
+StoreCounters BlobStore::counters() const noexcept {
+    StoreCounters sum{};
+    sum.physical_bytes = physical_bytes();
+    for (unsigned index = 1; index < classes.count; ++index) {
+        const SizeClass& owner = state_->by_class[index];
+        const std::uint64_t blobs = owner.blobs.get();
+        sum.blobs += blobs;
+        sum.slot_bytes += blobs * classes.slot[index].bytes;
+        sum.blob_bytes += owner.blob_bytes.get();
+        sum.leased_blobs += owner.leased_blobs.get();
+    }
+    return sum;
+}
+
+// Adds what the slab's own tables say to `sum`.
+const char* BlobStore::State::validate_slab(SlabIndex index, StoreCounters* sum) const {
+    const unsigned class_index = class_at(index);
+    const SlotSize& size = classes.slot[class_index];
+    const Slab& slab = slabs[index];
+    const SlotTables::View view = this->view(slab, class_index);
+    unsigned occupied = 0;
+    unsigned deferred = 0;
+    for (unsigned slot = 0; slot < SlotTables::words(size.slots) * 64; ++slot) {
+        const bool is_occupied = has_bit(view.occupied, slot);
+        const bool is_deferred = has_bit(view.deferred, slot);
+        if (is_occupied && slot >= size.slots) return "a slot beyond its slab's end is occupied";
+        if (is_deferred && !is_occupied) return "a deferred slot is not occupied";
+        if (!is_occupied && slot < size.slots && slot / 64 < slab.first_word)
+            return "a free slot is not looked for";
+        occupied += is_occupied ? 1 : 0;
+        deferred += is_deferred ? 1 : 0;
+        if (is_occupied && !is_deferred) sum->blob_bytes += size.bytes - view.slack_bytes[slot];
+    }
+    if (occupied != slab.occupied || deferred != slab.deferred)
+        return "a slab's counts differ from its bitmaps";
+    if (occupied == 0) return "an empty slab was not given back";
+    sum->blobs += occupied - deferred;
+    sum->slot_bytes += std::uint64_t{occupied - deferred} * size.bytes;
+    sum->leased_blobs += deferred;
+    return nullptr;
+}
+
+const char* BlobStore::State::validate_lists(unsigned class_index, std::size_t partial,
+                                             std::size_t with_deferred) const {
+    SlabIndex previous = no_slab;
+    for (SlabIndex index = by_class[class_index].partial; index != no_slab; index = slabs[index].next) {
+        if (partial-- == 0) return "the list of slabs with a free slot has a cycle or a full slab";
+        if (class_at(index) != class_index) return "a slab is in the list of another class";
+        if (slabs[index].previous != previous) return "the list of slabs with a free slot is broken";
+        previous = index;
+    }
+    for (SlabIndex index = by_class[class_index].with_deferred; index != no_slab;
+         index = slabs[index].next_deferred) {
+        if (with_deferred-- == 0) return "the list of slabs with deferred slots has a cycle or one without";
+        if (class_at(index) != class_index) return "a slab is in the deferred list of another class";
+    }
+    return partial == 0 && with_deferred == 0 ? nullptr : "a slab is missing from a list";
+}
+
+const char* BlobStore::validate() const {
+    const State& state = *state_;
+    if (const char* wrong = state.pool.validate()) return wrong;
+    std::array<std::size_t, classes.count> partial{};
+    std::array<std::size_t, classes.count> with_deferred{};
+    StoreCounters sum{};
+    sum.physical_bytes = physical_bytes();
+    for (SlabIndex index = 0; index < state.pool.slab_count(); ++index) {
+        const unsigned class_index = state.class_at(index);
+        if ((class_index != 0) != state.pool.is_taken(index))
+            return "a slab is taken and has no class, or the reverse";
+        if (class_index == 0) continue;
+        if (const char* wrong = state.validate_slab(index, &sum)) return wrong;
+        const Slab& slab = state.slabs[index];
+        partial[class_index] += slab.occupied < classes.slot[class_index].slots ? 1 : 0;
+        with_deferred[class_index] += slab.deferred != 0 ? 1 : 0;
+        if (classes.slot[class_index].large) index += slabs_per_chunk - 1;
+    }
+    for (unsigned index = 1; index < classes.count; ++index) {
+        if (const char* wrong = state.validate_lists(index, partial[index], with_deferred[index]))
+            return wrong;
+    }
+    const StoreCounters told = counters();
+    return std::memcmp(&told, &sum, sizeof sum) == 0 ? nullptr : "the counters differ from the walk";
+}
+
+}  // namespace pnode::cxl
