@@ -1,0 +1,273 @@
+#include "runtime/options/options.h"
+
+#include <unistd.h>
+
+#include <array>
+#include <cctype>
+#include <charconv>
+#include <climits>
+
+#include "compress/codec.h"
+#include "cxl/sizes.h"
+
+namespace pnode {
+namespace {
+
+constexpr std::uint64_t mib = std::uint64_t{1} << 20;
+constexpr std::uint64_t tib = std::uint64_t{1} << 40;
+constexpr std::uint64_t hour_ms = 3'600'000;
+constexpr const char* no_choices = "";
+
+static_assert(PN_ENGINE_AUTO == 0 && PN_ENGINE_THREAD == 1 && PN_ENGINE_INLINE == 2,
+              "the order of --engine's choices");
+static_assert(Options::hide_move == 1 << 0 && Options::hide_userfaultfd == 1 << 1,
+              "the order of --hide's choices");
+
+constexpr OptionSpec table[] = {
+    {"near", "PNODE_NEAR", "SIZE", OptionType::size, "50%", "", mib, physical_memory, no_choices,
+     &Options::near_bytes_max, "Near limit: DRAM for the program's heap; what is colder goes far."},
+    {"far", "PNODE_FAR", "SIZE", OptionType::size, "", "the node's size", mib, 64 * tib, no_choices,
+     &Options::far_bytes_max, "Far limit: physical bytes in the node. When it is full, the rest stays near."},
+    {"node", "PNODE_NODE", "SPEC", OptionType::node, "", "memory: of the far limit", 0, 0, no_choices,
+     &Options::node, "Where far pages live. memory:SIZE is embedded: compressed bytes in DRAM."},
+    {"codec", "PNODE_CODEC", "NAME", OptionType::codec, "lz4", "", 0, 0, no_choices, &Options::codec,
+     "How pages are compressed: lz4 is fast, zstd smaller."},
+    {"engine", "PNODE_ENGINE", "NAME", OptionType::choice, "auto", "", 0, 0, "auto|thread|inline",
+     &Options::engine, "Who serves a fault. auto: the best that serves the kernel's own accesses too."},
+    {"stats", "PNODE_STATS", "FILE", OptionType::file, "", "none", 0, 0, no_choices, &Options::stats,
+     "Write statistics there as JSON when the program ends; - is standard error."},
+    {"stats-every", "PNODE_STATS_EVERY", "MS", OptionType::milliseconds, "0", "", 0, hour_ms, no_choices,
+     &Options::stats_every_ms, "Also rewrite the statistics file that often; 0: only at the end."},
+    {"activation", "PNODE_ACTIVATION", "SIZE", OptionType::size, "16M", "", 0, tib, no_choices,
+     &Options::activation_bytes, "A heap below this is left alone: no thread, no userfaultfd, no node."},
+    {"verbose", "PNODE_VERBOSE", "", OptionType::flag, "0", "", 0, 0, no_choices, &Options::verbose,
+     "Say on standard error what was set up and what was not."},
+    {"strict", "PNODE_STRICT", "", OptionType::flag, "0", "", 0, 0, no_choices, &Options::strict,
+     "Fail allocations (ENOMEM) that cannot be kept within the near limit."},
+    {"stress", "PNODE_STRESS", "", OptionType::flag, "0", "", 0, 0, no_choices, &Options::stress,
+     "For tests: demote at every chance."},
+    {"hide", "PNODE_HIDE", "LIST", OptionType::list, "", "nothing", 0, 0, "move|userfaultfd", &Options::hide,
+     "For tests: act as if the kernel did not offer these."},
+};
+
+// Ours to read, but not options of the program that is run.
+constexpr std::string_view other_variables[] = {"PNODE_LIBRARY", "PNODE_SEED"};
+
+bool refuse(const OptionSpec& spec, std::string what, std::string* why) {
+    *why = std::move(what);
+    *why += " (takes ";
+    *why += option_range(spec);
+    *why += ')';
+    return false;
+}
+
+bool in_range(const OptionSpec& spec, std::uint64_t value) {
+    const std::uint64_t maximum = spec.maximum == physical_memory ? physical_memory_bytes() : spec.maximum;
+    return value >= spec.minimum && value <= maximum;
+}
+
+bool parse_size_option(const OptionSpec& spec, std::string_view text, std::uint64_t* value,
+                       std::string* why) {
+    std::uint64_t bytes = 0;
+    std::string reason;
+    const bool zero_is_meant = spec.minimum == 0 && text == "0";
+    if (!zero_is_meant && !parse_size(text, &bytes, &reason)) return refuse(spec, std::move(reason), why);
+    if (!in_range(spec, bytes)) return refuse(spec, "out of range", why);
+    *value = bytes;
+    return true;
+}
+
+bool parse_milliseconds(const OptionSpec& spec, std::string_view text, std::uint64_t* value,
+                        std::string* why) {
+    std::uint64_t number = 0;
+    const char* const end = text.data() + text.size();
+    const auto [rest, error] = std::from_chars(text.data(), end, number);
+    if (error == std::errc::invalid_argument || rest != end)
+        return refuse(spec, "not a whole number of milliseconds", why);
+    if (error != std::errc{} || !in_range(spec, number)) return refuse(spec, "out of range", why);
+    *value = number;
+    return true;
+}
+
+bool parse_flag(const OptionSpec& spec, std::string_view text, bool* value, std::string* why) {
+    for (const std::string_view yes : {"1", "true", "yes", "on"}) {
+        if (text == yes) return *value = true;
+    }
+    for (const std::string_view no : {"0", "false", "no", "off"}) {
+        if (text == no) return !(*value = false);
+    }
+    return refuse(spec, "neither on nor off", why);
+}
+
+// Takes the text up to `separator` off the front of `rest`.
+std::string_view next_word(std::string_view* rest, char separator) {
+    const std::size_t at = rest->find(separator);
+    const std::string_view word = rest->substr(0, at);
+    *rest = at == std::string_view::npos ? std::string_view{} : rest->substr(at + 1);
+    return word;
+}
+
+// The index of `text` among the choices, or -1.
+int choice_index(const OptionSpec& spec, std::string_view text) {
+    std::string_view rest = spec.choices;
+    for (int index = 0; !rest.empty(); ++index) {
+        if (next_word(&rest, '|') == text) return index;
+    }
+    return -1;
+}
+
+bool parse_choice(const OptionSpec& spec, std::string_view text, std::uint32_t* value, std::string* why) {
+    const int index = choice_index(spec, text);
+    if (index < 0) return refuse(spec, "no such choice", why);
+    *value = static_cast<std::uint32_t>(index);
+    return true;
+}
+
+bool parse_list(const OptionSpec& spec, std::string_view text, std::uint32_t* value, std::string* why) {
+    std::uint32_t bits = 0;
+    do {
+        const int index = choice_index(spec, next_word(&text, ','));
+        if (index < 0) return refuse(spec, "no such choice", why);
+        bits |= 1u << index;
+    } while (!text.empty());
+    *value = bits;
+    return true;
+}
+
+bool check_node(const OptionSpec& spec, std::string_view text, std::string* why) {
+    std::string_view size_text = text;
+    if (text.find(':') == std::string_view::npos || next_word(&size_text, ':') != "memory") {
+        return refuse(spec, "not a node", why);
+    }
+    std::uint64_t bytes = 0;
+    std::string reason;
+    if (!parse_size(size_text, &bytes, &reason)) return refuse(spec, std::move(reason), why);
+    if (bytes < mib || bytes > physical_memory_bytes()) return refuse(spec, "out of range", why);
+    return true;
+}
+
+bool check_text(const OptionSpec& spec, std::string_view text, std::string* why) {
+    compress::CodecChoice choice;
+    switch (spec.type) {
+        case OptionType::codec:
+            return compress::parse_codec_choice(text, &choice) || refuse(spec, "no such codec or level", why);
+        case OptionType::node:
+            return check_node(spec, text, why);
+        default:
+            return text.size() < PATH_MAX || refuse(spec, "too long for a path", why);
+    }
+}
+
+const OptionSpec* spec_of_variable(std::string_view name) {
+    for (const OptionSpec& spec : table) {
+        if (name == spec.environment) return &spec;
+    }
+    return nullptr;
+}
+
+bool is_other_variable(std::string_view name) {
+    for (const std::string_view other : other_variables) {
+        if (name == other) return true;
+    }
+    return false;
+}
+
+// Reads the environment's entries one after the other and says what is wrong with them.
+class EnvironmentReader {
+  public:
+    EnvironmentReader(Options* options, Options::Warn warn, void* context)
+        : options_(options), warn_(warn), context_(context) {}
+
+    void read(std::string_view entry) {
+        if (!entry.starts_with("PNODE_")) return;
+        std::string_view value = entry;
+        const std::string_view name = next_word(&value, '=');
+        const OptionSpec* const spec = spec_of_variable(name);
+        if (spec == nullptr) {
+            if (!is_other_variable(name))
+                say(name, " is not a variable of pnode: ignored (see pnode run --help)");
+            return;
+        }
+        bool& seen = seen_[static_cast<std::size_t>(spec - table)];
+        if (seen) return say(name, " is set twice: the first one holds");
+        seen = true;
+        std::string why;
+        if (!parse_option(*spec, value, options_, &why)) refuse_value(*spec, value, why);
+    }
+
+  private:
+    void refuse_value(const OptionSpec& spec, std::string_view value, const std::string& why) {
+        const bool named = *spec.default_text != '\0';
+        say(spec.environment, "=" + printable(value) + ": " + why + "; keeping the default, " +
+                                  (named ? spec.default_text : spec.default_words));
+    }
+
+    // A line stays one line, and short, whatever the variable holds.
+    static std::string printable(std::string_view value) {
+        constexpr std::size_t shown_max = 64;
+        std::string shown(value.substr(0, shown_max));
+        for (char& letter : shown) {
+            if (std::iscntrl(static_cast<unsigned char>(letter)) != 0) letter = '?';
+        }
+        return value.size() > shown_max ? shown + "..." : shown;
+    }
+
+    void say(std::string_view name, const std::string& what) const {
+        if (warn_ != nullptr) warn_((printable(name) + what).c_str(), context_);
+    }
+
+    Options* options_;
+    Options::Warn warn_;
+    void* context_;
+    std::array<bool, std::size(table)> seen_{};
+};
+
+}  // namespace
+
+std::span<const OptionSpec> option_table() noexcept {
+    return table;
+}
+
+bool parse_option(const OptionSpec& spec, std::string_view text, Options* options, std::string* why) {
+    if (text.empty()) return refuse(spec, "empty", why);
+    if (const auto* number = std::get_if<std::uint64_t Options::*>(&spec.member)) {
+        std::uint64_t* const value = &(options->**number);
+        return spec.type == OptionType::size ? parse_size_option(spec, text, value, why)
+                                             : parse_milliseconds(spec, text, value, why);
+    }
+    if (const auto* choice = std::get_if<std::uint32_t Options::*>(&spec.member)) {
+        std::uint32_t* const value = &(options->**choice);
+        return spec.type == OptionType::choice ? parse_choice(spec, text, value, why)
+                                               : parse_list(spec, text, value, why);
+    }
+    if (const auto* flag = std::get_if<bool Options::*>(&spec.member)) {
+        return parse_flag(spec, text, &(options->**flag), why);
+    }
+    if (!check_text(spec, text, why)) return false;
+    options->*std::get<std::string Options::*>(spec.member) = text;
+    return true;
+}
+
+Options Options::defaults() noexcept {
+    Options options;
+    try {
+        std::string why;
+        for (const OptionSpec& spec : table) {
+            if (*spec.default_text != '\0') parse_option(spec, spec.default_text, &options, &why);
+        }
+    } catch (...) {  // std::bad_alloc: every member still has a value the runtime takes
+    }
+    return options;
+}
+
+Options Options::from_environment(Warn warn, void* context) noexcept {
+    Options options = defaults();
+    try {
+        EnvironmentReader reader(&options, warn, context);
+        for (char** entry = environ; entry != nullptr && *entry != nullptr; ++entry) reader.read(*entry);
+    } catch (...) {  // std::bad_alloc: what was read holds
+    }
+    return options;
+}
+
+}  // namespace pnode
