@@ -17,6 +17,7 @@ namespace pnode::demo {
 namespace {
 
 constexpr std::uint64_t kMebibyte = 1ull << 20;
+constexpr std::chrono::seconds kLoadedMachine{120};  // waited for only when something is broken
 constexpr Limits kLimits{30 * kMebibyte};
 
 Statistics statistics(std::uint64_t near_bytes, std::uint64_t far_bytes) {
@@ -146,7 +147,7 @@ TEST(Sampler, JudgesEveryVersionUntilItIsFinished) {
     std::thread writer([&] {
         while (!over.load()) publish(statistics(7 * kMebibyte, kMebibyte));
     });
-    const Judgement judgement = sampler.finish();
+    const Judgement judgement = sampler.finish(kLoadedMachine);
     over.store(true);
     writer.join();
     EXPECT_GE(judgement.samples(), 2u);
@@ -159,7 +160,21 @@ TEST(Sampler, ReportsAFileItCannotRead) {
     const TemporaryFolder folder;
     std::ofstream(folder.path() + "/statistics.json") << "nonsense";
     Sampler sampler(folder.path() + "/statistics.json", ::getpid(), kLimits);
-    EXPECT_THROW(sampler.finish(), Failure);
+    EXPECT_THROW(sampler.finish(kLoadedMachine), Failure);
+}
+
+TEST(Sampler, ReportsAFileThatIsNoLongerRewritten) {
+    const TemporaryFolder folder;
+    std::ofstream(folder.path() + "/statistics.json") << json(statistics(kMebibyte, kMebibyte));
+    Sampler sampler(folder.path() + "/statistics.json", ::getpid(), kLimits);
+    while (sampler.samples() == 0) std::this_thread::yield();
+    EXPECT_THROW(sampler.finish(std::chrono::seconds(0)), Failure);
+}
+
+TEST(Sampler, LeavesAMissingFileToTheJudgement) {
+    const TemporaryFolder folder;
+    Sampler sampler(folder.path() + "/statistics.json", ::getpid(), kLimits);
+    EXPECT_THAT(sampler.finish(std::chrono::seconds(0)).complaint(), testing::HasSubstr("no statistics"));
 }
 
 TEST(Report, Numbers) {

@@ -119,10 +119,14 @@ class Demonstration {
     std::vector<std::string> tiered_command() const {
         const std::uint64_t node_bytes =
             2 * std::max(heap_bytes_, 32 * kMebibyte);  // room enough even if nothing compressed
+        const std::uint64_t activation_bytes =
+            near_limit_bytes_ / 2;  // the limit is kept from there on, so well below it
         return {pnode_,
                 "run",
                 "--near",
                 std::to_string(near_limit_bytes_ / 1024) + "K",
+                "--activation",
+                std::to_string(activation_bytes / 1024) + "K",
                 "--node",
                 "memory:" + std::to_string(node_bytes / kMebibyte) + "M",
                 "--stats",
@@ -219,7 +223,7 @@ void declare(CLI::App& app, Options& options) {
         ->check(CLI::Range(1, 100))
         ->capture_default_str();
     app.add_option("--records", options.records_max, "use only the first N records")
-        ->check(CLI::PositiveNumber);
+        ->check(CLI::Range(1, 100000000));
     app.add_option("--seed", options.seed, "which random GETs are made")->capture_default_str();
     app.add_flag("--quick", options.quick, "a small part: 20000 records and short turns");
 }

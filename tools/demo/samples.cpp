@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <charconv>
-#include <chrono>
 #include <nlohmann/json.hpp>
 
 #include "tools/demo/failure.h"
@@ -15,7 +14,6 @@ namespace pnode::demo {
 namespace {
 
 constexpr std::chrono::milliseconds kLookEvery{10};
-constexpr std::chrono::seconds kFreshTimeout{5};
 
 std::string read_all(int fd) {
     std::string text;
@@ -125,17 +123,25 @@ void Sampler::end_thread() {
     if (thread_.joinable()) thread_.join();
 }
 
-Judgement Sampler::finish() {
+Judgement Sampler::finish(std::chrono::seconds patience) {
     {
         std::unique_lock lock(mutex_);
         // The next file may have been begun before this call; the one after it was not.
         const std::uint64_t fresh = judgement_.samples() + 2;
-        changed_.wait_for(lock, kFreshTimeout,
-                          [&] { return judgement_.samples() >= fresh || !broken_.empty(); });
+        const bool told = changed_.wait_for(
+            lock, patience, [&] { return judgement_.samples() >= fresh || !broken_.empty(); });
+        if (!told && judgement_.samples() > 0) {
+            broken_ = "the statistics file is no longer rewritten: `pnode run --verbose` may say why";
+        }
     }
     end_thread();
     if (!broken_.empty()) throw Failure(broken_);
     return judgement_;
+}
+
+std::uint64_t Sampler::samples() {
+    const std::lock_guard lock(mutex_);
+    return judgement_.samples();
 }
 
 void Sampler::run() {
@@ -153,8 +159,10 @@ void Sampler::run() {
         lock.lock();
         if (resident) judgement_.add_resident(*resident);
         if (fresh || !broken.empty()) changed_.notify_all();
-        broken_ = broken;
-        if (!broken.empty()) return;
+        if (!broken.empty()) {
+            broken_ = broken;
+            return;
+        }
         changed_.wait_for(lock, kLookEvery, [this] { return ending_; });
     }
 }

@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <sys/types.h>
 
+#include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <mutex>
@@ -77,9 +78,12 @@ class Sampler {
     Sampler(const Sampler&) = delete;
     Sampler& operator=(const Sampler&) = delete;
 
-    // Returns when statistics were written that are newer than this call, or after 5 s; the thread has ended
-    // then.
-    Judgement finish();
+    // Ends the thread when statistics were written that are newer than this call. Throws Failure when they
+    // cannot be read, or are no longer written within `patience`; if there never were any, that is left to
+    // the judgement.
+    Judgement finish(std::chrono::seconds patience = std::chrono::seconds(5));
+
+    std::uint64_t samples();  // seen until now
 
   private:
     void run();
