@@ -80,12 +80,15 @@ int parse_options(const pn_heap_options& options, Heap::Config* config) {
     const std::uint64_t physical = pnode::physical_memory_bytes();
     if (options.struct_bytes != sizeof options || options.version != PN_VERSION)
         return fail(EINVAL, "pn_heap_options of another version: call pn_heap_options_init()");
-    if (options.near_bytes_max != 0 && options.near_bytes_max < pnode::NearLedger::limit_pages_min * pnode::page_bytes)
+    if (options.near_bytes_max != 0 &&
+        options.near_bytes_max < pnode::NearLedger::limit_pages_min * pnode::page_bytes)
         return fail(EINVAL, "near_bytes_max must be 0 or at least 1 MiB");
-    if (options.near_bytes_max > std::uint64_t{1} << 60) return fail(EINVAL, "near_bytes_max must be below 1 EiB");
+    if (options.near_bytes_max > std::uint64_t{1} << 60)
+        return fail(EINVAL, "near_bytes_max must be below 1 EiB");
     if (options.far_bytes_max != 0 && options.far_bytes_max < std::uint64_t{1} << 20)
         return fail(EINVAL, "far_bytes_max must be 0 or at least 1 MiB");
-    if (options.engine > PN_ENGINE_INLINE) return fail(EINVAL, "engine must be one of PN_ENGINE_AUTO, _THREAD, _INLINE");
+    if (options.engine > PN_ENGINE_INLINE)
+        return fail(EINVAL, "engine must be one of PN_ENGINE_AUTO, _THREAD, _INLINE");
     if ((options.flags & ~static_cast<std::uint32_t>(PN_HEAP_STRICT | PN_HEAP_STRESS)) != 0)
         return fail(EINVAL, "unknown bits in flags");
     const char* codec = options.codec != nullptr ? options.codec : "lz4";
@@ -97,12 +100,14 @@ int parse_options(const pn_heap_options& options, Heap::Config* config) {
     config->activation_bytes = options.activation_bytes;
     config->engine = options.engine;
     config->strict = (options.flags & PN_HEAP_STRICT) != 0;
-    config->stress = (options.flags & PN_HEAP_STRESS) != 0 || (stress != nullptr && std::strcmp(stress, "1") == 0);
+    config->stress =
+        (options.flags & PN_HEAP_STRESS) != 0 || (stress != nullptr && std::strcmp(stress, "1") == 0);
     config->far.bytes_max = options.far_bytes_max;
     config->far.node = options.node != nullptr ? options.node->node.get() : nullptr;
-    config->far.spec = options.node_spec != nullptr
-                           ? options.node_spec
-                           : "memory:" + std::to_string(options.far_bytes_max != 0 ? options.far_bytes_max : physical);
+    config->far.spec =
+        options.node_spec != nullptr
+            ? options.node_spec
+            : "memory:" + std::to_string(options.far_bytes_max != 0 ? options.far_bytes_max : physical);
     return 0;
 }
 
@@ -115,7 +120,8 @@ int pn_node_open(const char* spec, pn_node** out) noexcept {
     return guarded([&] {
         auto opened = std::make_unique<pn_node>();
         std::string message;
-        if (const int error = pnode::cxl::Node::open(spec, &opened->node, &message)) return fail(error, message);
+        if (const int error = pnode::cxl::Node::open(spec, &opened->node, &message))
+            return fail(error, message);
         *out = opened.release();
         return 0;
     });
@@ -124,7 +130,8 @@ int pn_node_open(const char* spec, pn_node** out) noexcept {
 int pn_node_close(pn_node* node) noexcept {
     if (node == nullptr) return 0;
     const RuntimeScope scope;
-    if (node->node->users.load(std::memory_order_acquire) != 0) return fail(EBUSY, "a heap uses the node: close it first");
+    if (node->node->users.load(std::memory_order_acquire) != 0)
+        return fail(EBUSY, "a heap uses the node: close it first");
     delete node;
     return 0;
 }
@@ -157,7 +164,8 @@ int pn_heap_close(pn_heap* heap) noexcept {
 
 int pn_heap_set_near_limit(pn_heap* heap, std::uint64_t near_bytes_max) noexcept {
     const std::uint64_t pages = near_bytes_max / PN_PAGE_BYTES;
-    if (heap == nullptr || pages < pnode::NearLedger::limit_pages_min || pages > pnode::NearLedger::unlimited) return EINVAL;
+    if (heap == nullptr || pages < pnode::NearLedger::limit_pages_min || pages > pnode::NearLedger::unlimited)
+        return EINVAL;
     const RuntimeScope scope;
     Heap& managed = heap->heap;
     managed.near.set_limit(pages);
@@ -183,8 +191,9 @@ int pn_buffer_alloc(pn_heap* heap, std::uint64_t bytes, std::uint64_t alignment,
 }
 
 int pn_buffer_free(pn_heap* heap, void* address, std::uint64_t bytes) noexcept {
-    return on_pages(heap, address, bytes,
-                    [](Heap& managed, std::uint64_t first, std::uint64_t pages) { return managed.free(first, pages); });
+    return on_pages(heap, address, bytes, [](Heap& managed, std::uint64_t first, std::uint64_t pages) {
+        return managed.free(first, pages);
+    });
 }
 
 int pn_release(pn_heap* heap, void* address, std::uint64_t bytes) noexcept {
@@ -197,12 +206,13 @@ int pn_release(pn_heap* heap, void* address, std::uint64_t bytes) noexcept {
 }
 
 int pn_demote(pn_heap* heap, void* address, std::uint64_t bytes, std::uint64_t* pages_done) noexcept {
-    return on_active_pages(heap, address, bytes, [&](Heap& managed, std::uint64_t first, std::uint64_t pages) {
-        std::uint64_t done = 0;
-        const int error = demote(managed, first, pages, &done);
-        if (pages_done != nullptr) *pages_done = done;
-        return error;
-    });
+    return on_active_pages(heap, address, bytes,
+                           [&](Heap& managed, std::uint64_t first, std::uint64_t pages) {
+                               std::uint64_t done = 0;
+                               const int error = demote(managed, first, pages, &done);
+                               if (pages_done != nullptr) *pages_done = done;
+                               return error;
+                           });
 }
 
 int pn_promote(pn_heap* heap, void* address, std::uint64_t bytes) noexcept {
@@ -233,12 +243,24 @@ int pn_query(pn_heap* heap, const void* address, std::uint64_t bytes, std::uint8
     return on_pages(heap, address, bytes, [&](Heap& managed, std::uint64_t first, std::uint64_t pages) {
         for (std::uint64_t index = 0; index < pages; ++index) {
             switch (managed.word(first + index).load().state()) {
-                case pnode::PageState::fresh: states[index] = PN_PAGE_FRESH; break;
-                case pnode::PageState::near: states[index] = PN_PAGE_NEAR; break;
-                case pnode::PageState::busy: states[index] = PN_PAGE_BUSY; break;
-                case pnode::PageState::limbo: states[index] = PN_PAGE_LIMBO; break;
-                case pnode::PageState::far: states[index] = PN_PAGE_FAR; break;
-                case pnode::PageState::poisoned: states[index] = PN_PAGE_POISONED; break;
+                case pnode::PageState::fresh:
+                    states[index] = PN_PAGE_FRESH;
+                    break;
+                case pnode::PageState::near:
+                    states[index] = PN_PAGE_NEAR;
+                    break;
+                case pnode::PageState::busy:
+                    states[index] = PN_PAGE_BUSY;
+                    break;
+                case pnode::PageState::limbo:
+                    states[index] = PN_PAGE_LIMBO;
+                    break;
+                case pnode::PageState::far:
+                    states[index] = PN_PAGE_FAR;
+                    break;
+                case pnode::PageState::poisoned:
+                    states[index] = PN_PAGE_POISONED;
+                    break;
             }
         }
         return 0;
@@ -246,7 +268,8 @@ int pn_query(pn_heap* heap, const void* address, std::uint64_t bytes, std::uint8
 }
 
 int pn_stats(pn_heap* heap, pn_stats_t* out) noexcept {
-    if (heap == nullptr || out == nullptr || out->struct_bytes != sizeof *out || out->version != PN_VERSION) return EINVAL;
+    if (heap == nullptr || out == nullptr || out->struct_bytes != sizeof *out || out->version != PN_VERSION)
+        return EINVAL;
     pnode::take_snapshot(heap->heap, out);
     return 0;
 }
@@ -274,19 +297,31 @@ const char* pn_heap_validate(pn_heap* heap) noexcept {
 
 const char* pn_strerror(int error) noexcept {
     switch (error) {
-        case 0: return "success";
-        case EINVAL: return "an argument is out of its range, or not a range of this heap's buffers";
-        case ENOMEM: return "no address space or memory left, or the near limit would be passed";
-        case ENOSPC: return "the node is full or gated, or the buffer for the answer is too small";
-        case EBUSY: return "in use: pinned pages, a heap on the node, or another owner";
-        case EPERM: return "no right to a userfaultfd: pnode probe says what cures it";
-        case EAGAIN: return "a page is pinned 255 times already";
-        case EIO: return "a page is poisoned: its bytes are lost and were reported";
-        case ENOSYS: return "the kernel lacks something needed: pnode probe says what";
-        default: return ::strerrordesc_np(error) != nullptr ? ::strerrordesc_np(error) : "unknown error";
+        case 0:
+            return "success";
+        case EINVAL:
+            return "an argument is out of its range, or not a range of this heap's buffers";
+        case ENOMEM:
+            return "no address space or memory left, or the near limit would be passed";
+        case ENOSPC:
+            return "the node is full or gated, or the buffer for the answer is too small";
+        case EBUSY:
+            return "in use: pinned pages, a heap on the node, or another owner";
+        case EPERM:
+            return "no right to a userfaultfd: pnode probe says what cures it";
+        case EAGAIN:
+            return "a page is pinned 255 times already";
+        case EIO:
+            return "a page is poisoned: its bytes are lost and were reported";
+        case ENOSYS:
+            return "the kernel lacks something needed: pnode probe says what";
+        default:
+            return ::strerrordesc_np(error) != nullptr ? ::strerrordesc_np(error) : "unknown error";
     }
 }
 
-const char* pn_last_message(void) noexcept { return last_message; }
+const char* pn_last_message(void) noexcept {
+    return last_message;
+}
 
 }  // extern "C"

@@ -1,8 +1,9 @@
 // Chunks: the grain at which a heap's address space is watched.
 //
-// Fresh memory must not pay. A chunk starts *untracked*: it is not registered with userfaultfd, the kernel zero-fills it at its own speed, the page words say
-// fresh, and every allocated page in it is charged as near. When the evictor needs room it *tracks* a chunk: registers it, asks the kernel which pages are
-// there, and from then on every page's word tells the truth. A chunk stays tracked.
+// Fresh memory must not pay. A chunk starts *untracked*: it is not registered with userfaultfd, the kernel
+// zero-fills it at its own speed, the page words say fresh, and every allocated page in it is charged as
+// near. When the evictor needs room it *tracks* a chunk: registers it, asks the kernel which pages are there,
+// and from then on every page's word tells the truth. A chunk stays tracked.
 //
 // Thread rule: state() by anybody; the rest under the heap's span lock.
 #pragma once
@@ -23,19 +24,23 @@ class ChunkTable {
         chunks_ = reinterpret_cast<Chunk*>(memory_.address());
         return 0;
     }
-    ChunkState state(std::uint64_t chunk) const noexcept { return chunks_[chunk].state.load(std::memory_order_acquire); }
+    ChunkState state(std::uint64_t chunk) const noexcept {
+        return chunks_[chunk].state.load(std::memory_order_acquire);
+    }
     void set_state(std::uint64_t chunk, ChunkState state) noexcept {
         chunks_[chunk].state.store(state, std::memory_order_release);
     }
     bool claim(std::uint64_t chunk) noexcept {
         ChunkState expected = ChunkState::untracked;
-        return chunks_[chunk].state.compare_exchange_strong(expected, ChunkState::tracking, std::memory_order_acq_rel);
+        return chunks_[chunk].state.compare_exchange_strong(expected, ChunkState::tracking,
+                                                            std::memory_order_acq_rel);
     }
     std::uint32_t allocated_pages(std::uint64_t chunk) const noexcept {
         return chunks_[chunk].allocated_pages.load(std::memory_order_relaxed);
     }
     void add_allocated(std::uint64_t chunk, std::int64_t pages) noexcept {
-        chunks_[chunk].allocated_pages.fetch_add(static_cast<std::uint32_t>(pages), std::memory_order_relaxed);
+        chunks_[chunk].allocated_pages.fetch_add(static_cast<std::uint32_t>(pages),
+                                                 std::memory_order_relaxed);
     }
 
   private:

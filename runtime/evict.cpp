@@ -1,8 +1,10 @@
-// Taking pages out: the hand picks, UFFDIO_MOVE takes a batch into limbo, each page is dropped, compressed or put back. DESIGN 5.
+// Taking pages out: the hand picks, UFFDIO_MOVE takes a batch into limbo, each page is dropped, compressed or
+// put back. DESIGN 5.
 //
-// A page in limbo is never owned while it is compressed: an access gets it back at once (resolve_limbo copies it from staging), and the evictor learns of it because
-// its compare-and-swap from limbo fails. Where the kernel has no MOVE, or refuses because the page is shared with a forked child, the page goes into limbo *in place*,
-// write-protected: reads go on, the first write takes it back.
+// A page in limbo is never owned while it is compressed: an access gets it back at once (resolve_limbo copies
+// it from staging), and the evictor learns of it because its compare-and-swap from limbo fails. Where the
+// kernel has no MOVE, or refuses because the page is shared with a forked child, the page goes into limbo *in
+// place*, write-protected: reads go on, the first write takes it back.
 
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -18,8 +20,8 @@
 namespace pnode {
 namespace {
 
-constexpr unsigned scan_pages_max = 8192;      // words looked at for one batch
-constexpr unsigned scan_pages_enough = 1024;   // ... once something was found
+constexpr unsigned scan_pages_max = 8192;     // words looked at for one batch
+constexpr unsigned scan_pages_enough = 1024;  // ... once something was found
 constexpr unsigned move_retries_max = 16;
 constexpr std::uint64_t idle_ns = 20'000'000;  // how long nothing is tried after nothing could be done
 
@@ -97,19 +99,21 @@ void enter_limbo_in_place(Heap& heap, OutgoingPage& out) noexcept {
     heap.word(out.page).publish(out.word.with(PageState::limbo).with_slot(in_place_slot));
 }
 
-// /proc/self/pagemap bit 56: the page is mapped here alone. Readable without privilege (Documentation/admin-guide/mm/pagemap.rst).
+// /proc/self/pagemap bit 56: the page is mapped here alone. Readable without privilege
+// (Documentation/admin-guide/mm/pagemap.rst).
 bool is_mapped_here_alone(const std::byte* address) noexcept {
     const int fd = ::open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
     if (fd < 0) return true;
     std::uint64_t entry = 0;
-    const auto offset = static_cast<off_t>(reinterpret_cast<std::uint64_t>(address) / page_bytes * sizeof entry);
+    const auto offset =
+        static_cast<off_t>(reinterpret_cast<std::uint64_t>(address) / page_bytes * sizeof entry);
     const bool known = ::pread(fd, &entry, sizeof entry, offset) == sizeof entry;
     ::close(fd);
     return !known || ((entry >> 56) & 1) != 0;
 }
 
-// MOVE said EBUSY. Pinned for DMA: it stays. Shared with a forked child: in place. Left non-exclusive by a child that is gone: a
-// write fault makes it exclusive again (FACTS.md), and MOVE works.
+// MOVE said EBUSY. Pinned for DMA: it stays. Shared with a forked child: in place. Left non-exclusive by a
+// child that is gone: a write fault makes it exclusive again (FACTS.md), and MOVE works.
 void take_out_refused(Heap& heap, EvictLane& lane, unsigned index, Evicting who) noexcept {
     OutgoingPage& out = lane.out[index];
     std::byte* address = heap.address_of(out.page);
@@ -175,7 +179,8 @@ void take_out(Heap& heap, EvictLane& lane, Evicting who) noexcept {
     }
     for (unsigned from = 0; from < lane.out_count;) {
         unsigned count = 1;
-        while (from + count < lane.out_count && lane.out[from + count].page == lane.out[from].page + count) ++count;
+        while (from + count < lane.out_count && lane.out[from + count].page == lane.out[from].page + count)
+            ++count;
         move_out(heap, lane, from, count, who);
         from += count;
     }
@@ -213,7 +218,8 @@ void return_near(Heap& heap, OutgoingPage& out, PageWord word) noexcept {
     heap.word(out.page).publish(word);
 }
 
-// The caller owns the busy page; its bytes are safe in a blob, or zero. In place they have to be dropped first.
+// The caller owns the busy page; its bytes are safe in a blob, or zero. In place they have to be dropped
+// first.
 void leave(Heap& heap, OutgoingPage& out, PageWord word) noexcept {
     if (out.in_place) ::madvise(heap.address_of(out.page), page_bytes, MADV_DONTNEED);
     heap.word(out.page).publish(word);
@@ -239,7 +245,8 @@ Away put_away_unchanged(Heap& heap, EvictLane& lane, unsigned index) noexcept {
     return Away::far;
 }
 
-Away put_away_compressed(Heap& heap, EvictLane& lane, unsigned index, std::span<const std::byte> blob) noexcept {
+Away put_away_compressed(Heap& heap, EvictLane& lane, unsigned index,
+                         std::span<const std::byte> blob) noexcept {
     OutgoingPage& out = lane.out[index];
     if (!claim_limbo(heap, lane, index)) return Away::taken_back;
     drop_kept(heap, out.word);
@@ -251,7 +258,8 @@ Away put_away_compressed(Heap& heap, EvictLane& lane, unsigned index, std::span<
         return Away::kept_near;
     }
     heap.statistics.far_pages.add();
-    leave(heap, out, out.word.with(PageState::far).with_blob(heap.far.own_store(), ref).with_stamp(epoch_of(heap)));
+    leave(heap, out,
+          out.word.with(PageState::far).with_blob(heap.far.own_store(), ref).with_stamp(epoch_of(heap)));
     heap.statistics.demotions.add();
     return Away::far;
 }
@@ -260,7 +268,8 @@ Away put_away(Heap& heap, EvictLane& lane, unsigned index) noexcept {
     OutgoingPage& out = lane.out[index];
     const std::span<const std::byte> contents(out.contents, page_bytes);
     std::uint64_t repeated = 1;
-    if (compress::is_same_filled(contents, &repeated) && repeated == 0) return put_away_zero(heap, lane, index);
+    if (compress::is_same_filled(contents, &repeated) && repeated == 0)
+        return put_away_zero(heap, lane, index);
     const compress::ContentHash hash = heap.far.key().hash(contents);
     if (out.word.place() != cxl::no_blob && compress::stored_hash(heap.far.bytes(out.word)) == hash)
         return put_away_unchanged(heap, lane, index);
@@ -278,7 +287,7 @@ void wait_until_copied(Heap& heap, std::uint64_t page) noexcept {
 
 // Everything in the lane goes where it belongs, and the staging pages are given back. How many left DRAM.
 struct Cleared {
-    unsigned left = 0;      // far or fresh now
+    unsigned left = 0;  // far or fresh now
     bool node_full = false;
 };
 Cleared clear(Heap& heap, EvictLane& lane) noexcept {
@@ -302,7 +311,8 @@ Cleared clear(Heap& heap, EvictLane& lane) noexcept {
     return cleared;
 }
 
-// The node is nearly full: kept blobs go first. A bounded piece of the heap at each call, by whoever has the hand.
+// The node is nearly full: kept blobs go first. A bounded piece of the heap at each call, by whoever has the
+// hand.
 void drop_kept_blobs(Heap& heap) noexcept {
     constexpr std::uint64_t looked_at_max = 16384;
     if (heap.hand_taken.exchange(true, std::memory_order_acquire)) return;
@@ -313,8 +323,8 @@ void drop_kept_blobs(Heap& heap) noexcept {
         } else {
             AtomicPageWord& at = heap.word(heap.keep_hand++);
             const PageWord word = at.load();
-            if (word.state() == PageState::near && word.place() != cxl::no_blob && word.store() == heap.far.own_store() &&
-                at.make_busy(word)) {
+            if (word.state() == PageState::near && word.place() != cxl::no_blob &&
+                word.store() == heap.far.own_store() && at.make_busy(word)) {
                 drop_kept(heap, word);
                 at.publish(word.without_blob());
             }
@@ -357,7 +367,8 @@ int demote(Heap& heap, std::uint64_t first, std::uint64_t pages, std::uint64_t* 
         for (; page < first + pages && lane->out_count < batch_pages; ++page) {
             if (heap.chunks.state(heap.chunk_of(page)) != ChunkState::tracked) break;
             const PageWord word = heap.word(page).load();
-            if (word.state() != PageState::near || word.pinned() || !heap.word(page).make_busy(word)) continue;
+            if (word.state() != PageState::near || word.pinned() || !heap.word(page).make_busy(word))
+                continue;
             add_outgoing(*lane, page, word);
         }
         take_out(heap, *lane, Evicting::other);

@@ -42,7 +42,8 @@ void write_stats_if_due(Heap& heap) noexcept {
 // How long to sleep when nobody calls: for ever, unless something is due. Nothing to do must cost nothing.
 std::uint64_t sleep_ns(Heap& heap) noexcept {
     if (heap.stats_file.every_ns != 0) return heap.stats_file.every_ns;
-    if (heap.near.past_high()) return 20'000'000;  // tried and failed: the node was full, or everything was in use
+    if (heap.near.past_high())
+        return 20'000'000;  // tried and failed: the node was full, or everything was in use
     if (heap.leases.count() != 0) return 100'000'000;
     return 0;
 }

@@ -64,7 +64,8 @@ void FarTier::forget() noexcept {
     give_up_own_node();
 }
 
-// A borrowed node is the parent's: its metadata here is a snapshot that only bytes() may use. What is placed from now on goes to a node of this process.
+// A borrowed node is the parent's: its metadata here is a snapshot that only bytes() may use. What is placed
+// from now on goes to a node of this process.
 void FarTier::own_from_now_on() noexcept {
     config_.spec = "memory:" + std::to_string(node_->region().size_bytes());
     config_.node = nullptr;
@@ -93,7 +94,9 @@ bool FarTier::should_keep(PageWord word) const noexcept {
     return word.store() != own_ || physical_bytes() < bytes_max_ - bytes_max_ / 8;
 }
 
-bool FarTier::is_nearly_full() const noexcept { return physical_bytes() > bytes_max_ - bytes_max_ / 16; }
+bool FarTier::is_nearly_full() const noexcept {
+    return physical_bytes() > bytes_max_ - bytes_max_ / 16;
+}
 
 std::uint64_t FarTier::physical_bytes() const noexcept {
     return node_ != nullptr ? node_->store().physical_bytes() : 0;

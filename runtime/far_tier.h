@@ -1,6 +1,8 @@
-// A heap's far side: the node it places blobs on, the codec, and, after fork, the stores of its ancestors, which it may read and must never change.
+// A heap's far side: the node it places blobs on, the codec, and, after fork, the stores of its ancestors,
+// which it may read and must never change.
 //
-// Thread rule: any thread, any context after open(); every call is short, none allocates. Callers block signals (blob_store.h).
+// Thread rule: any thread, any context after open(); every call is short, none allocates. Callers block
+// signals (blob_store.h).
 #pragma once
 
 #include <atomic>
@@ -34,8 +36,8 @@ class FarTier {
     bool is_open() const noexcept { return node_ != nullptr; }
     void close() noexcept;
 
-    // In a forked child: what was ours is the parent's now; blobs of our own go to a node of our own. False when there were too many
-    // generations: the caller must bring everything near instead.
+    // In a forked child: what was ours is the parent's now; blobs of our own go to a node of our own. False
+    // when there were too many generations: the caller must bring everything near instead.
     bool become_child(std::string* message);
     // In a forked child that has no blob at all: as if it had never been opened.
     void forget() noexcept;

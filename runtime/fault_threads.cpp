@@ -17,9 +17,9 @@
 namespace pnode {
 namespace {
 
-constexpr unsigned messages_max = 16;     // read at once
-constexpr unsigned look_every = 64;       // faults between two looks at where the faulting thread runs
-constexpr unsigned settle_after = 1024;   // faults in a row from one thread after which one handler suffices
+constexpr unsigned messages_max = 16;    // read at once
+constexpr unsigned look_every = 64;      // faults between two looks at where the faulting thread runs
+constexpr unsigned settle_after = 1024;  // faults in a row from one thread after which one handler suffices
 
 void* align_page(const uffd_msg& message) noexcept {
     return reinterpret_cast<void*>(message.arg.pagefault.address & ~(page_bytes - 1));
@@ -60,7 +60,8 @@ int FaultThreads::start(Heap& heap) noexcept {
     const os::SignalsBlocked signals;  // inherited by the handlers
     for (count_ = 0; count_ < wanted; ++count_) {
         handlers_[count_] = Handler{this, &heap, count_, -1, 0, 0, look_every};
-        const int error = ::pthread_create(&threads_[count_], nullptr, &FaultThreads::main, &handlers_[count_]);
+        const int error =
+            ::pthread_create(&threads_[count_], nullptr, &FaultThreads::main, &handlers_[count_]);
         if (error != 0 && count_ == 0) return error;
         if (error != 0) break;  // fewer handlers than wished
     }
@@ -70,7 +71,8 @@ int FaultThreads::start(Heap& heap) noexcept {
 void FaultThreads::stop(Heap& heap) noexcept {
     heap.stop.store(true);
     set_awake(threads_max);
-    // One ring a handler: it serves the fault that the ring is and ends; the others go on until it is their turn.
+    // One ring a handler: it serves the fault that the ring is and ends; the others go on until it is their
+    // turn.
     for (unsigned ring = 0; ring < count_; ++ring) {
         ::madvise(doorbell_, page_bytes, MADV_DONTNEED);
         ::madvise(doorbell_, page_bytes, MADV_POPULATE_READ);
@@ -79,7 +81,9 @@ void FaultThreads::stop(Heap& heap) noexcept {
     count_ = 0;
 }
 
-void FaultThreads::forget() noexcept { count_ = 0; }
+void FaultThreads::forget() noexcept {
+    count_ = 0;
+}
 
 void* FaultThreads::main(void* argument) noexcept {
     Handler& handler = *static_cast<Handler*>(argument);
@@ -94,7 +98,8 @@ void FaultThreads::set_awake(unsigned count) noexcept {
 
 void FaultThreads::run(Handler& handler) noexcept {
     Heap& heap = *handler.heap;
-    ResolveLane& lane = heap.resolve_lanes[handler.index];  // taken for as long as the thread lives (Heap::activate)
+    ResolveLane& lane =
+        heap.resolve_lanes[handler.index];  // taken for as long as the thread lives (Heap::activate)
     uffd_msg messages[messages_max];
     for (;;) {
         for (std::uint32_t awake = awake_.load(); handler.index >= awake; awake = awake_.load())
@@ -131,8 +136,9 @@ void FaultThreads::serve(Handler& handler, ResolveLane& lane, const uffd_msg& me
         return;
     }
     const std::uint64_t started_ns = os::now_ns();
-    const FaultKind kind = (message.arg.pagefault.flags & UFFD_PAGEFAULT_FLAG_WP) != 0 ? FaultKind::write_protected
-                                                                                        : FaultKind::missing;
+    const FaultKind kind = (message.arg.pagefault.flags & UFFD_PAGEFAULT_FLAG_WP) != 0
+                               ? FaultKind::write_protected
+                               : FaultKind::missing;
     const Resolved resolved = resolve(heap, heap.page_at(address), kind, lane);
     heap.statistics.faults.add();
     if (resolved == Resolved::fresh) heap.statistics.faults_fresh.add();
@@ -141,12 +147,14 @@ void FaultThreads::serve(Handler& handler, ResolveLane& lane, const uffd_msg& me
     heap.statistics.fault_ns.record(os::now_ns() - started_ns);
 }
 
-// Keeps the handler where the faults are. Another thread's fault wakes a second handler; a long row from one thread puts it to sleep again.
+// Keeps the handler where the faults are. Another thread's fault wakes a second handler; a long row from one
+// thread puts it to sleep again.
 void FaultThreads::follow(Handler& handler, std::uint32_t thread) noexcept {
     const bool same = thread == handler.last_thread;
     handler.same_thread = same ? handler.same_thread + 1 : 0;
     handler.last_thread = thread;
-    if (!same && handler.index == 0 && awake_.load(std::memory_order_relaxed) < count_ && handler.since_look < look_every) {
+    if (!same && handler.index == 0 && awake_.load(std::memory_order_relaxed) < count_ &&
+        handler.since_look < look_every) {
         run_on(handler.processor = -1);
         set_awake(count_);
         return;

@@ -1,9 +1,12 @@
-// The thread engine: the kernel queues a fault, a handler thread resolves it. Serves every access, the kernel's own included.
+// The thread engine: the kernel queues a fault, a handler thread resolves it. Serves every access, the
+// kernel's own included.
 //
-// Its cost is where the handler runs (FACTS.md: on the faulting processor a fault costs about 5 us, on another one 22 to 90). So while one thread faults, one handler
-// is awake and follows that thread from processor to processor; when several threads fault, several handlers run free.
+// Its cost is where the handler runs (FACTS.md: on the faulting processor a fault costs about 5 us, on
+// another one 22 to 90). So while one thread faults, one handler is awake and follows that thread from
+// processor to processor; when several threads fault, several handlers run free.
 //
-// Thread rule: start() and stop() by one thread at a time; the handlers have every signal blocked and never allocate.
+// Thread rule: start() and stop() by one thread at a time; the handlers have every signal blocked and never
+// allocate.
 #pragma once
 
 #include <pthread.h>
@@ -51,9 +54,9 @@ class FaultThreads {
     pthread_t threads_[threads_max] = {};
     Handler handlers_[threads_max] = {};
     unsigned count_ = 0;
-    std::atomic<std::uint32_t> awake_{1};    // handlers with a lower index read the descriptor
+    std::atomic<std::uint32_t> awake_{1};  // handlers with a lower index read the descriptor
     std::atomic<std::uint32_t> running_{0};
-    std::byte* doorbell_ = nullptr;          // a registered page nobody uses: touching it wakes a reader
+    std::byte* doorbell_ = nullptr;  // a registered page nobody uses: touching it wakes a reader
 };
 
 }  // namespace pnode

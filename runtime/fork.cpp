@@ -1,11 +1,13 @@
 // fork(): the child reads every byte as of the fork, without waiting for the parent. DESIGN 6.
 //
-// The forking thread shuts both gates, so no page is busy or in limbo and nobody holds a lock; fork then snapshots the page words, which are private memory.
-// The parent opens the gates and owes a lease. The child opens its own userfaultfd, registers what was registered and starts its own threads before application
-// code runs.
+// The forking thread shuts both gates, so no page is busy or in limbo and nobody holds a lock; fork then
+// snapshots the page words, which are private memory. The parent opens the gates and owes a lease. The child
+// opens its own userfaultfd, registers what was registered and starts its own threads before application code
+// runs.
 //
-// Order of atfork handlers where an allocator sits on top (preload/README.md): ours are registered first, so that in prepare the allocator takes its locks before we
-// shut the gates, and in the child we are up before it lets go.
+// Order of atfork handlers where an allocator sits on top (preload/README.md): ours are registered first, so
+// that in prepare the allocator takes its locks before we shut the gates, and in the child we are up before
+// it lets go.
 
 #include <pthread.h>
 #include <signal.h>
@@ -77,7 +79,8 @@ void after_in_parent(Heap& heap) noexcept {
 
 }  // namespace
 
-// Everything the child needs before it may touch a far page. What cannot be had ends the child: it must not run with wrong bytes.
+// Everything the child needs before it may touch a far page. What cannot be had ends the child: it must not
+// run with wrong bytes.
 void fork_child(Heap& heap) noexcept {
     heap.span_lock.unlock();
     heap.operations.reset();
@@ -90,7 +93,8 @@ void fork_child(Heap& heap) noexcept {
     heap.shared_after_fork.store(true, std::memory_order_relaxed);
     os::close_descriptor(heap.uffd.fd);
     heap.uffd.fd = -1;
-    for (unsigned lane = 0; lane < ResolveLanes::count; ++lane) ResolveLanes::give_back(heap.resolve_lanes[lane]);
+    for (unsigned lane = 0; lane < ResolveLanes::count; ++lane)
+        ResolveLanes::give_back(heap.resolve_lanes[lane]);
     for (unsigned lane = 0; lane < EvictLanes::count; ++lane) EvictLanes::give_back(heap.evict_lanes[lane]);
     heap.active.store(false);
     if (heap.tracked_chunks.load(std::memory_order_relaxed) == 0) {

@@ -1,7 +1,8 @@
 // The operations gate: fork and close must find nobody in the middle of anything.
 //
-// Thread rule: pass() by any thread with signals blocked; close()/open() by one thread at a time. The two counters are sequentially consistent: a passer counts itself,
-// then looks whether the gate is shut; a closer shuts it, then looks whether anybody is counted; so one of them sees the other.
+// Thread rule: pass() by any thread with signals blocked; close()/open() by one thread at a time. The two
+// counters are sequentially consistent: a passer counts itself, then looks whether the gate is shut; a closer
+// shuts it, then looks whether anybody is counted; so one of them sees the other.
 #pragma once
 
 #include <atomic>

@@ -17,10 +17,13 @@ namespace pnode {
 namespace {
 
 constexpr std::uint64_t chunk_bytes_min = std::uint64_t{2} << 20;
-constexpr std::uint64_t chunks_max = 16384;  // each may be a mapping of its own, and vm.max_map_count is 65530
+constexpr std::uint64_t chunks_max =
+    16384;  // each may be a mapping of its own, and vm.max_map_count is 65530
 constexpr std::uint64_t pages_max = std::uint64_t{1} << 31;
 
-std::uint64_t round_up(std::uint64_t value, std::uint64_t alignment) { return (value + alignment - 1) & ~(alignment - 1); }
+std::uint64_t round_up(std::uint64_t value, std::uint64_t alignment) {
+    return (value + alignment - 1) & ~(alignment - 1);
+}
 
 }  // namespace
 
@@ -42,7 +45,8 @@ int Heap::open(Config wanted, std::string* message) {
     config = std::move(wanted);
     far.configure(config.far);
     // A near limit below the activation size must be kept too.
-    if (config.near_bytes_max != 0) config.activation_bytes = std::min(config.activation_bytes, config.near_bytes_max / 2);
+    if (config.near_bytes_max != 0)
+        config.activation_bytes = std::min(config.activation_bytes, config.near_bytes_max / 2);
     near.set_limit(config.near_bytes_max == 0 ? NearLedger::unlimited : config.near_bytes_max / page_bytes);
     if (config.stress) near.set_stress();
     if (int error = reserve(message)) return error;
@@ -52,7 +56,8 @@ int Heap::open(Config wanted, std::string* message) {
 }
 
 int Heap::reserve(std::string* message) {
-    const std::uint64_t chunk_bytes = std::max(chunk_bytes_min, std::bit_ceil(config.address_bytes / chunks_max));
+    const std::uint64_t chunk_bytes =
+        std::max(chunk_bytes_min, std::bit_ceil(config.address_bytes / chunks_max));
     const std::uint64_t bytes = round_up(config.address_bytes, chunk_bytes);
     const std::uint64_t pages = bytes / page_bytes;
     if (bytes < config.address_bytes || pages > pages_max) {
@@ -83,7 +88,8 @@ int Heap::reserve(std::string* message) {
 int Heap::map_lanes(std::string* message) {
     const std::uint64_t decode_bytes = round_up(compress::decode_scratch_bytes_max(), page_bytes);
     const std::uint64_t encode_bytes = round_up(compress::encode_scratch_bytes(config.far.codec), page_bytes);
-    const std::uint64_t total = ResolveLanes::count * (page_bytes + decode_bytes) + EvictLanes::count * (page_bytes + encode_bytes);
+    const std::uint64_t total =
+        ResolveLanes::count * (page_bytes + decode_bytes) + EvictLanes::count * (page_bytes + encode_bytes);
     if (int error = lanes_memory_.map(total)) {
         *message = "cannot map the fault path's buffers";
         return error;
@@ -103,14 +109,14 @@ int Heap::map_lanes(std::string* message) {
     return 0;
 }
 
-// The staging area and the doorbell: registered (UFFDIO_MOVE wants that of its destination), not inherited, so that its pages stay exclusive. `fixed`: a forked child, where
-// the range is known and empty.
+// The staging area and the doorbell: registered (UFFDIO_MOVE wants that of its destination), not inherited,
+// so that its pages stay exclusive. `fixed`: a forked child, where the range is known and empty.
 int Heap::map_staging(bool fixed) noexcept {
     const std::uint64_t bytes = (EvictLanes::count * batch_pages + 1) * page_bytes;
     if (!fixed) {
         if (int error = staging_.map(bytes)) return error;
-    } else if (::mmap(staging_.address(), bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) ==
-               MAP_FAILED) {
+    } else if (::mmap(staging_.address(), bytes, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED) {
         return errno;
     }
     ::madvise(staging_.address(), bytes, MADV_NOHUGEPAGE);
@@ -121,18 +127,22 @@ int Heap::map_staging(bool fixed) noexcept {
 }
 
 int Heap::open_userfaultfd(std::string* message) {
-    std::uint64_t wanted = UFFD_FEATURE_MOVE | UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_THREAD_ID | UFFD_FEATURE_POISON;
+    std::uint64_t wanted =
+        UFFD_FEATURE_MOVE | UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_THREAD_ID | UFFD_FEATURE_POISON;
     const bool in_line = config.engine == PN_ENGINE_INLINE;
     if (in_line) wanted |= UFFD_FEATURE_SIGBUS;
     uffd = os::open_userfaultfd(wanted, !in_line);
     if (uffd.fd < 0) {
         *message =
-            "no right to a full userfaultfd: as root run `sysctl vm.unprivileged_userfaultfd=1`, or let the user read and write "
+            "no right to a full userfaultfd: as root run `sysctl vm.unprivileged_userfaultfd=1`, or let the "
+            "user read and write "
             "/dev/userfaultfd (in a container: allow it in the seccomp profile)";
         return uffd.error != 0 ? uffd.error : EPERM;
     }
     if (!uffd.has(UFFD_FEATURE_MOVE) && !uffd.has(UFFD_FEATURE_PAGEFAULT_FLAG_WP)) {
-        *message = "this kernel's userfaultfd can neither move nor write-protect pages: Linux 5.7 or later is needed";
+        *message =
+            "this kernel's userfaultfd can neither move nor write-protect pages: Linux 5.7 or later is "
+            "needed";
         return ENOSYS;
     }
     engine = in_line ? Engine::in_line : Engine::thread;
@@ -151,16 +161,19 @@ int Heap::activate(std::string* message) {
     stop.store(false);
     int error = open_userfaultfd(message);
     if (error == 0) error = far.open(message);
-    if (error == 0 && (error = map_staging(staging_.address() != nullptr)) != 0) *message = "cannot map the staging area";
+    if (error == 0 && (error = map_staging(staging_.address() != nullptr)) != 0)
+        *message = "cannot map the staging area";
     if (error == 0 && engine == Engine::in_line) error = install_inline_engine();
     // The handlers' lanes are theirs for good.
-    for (unsigned index = 0; error == 0 && index < FaultThreads::threads_max; ++index) resolve_lanes[index].taken.store(true);
+    for (unsigned index = 0; error == 0 && index < FaultThreads::threads_max; ++index)
+        resolve_lanes[index].taken.store(true);
     if (error == 0 && engine == Engine::thread) error = fault_threads.start(*this);
     if (error == 0) {
         // From here on faults are served; the evictor needs that.
         active.store(true, std::memory_order_release);
         evictor_running.store(::pthread_create(&evictor, nullptr, &evictor_main, this) == 0);
-        if (!evictor_running.load()) report("no evictor thread could be started: threads that fault make room themselves");
+        if (!evictor_running.load())
+            report("no evictor thread could be started: threads that fault make room themselves");
         return 0;
     }
     if (message->empty()) *message = "the fault engine could not be started";
@@ -171,7 +184,8 @@ int Heap::activate(std::string* message) {
     return error;
 }
 
-int Heap::pages_of(const void* address, std::uint64_t bytes, std::uint64_t* first, std::uint64_t* pages) const noexcept {
+int Heap::pages_of(const void* address, std::uint64_t bytes, std::uint64_t* first,
+                   std::uint64_t* pages) const noexcept {
     const auto at = reinterpret_cast<std::uint64_t>(address);
     if (bytes == 0 || at % page_bytes != 0 || !contains(at) || bytes > page_count * page_bytes) return EINVAL;
     *first = page_at(at);
@@ -197,8 +211,10 @@ int Heap::allocate(std::uint64_t bytes, std::uint64_t alignment, void** out) {
             return 0;
         }
     }
-    // What does not fit under the high watermark is watched from the start, and charged page by page as it is touched. The range is ours already.
-    for (std::uint64_t chunk = chunk_of(first); chunk <= chunk_of(first + pages - 1); ++chunk) track_chunk(*this, chunk);
+    // What does not fit under the high watermark is watched from the start, and charged page by page as it is
+    // touched. The range is ours already.
+    for (std::uint64_t chunk = chunk_of(first); chunk <= chunk_of(first + pages - 1); ++chunk)
+        track_chunk(*this, chunk);
     const std::lock_guard lock(span_lock);
     charge_spans(first, pages, +1);
     return 0;

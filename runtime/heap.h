@@ -1,12 +1,14 @@
-// A heap: managed address space with a near limit, a node and a codec. This file has the parts; the files beside it have the verbs:
+// A heap: managed address space with a near limit, a node and a codec. This file has the parts; the files
+// beside it have the verbs:
 //
 //     tracking   the kernel's pages to page words         resolve   bring one page near
 //     evict      take pages out                           release   drop contents
 //     pin        promise that a page stays                fault_threads, inline_engine   who calls resolve
 //     fork       a child reads its snapshot               heap      open, allocate, activate
 //
-// Lock order: operations gate, serving gate, evict hand, chunk tracking, span lock, blob store. Waiting for a busy page comes last of all: an owner of a busy page
-// waits for nobody's page but in ascending order (release).
+// Lock order: operations gate, serving gate, evict hand, chunk tracking, span lock, blob store. Waiting for a
+// busy page comes last of all: an owner of a busy page waits for nobody's page but in ascending order
+// (release).
 #pragma once
 
 #include <pthread.h>
@@ -64,7 +66,8 @@ class Heap {
     int allocate(std::uint64_t bytes, std::uint64_t alignment, void** out);
     int free(std::uint64_t first, std::uint64_t pages);
     // The pages of [address, address + bytes), which must lie in buffers; EINVAL otherwise.
-    int pages_of(const void* address, std::uint64_t bytes, std::uint64_t* first, std::uint64_t* pages) const noexcept;
+    int pages_of(const void* address, std::uint64_t bytes, std::uint64_t* first,
+                 std::uint64_t* pages) const noexcept;
 
     // Thread, userfaultfd and node, once; idempotent. 0 or an errno.
     int activate(std::string* message);
@@ -94,7 +97,8 @@ class Heap {
     std::uint64_t page_count = 0;
     std::uint64_t chunk_pages = 0;
     AtomicPageWord* words = nullptr;
-    std::atomic<std::uint8_t>* pins = nullptr;  // touched for pinned pages alone; changed by the owner of the busy page
+    std::atomic<std::uint8_t>* pins =
+        nullptr;  // touched for pinned pages alone; changed by the owner of the busy page
     SpanAllocator spans;
     ChunkTable chunks;
     cxl::SpinLock span_lock;
@@ -111,11 +115,13 @@ class Heap {
     // The evictor's hand: which page it looks at next. Whoever has hand_taken moves it.
     std::atomic<bool> hand_taken{false};
     std::uint64_t hand = 0;
-    std::uint64_t keep_hand = 0;                      // the same, of the search for kept blobs to drop
-    std::atomic<std::uint64_t> evicted{0};            // pages ever taken out; epochs are counted in it
+    std::uint64_t keep_hand = 0;            // the same, of the search for kept blobs to drop
+    std::atomic<std::uint64_t> evicted{0};  // pages ever taken out; epochs are counted in it
     std::atomic<std::uint64_t> tracked_chunks{0};
-    std::atomic<std::uint64_t> idle_until_ns{0};      // eviction found nothing or the node is full: try again then
-    std::atomic<bool> shared_after_fork{false};       // pages may be shared with a child: UFFDIO_MOVE may refuse them
+    std::atomic<std::uint64_t> idle_until_ns{
+        0};  // eviction found nothing or the node is full: try again then
+    std::atomic<bool> shared_after_fork{
+        false};  // pages may be shared with a child: UFFDIO_MOVE may refuse them
 
     pthread_t evictor{};
     std::atomic<bool> evictor_running{false};
@@ -143,7 +149,8 @@ class Heap {
 
 // ---- verbs, each in the file of its name ----
 
-// Tracks the chunk if it is not; false when the kernel refused (then nothing in it can be demoted). Heap active.
+// Tracks the chunk if it is not; false when the kernel refused (then nothing in it can be demoted). Heap
+// active.
 bool track_chunk(Heap& heap, std::uint64_t chunk) noexcept;
 
 enum class FaultKind : std::uint8_t { missing, write_protected, unknown };
@@ -153,7 +160,8 @@ Resolved resolve(Heap& heap, std::uint64_t page, FaultKind kind, ResolveLane& la
 // Promote, for a range; EIO: a page is poisoned.
 int promote(Heap& heap, std::uint64_t first, std::uint64_t pages) noexcept;
 
-// May the evicting thread read application memory? A fault handler may not: a fault there would wait for itself.
+// May the evicting thread read application memory? A fault handler may not: a fault there would wait for
+// itself.
 enum class Evicting : std::uint8_t { handler, other };
 // Takes out up to a batch of the coldest pages; how many left DRAM. 0: nothing could be.
 unsigned evict_batch(Heap& heap, EvictLane& lane, Evicting who) noexcept;

@@ -1,7 +1,9 @@
-// The inline engine: UFFD_FEATURE_SIGBUS turns a fault into a signal in the faulting thread, which resolves it itself. No handler to wait for, and no privilege
-// (UFFD_USER_MODE_ONLY). System calls on absent pages return EFAULT: callers promote or pin their buffers first.
+// The inline engine: UFFD_FEATURE_SIGBUS turns a fault into a signal in the faulting thread, which resolves
+// it itself. No handler to wait for, and no privilege (UFFD_USER_MODE_ONLY). System calls on absent pages
+// return EFAULT: callers promote or pin their buffers first.
 //
-// The handler runs on the faulting thread's stack with every signal blocked, touches no application memory, and keeps errno.
+// The handler runs on the faulting thread's stack with every signal blocked, touches no application memory,
+// and keeps errno.
 
 #include <signal.h>
 
@@ -33,7 +35,8 @@ void on_sigbus(int signal, siginfo_t* info, void* context) {
     bool served = false;
     if (heap != nullptr && heap->engine == Engine::in_line) {
         const std::uint64_t page = heap->page_at(address);
-        // A poisoned page's second fault is the program's to see. The signal does not say whether a page is missing or write-protected.
+        // A poisoned page's second fault is the program's to see. The signal does not say whether a page is
+        // missing or write-protected.
         const PageState state = heap->word(page).load().state();
         const Inside inside(heap->serving);
         const std::uint64_t started_ns = os::now_ns();

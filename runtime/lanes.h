@@ -1,6 +1,8 @@
-// Lanes: what a thread needs to serve a fault or to take pages out, lent from fixed pools so that neither path allocates.
+// Lanes: what a thread needs to serve a fault or to take pages out, lent from fixed pools so that neither
+// path allocates.
 //
-// Thread rule: any thread; a lane is one thread's while it holds it. Every holder has all signals blocked or is a runtime thread, so that a holder always goes on.
+// Thread rule: any thread; a lane is one thread's while it holds it. Every holder has all signals blocked or
+// is a runtime thread, so that a holder always goes on.
 #pragma once
 
 #include <atomic>
@@ -15,7 +17,8 @@
 
 namespace pnode {
 
-inline constexpr unsigned batch_pages = 16;  // FACTS.md: UFFDIO_MOVE costs 1.3 us alone and 0.28 us a page in runs of 16
+inline constexpr unsigned batch_pages =
+    16;  // FACTS.md: UFFDIO_MOVE costs 1.3 us alone and 0.28 us a page in runs of 16
 
 // For bringing a page near: a buffer it is decoded into.
 struct ResolveLane {
@@ -52,7 +55,8 @@ class LanePool {
     // Null when all are taken.
     Lane* try_take() noexcept {
         for (Lane& lane : lanes_) {
-            if (!lane.taken.load(std::memory_order_relaxed) && !lane.taken.exchange(true, std::memory_order_acquire))
+            if (!lane.taken.load(std::memory_order_relaxed) &&
+                !lane.taken.exchange(true, std::memory_order_acquire))
                 return &lane;
         }
         return nullptr;

@@ -1,9 +1,11 @@
 // Leases: what a process owes to forked children that may still read blobs it had at fork.
 //
-// Each fork makes a pipe whose write end only the child and its descendants keep; when the read end says hang-up the last of them has exited or
-// exec'd, and the blobs the lease covered may go. A lease that cannot be recorded lasts for ever: frees are then deferred for ever, no byte is wrong.
+// Each fork makes a pipe whose write end only the child and its descendants keep; when the read end says
+// hang-up the last of them has exited or exec'd, and the blobs the lease covered may go. A lease that cannot
+// be recorded lasts for ever: frees are then deferred for ever, no byte is wrong.
 //
-// Thread rule: prepare/parent/child by the forking thread with the gates shut; expire() by the evictor or under the operations gate.
+// Thread rule: prepare/parent/child by the forking thread with the gates shut; expire() by the evictor or
+// under the operations gate.
 #pragma once
 
 #include <cstdint>
@@ -16,7 +18,8 @@ class Leases {
   public:
     static constexpr unsigned leases_max = 256;
 
-    // Leaves the store locked: the forking thread unlocks it in the parent, and the child's copy is only read.
+    // Leaves the store locked: the forking thread unlocks it in the parent, and the child's copy is only
+    // read.
     void prepare(cxl::BlobStore& store) noexcept;
     void parent() noexcept;
     // The child keeps the write end (and its ancestors'), and owes nothing itself yet.

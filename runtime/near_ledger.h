@@ -2,9 +2,10 @@
 //
 //     low < high < hard <= limit
 //
-// Past `high` the evictor wakes and works down to `low`; past `hard` whoever brought a page near takes a batch out itself, after it answered.
-// The charge is an upper bound: pages in limbo count, and so does every allocated page of a chunk whose first touches the kernel serves unseen
-// (chunk_table.h). The limit is passed by at most the pages that threads are bringing near at that moment, 2 MiB at the very most.
+// Past `high` the evictor wakes and works down to `low`; past `hard` whoever brought a page near takes a
+// batch out itself, after it answered. The charge is an upper bound: pages in limbo count, and so does every
+// allocated page of a chunk whose first touches the kernel serves unseen (chunk_table.h). The limit is passed
+// by at most the pages that threads are bringing near at that moment, 2 MiB at the very most.
 //
 // Thread rule: any thread, any context.
 #pragma once
@@ -29,9 +30,15 @@ class NearLedger {
 
     // The stress switch evicts down to almost nothing, whatever the limit says.
     void set_stress() noexcept { stress_ = true; }
-    std::uint64_t hard_pages() const noexcept { return enforced() - std::max<std::uint64_t>(24, enforced() / 256); }
-    std::uint64_t high_pages() const noexcept { return enforced() - std::max<std::uint64_t>(48, enforced() / 64); }
-    std::uint64_t low_pages() const noexcept { return enforced() - std::max<std::uint64_t>(112, enforced() / 32); }
+    std::uint64_t hard_pages() const noexcept {
+        return enforced() - std::max<std::uint64_t>(24, enforced() / 256);
+    }
+    std::uint64_t high_pages() const noexcept {
+        return enforced() - std::max<std::uint64_t>(48, enforced() / 64);
+    }
+    std::uint64_t low_pages() const noexcept {
+        return enforced() - std::max<std::uint64_t>(112, enforced() / 32);
+    }
 
     std::uint64_t pages() const noexcept { return pages_.load(std::memory_order_relaxed); }
     bool past_high() const noexcept { return pages() > high_pages(); }
@@ -45,7 +52,8 @@ class NearLedger {
     }
     void discharge(std::uint64_t pages) noexcept { pages_.fetch_sub(pages, std::memory_order_relaxed); }
 
-    // Wakes once: the evictor clears the word before it looks at the ledger (wait_for_work), so no wake is lost.
+    // Wakes once: the evictor clears the word before it looks at the ledger (wait_for_work), so no wake is
+    // lost.
     void wake_evictor() noexcept {
         if (work_.load(std::memory_order_relaxed) == 0 && work_.exchange(1, std::memory_order_release) == 0)
             os::futex_wake_all(work_);
@@ -57,7 +65,9 @@ class NearLedger {
     }
 
   private:
-    std::uint64_t enforced() const noexcept { return stress_ ? std::min(limit_pages(), limit_pages_min) : limit_pages(); }
+    std::uint64_t enforced() const noexcept {
+        return stress_ ? std::min(limit_pages(), limit_pages_min) : limit_pages();
+    }
 
     std::atomic<std::uint64_t> pages_{0};
     std::atomic<std::uint64_t> limit_pages_{unlimited};

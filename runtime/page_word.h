@@ -17,7 +17,8 @@
 // | far      | a blob                            | fault, promote, release: CAS to busy             |
 // | poisoned | lost                              | release: CAS to busy                             |
 //
-// One winner: whoever makes a word busy owns the page, and stores the next state with release order, which pairs with the acquire load of whoever finds it.
+// One winner: whoever makes a word busy owns the page, and stores the next state with release order, which
+// pairs with the acquire load of whoever finds it.
 #pragma once
 
 #include <atomic>
@@ -32,7 +33,8 @@ enum class PageState : std::uint8_t { fresh = 0, near = 1, busy = 2, limbo = 3, 
 inline constexpr std::uint64_t page_bytes = 4096;
 inline constexpr unsigned level_max = 5;
 inline constexpr unsigned skip_max = 31;  // 2^level_max - 1
-inline constexpr std::uint64_t in_place_slot = (std::uint64_t{1} << cxl::blob_ref_bits) - 1;  // limbo without staging
+inline constexpr std::uint64_t in_place_slot =
+    (std::uint64_t{1} << cxl::blob_ref_bits) - 1;  // limbo without staging
 inline constexpr unsigned stores_max = 16;
 
 class PageWord {

@@ -1,4 +1,5 @@
-// Pins: a page that is near stays near until as many unpins. The count is in a side table, changed by the owner of the busy page.
+// Pins: a page that is near stays near until as many unpins. The count is in a side table, changed by the
+// owner of the busy page.
 
 #include <cerrno>
 
@@ -55,7 +56,8 @@ bool unpin_page(Heap& heap, std::uint64_t page) noexcept {
 }  // namespace
 
 int pin(Heap& heap, std::uint64_t first, std::uint64_t pages) noexcept {
-    if (heap.near.is_limited() && heap.statistics.pinned_pages.value() + pages > heap.near.limit_pages()) return ENOMEM;
+    if (heap.near.is_limited() && heap.statistics.pinned_pages.value() + pages > heap.near.limit_pages())
+        return ENOMEM;
     for (std::uint64_t chunk = heap.chunk_of(first); chunk <= heap.chunk_of(first + pages - 1); ++chunk) {
         if (!track_chunk(heap, chunk)) return ENOMEM;
     }

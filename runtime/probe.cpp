@@ -88,7 +88,8 @@ json probe() {
     found["userfaultfd"] = probe_userfaultfd(missing);
     found["codecs"] = json::array();
     for (const compress::Codec* codec : compress::codecs()) found["codecs"].push_back(codec->name);
-    found["nodes"] = json::array({{{"kind", "memory"}, {"spec", "memory:SIZE"}, {"bytes_max", physical_memory_bytes()}}});
+    found["nodes"] =
+        json::array({{{"kind", "memory"}, {"spec", "memory:SIZE"}, {"bytes_max", physical_memory_bytes()}}});
     found["limits"] = probe_limits(missing);
     found["missing"] = missing;
     return found;

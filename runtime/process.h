@@ -5,10 +5,13 @@
 
 namespace pnode {
 
-// Registers the runtime's fork handlers now, if they are not: an allocator on top calls this before it registers its own (fork.cpp says why). Any thread.
+// Registers the runtime's fork handlers now, if they are not: an allocator on top calls this before it
+// registers its own (fork.cpp says why). Any thread.
 void register_fork_handlers() noexcept;
 
 // True for a descriptor that only the runtime may close.
-inline bool runtime_owns_descriptor(int fd) noexcept { return os::is_own_descriptor(fd); }
+inline bool runtime_owns_descriptor(int fd) noexcept {
+    return os::is_own_descriptor(fd);
+}
 
 }  // namespace pnode

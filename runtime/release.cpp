@@ -11,7 +11,8 @@ namespace {
 
 constexpr std::uint64_t piece_pages = 256;
 
-// Owns the page whatever its state; what it was. Waits for other owners; everybody who owns several pages takes them in ascending order, so nobody waits in a circle.
+// Owns the page whatever its state; what it was. Waits for other owners; everybody who owns several pages
+// takes them in ascending order, so nobody waits in a circle.
 PageWord own(Heap& heap, std::uint64_t page) noexcept {
     os::Backoff backoff;
     for (;;) {
@@ -23,15 +24,18 @@ PageWord own(Heap& heap, std::uint64_t page) noexcept {
 
 void forget_blob(Heap& heap, PageWord word) noexcept {
     if (word.place() == cxl::no_blob) return;
-    if (word.state() == PageState::near) heap.statistics.kept_blob_bytes.subtract(heap.far.bytes(word).size());
+    if (word.state() == PageState::near)
+        heap.statistics.kept_blob_bytes.subtract(heap.far.bytes(word).size());
     heap.far.drop(word);
 }
 
-// What the page's state held besides its bytes. Its charge comes off the ledger; a page in limbo belongs to its evictor, who sees that it was not first: the page's
-// staging copy goes with the batch.
+// What the page's state held besides its bytes. Its charge comes off the ledger; a page in limbo belongs to
+// its evictor, who sees that it was not first: the page's staging copy goes with the batch.
 std::uint64_t settle(Heap& heap, PageWord word) noexcept {
     switch (word.state()) {
-        case PageState::near: forget_blob(heap, word); return 1;
+        case PageState::near:
+            forget_blob(heap, word);
+            return 1;
         case PageState::far:
             forget_blob(heap, word);
             heap.statistics.far_pages.subtract(1);
@@ -39,7 +43,8 @@ std::uint64_t settle(Heap& heap, PageWord word) noexcept {
         case PageState::limbo:
             if (word.place() != in_place_slot) forget_blob(heap, heap.slot(word.place()).word);
             return 1;
-        default: return 0;
+        default:
+            return 0;
     }
 }
 
@@ -50,7 +55,8 @@ void release_piece(Heap& heap, std::uint64_t first, std::uint64_t pages) noexcep
     std::uint64_t discharged = 0;
     for (std::uint64_t index = 0; index < pages; ++index) {
         discharged += settle(heap, before[index]);
-        // A pinned page stays pinned and near: it reads as zeros from now on, and pin() is who brings fresh pages in.
+        // A pinned page stays pinned and near: it reads as zeros from now on, and pin() is who brings fresh
+        // pages in.
         heap.word(first + index).publish(PageWord().with_pinned(before[index].pinned()));
     }
     heap.near.discharge(discharged);

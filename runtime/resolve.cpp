@@ -21,22 +21,29 @@ constexpr std::uint64_t report_after_ns = 10'000'000'000;
 
 enum class Copied : std::uint8_t { done, present, gone };
 
-// UFFDIO_COPY with each errno's decision. ENOMEM: DRAM is short: make room, wait, and say so every ten seconds.
+// UFFDIO_COPY with each errno's decision. ENOMEM: DRAM is short: make room, wait, and say so every ten
+// seconds.
 Copied copy_in(Heap& heap, std::uint64_t page, const std::byte* contents) noexcept {
     std::uint64_t waiting_since = 0;
     for (;;) {
         std::size_t done = 0;
-        switch (const int error = os::uffd_copy(heap.uffd.fd, heap.address_of(page), contents, page_bytes, &done)) {
-            case 0: return Copied::done;
-            case EEXIST: return Copied::present;
+        switch (const int error =
+                    os::uffd_copy(heap.uffd.fd, heap.address_of(page), contents, page_bytes, &done)) {
+            case 0:
+                return Copied::done;
+            case EEXIST:
+                return Copied::present;
             case ENOENT:  // the range was unmapped or is not registered any more
-            case ESRCH: return Copied::gone;
-            case EAGAIN: break;  // the address space is being changed: it will be over soon
+            case ESRCH:
+                return Copied::gone;
+            case EAGAIN:
+                break;  // the address space is being changed: it will be over soon
             default: {
                 const std::uint64_t now = os::now_ns();
                 if (waiting_since == 0) waiting_since = now;
                 if (now - waiting_since > report_after_ns) {
-                    report("waiting for memory to bring page %p near: errno %d", heap.address_of(page), error);
+                    report("waiting for memory to bring page %p near: errno %d", heap.address_of(page),
+                           error);
                     waiting_since = now;
                 }
                 heap.near.wake_evictor();
@@ -47,8 +54,9 @@ Copied copy_in(Heap& heap, std::uint64_t page, const std::byte* contents) noexce
     }
 }
 
-// A page that came back soon after it left rises, and is passed over exponentially more sweeps; one that came back late sinks (DESIGN 5.2).
-// "Soon": within as many evictions as half the near pages, told by an epoch of an eighth of them.
+// A page that came back soon after it left rises, and is passed over exponentially more sweeps; one that came
+// back late sinks (DESIGN 5.2). "Soon": within as many evictions as half the near pages, told by an epoch of
+// an eighth of them.
 PageWord warmed(Heap& heap, PageWord word) noexcept {
     const unsigned epoch = static_cast<unsigned>(heap.evicted.load(std::memory_order_relaxed) /
                                                  std::max<std::uint64_t>(heap.near.hard_pages() / 8, 32));
@@ -70,10 +78,12 @@ Resolved poison(Heap& heap, std::uint64_t page, PageWord word, compress::DecodeR
 }
 
 Resolved resolve_poisoned(Heap& heap, std::uint64_t page) noexcept {
-    // UFFDIO_POISON (6.6): the access raises SIGBUS. Without it the process cannot be told in place, and must not go on with a wrong byte.
+    // UFFDIO_POISON (6.6): the access raises SIGBUS. Without it the process cannot be told in place, and must
+    // not go on with a wrong byte.
     const int error = os::uffd_poison(heap.uffd.fd, heap.address_of(page), page_bytes);
     if (error != 0 && error != EEXIST) {
-        report("page %p is lost and this kernel cannot deliver that as SIGBUS: the process ends", heap.address_of(page));
+        report("page %p is lost and this kernel cannot deliver that as SIGBUS: the process ends",
+               heap.address_of(page));
         ::kill(::getpid(), SIGBUS);
     }
     os::uffd_wake(heap.uffd.fd, heap.address_of(page), page_bytes);
@@ -94,16 +104,19 @@ Resolved resolve_fresh(Heap& heap, std::uint64_t page, PageWord word) noexcept {
     return Resolved::fresh;
 }
 
-// A fault on a near page: somebody else served it, or the application dropped the page behind our back (a raw madvise): then it reads as zeros.
+// A fault on a near page: somebody else served it, or the application dropped the page behind our back (a raw
+// madvise): then it reads as zeros.
 Resolved resolve_near(Heap& heap, std::uint64_t page, PageWord word, FaultKind kind) noexcept {
-    if (kind != FaultKind::missing) os::uffd_write_protect(heap.uffd.fd, heap.address_of(page), page_bytes, false);
+    if (kind != FaultKind::missing)
+        os::uffd_write_protect(heap.uffd.fd, heap.address_of(page), page_bytes, false);
     if (kind != FaultKind::write_protected) copy_in(heap, page, zeros);
     os::uffd_wake(heap.uffd.fd, heap.address_of(page), page_bytes);
     heap.word(page).publish(word);
     return Resolved::redundant;
 }
 
-// Back from limbo at once. The staging page stays its evictor's, who frees it when it sees that the page is gone.
+// Back from limbo at once. The staging page stays its evictor's, who frees it when it sees that the page is
+// gone.
 Resolved resolve_limbo(Heap& heap, std::uint64_t page, PageWord word) noexcept {
     heap.statistics.limbo_returns.add();
     if (word.place() == in_place_slot) {
@@ -162,19 +175,25 @@ Resolved resolve(Heap& heap, std::uint64_t page, FaultKind kind, ResolveLane& la
                 }
                 continue;
             }
-            case PageState::poisoned: return resolve_poisoned(heap, page);
-            default: break;
+            case PageState::poisoned:
+                return resolve_poisoned(heap, page);
+            default:
+                break;
         }
         if (!heap.word(page).make_busy(word)) continue;
         switch (word.state()) {
-            case PageState::fresh: return resolve_fresh(heap, page, word);
-            case PageState::near: return resolve_near(heap, page, word, kind);
-            case PageState::limbo: return resolve_limbo(heap, page, word);
+            case PageState::fresh:
+                return resolve_fresh(heap, page, word);
+            case PageState::near:
+                return resolve_near(heap, page, word, kind);
+            case PageState::limbo:
+                return resolve_limbo(heap, page, word);
             case PageState::far: {
                 const Resolved resolved = resolve_far(heap, page, word, lane);
                 return resolved == Resolved::poisoned ? resolve_poisoned(heap, page) : resolved;
             }
-            default: __builtin_unreachable();
+            default:
+                __builtin_unreachable();
         }
     }
 }
@@ -189,7 +208,8 @@ int promote(Heap& heap, std::uint64_t first, std::uint64_t pages) noexcept {
         }
         const PageState state = heap.word(page).load().state();
         if (state == PageState::fresh || state == PageState::near) continue;
-        if (state == PageState::poisoned || resolve(heap, page, FaultKind::missing, *lane) == Resolved::poisoned)
+        if (state == PageState::poisoned ||
+            resolve(heap, page, FaultKind::missing, *lane) == Resolved::poisoned)
             error = EIO;
         make_room(heap, Evicting::other);
     }

@@ -6,15 +6,19 @@
 namespace pnode {
 namespace {
 
-std::uint64_t round_up(std::uint64_t value, std::uint64_t alignment) { return (value + alignment - 1) & ~(alignment - 1); }
+std::uint64_t round_up(std::uint64_t value, std::uint64_t alignment) {
+    return (value + alignment - 1) & ~(alignment - 1);
+}
 
-// Calls `visit(word index, mask)` for each bitmap word that [first, first + count) touches; stops when it says false.
+// Calls `visit(word index, mask)` for each bitmap word that [first, first + count) touches; stops when it
+// says false.
 template <class Visit>
 bool for_each_word(std::uint64_t first, std::uint64_t count, Visit visit) {
     while (count != 0) {
         const unsigned shift = first % 64;
         const std::uint64_t here = std::min<std::uint64_t>(count, 64 - shift);
-        const std::uint64_t mask = (here == 64 ? ~std::uint64_t{0} : ((std::uint64_t{1} << here) - 1)) << shift;
+        const std::uint64_t mask = (here == 64 ? ~std::uint64_t{0} : ((std::uint64_t{1} << here) - 1))
+                                   << shift;
         if (!visit(first / 64, mask)) return false;
         first += here;
         count -= here;
@@ -41,7 +45,8 @@ unsigned SpanAllocator::list_of(std::uint64_t pages) noexcept {
     return log * 4 + quarter;
 }
 
-bool SpanAllocator::allocate(std::uint64_t pages, std::uint64_t alignment_pages, std::uint64_t* first) noexcept {
+bool SpanAllocator::allocate(std::uint64_t pages, std::uint64_t alignment_pages,
+                             std::uint64_t* first) noexcept {
     if (pages == 0 || pages > pages_) return false;
     for (unsigned list = list_of(pages); list < lists_max; ++list) {
         if (take(list, fit_tries_max, pages, alignment_pages, first)) return true;
@@ -118,7 +123,9 @@ void SpanAllocator::mark(std::uint64_t first, std::uint64_t pages, bool allocate
     });
 }
 
-bool SpanAllocator::free_at(std::uint64_t page) const noexcept { return !is_allocated(page, 1); }
+bool SpanAllocator::free_at(std::uint64_t page) const noexcept {
+    return !is_allocated(page, 1);
+}
 
 bool SpanAllocator::is_allocated(std::uint64_t first, std::uint64_t pages) const noexcept {
     if (first >= pages_ || pages > pages_ - first) return false;

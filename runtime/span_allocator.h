@@ -1,10 +1,12 @@
 // Address space of a heap, in pages: which ranges are buffers, and where the next one goes.
 //
-// Free runs are in doubly linked lists by size (four lists a power of two); a side table indexed by page holds a run's length at both of its ends, so that
-// a freed range joins its neighbours in constant time. All tables are lazily backed: a sparse heap costs what it uses.
+// Free runs are in doubly linked lists by size (four lists a power of two); a side table indexed by page
+// holds a run's length at both of its ends, so that a freed range joins its neighbours in constant time. All
+// tables are lazily backed: a sparse heap costs what it uses.
 //
-// Thread rule: none of its own; the heap's span lock protects everything but is_allocated(), which reads atomics and may be called by anybody (a
-// caller that races with the freeing of the very range it asks about gets either answer).
+// Thread rule: none of its own; the heap's span lock protects everything but is_allocated(), which reads
+// atomics and may be called by anybody (a caller that races with the freeing of the very range it asks about
+// gets either answer).
 #pragma once
 
 #include <array>
@@ -20,14 +22,17 @@ class SpanAllocator {
     // 0 or an errno; `pages` below 2^32.
     int init(std::uint64_t pages) noexcept;
 
-    // First page of a range of `pages` that starts at a multiple of `alignment_pages` (a power of two); false: no such range.
+    // First page of a range of `pages` that starts at a multiple of `alignment_pages` (a power of two);
+    // false: no such range.
     bool allocate(std::uint64_t pages, std::uint64_t alignment_pages, std::uint64_t* first) noexcept;
     // Any part of what was allocated.
     void free(std::uint64_t first, std::uint64_t pages) noexcept;
 
     // Every page of the range is in a buffer.
     bool is_allocated(std::uint64_t first, std::uint64_t pages) const noexcept;
-    std::uint64_t allocated_pages() const noexcept { return allocated_pages_.load(std::memory_order_relaxed); }
+    std::uint64_t allocated_pages() const noexcept {
+        return allocated_pages_.load(std::memory_order_relaxed);
+    }
 
     // nullptr, or what is wrong. With the lock held.
     const char* validate() const noexcept;
@@ -43,7 +48,8 @@ class SpanAllocator {
     static constexpr unsigned fit_tries_max = 32;
 
     static unsigned list_of(std::uint64_t pages) noexcept;
-    bool take(unsigned list, unsigned tries, std::uint64_t pages, std::uint64_t alignment, std::uint64_t* first) noexcept;
+    bool take(unsigned list, unsigned tries, std::uint64_t pages, std::uint64_t alignment,
+              std::uint64_t* first) noexcept;
     void carve(std::uint32_t run_first, std::uint64_t first, std::uint64_t pages) noexcept;
     void link(std::uint64_t first, std::uint64_t pages) noexcept;
     void unlink(std::uint32_t first) noexcept;

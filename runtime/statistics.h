@@ -19,7 +19,8 @@ class Counter {
     std::uint64_t value() const noexcept { return value_.load(std::memory_order_relaxed); }
     void raise_to(std::uint64_t amount) noexcept {
         std::uint64_t seen = value();
-        while (seen < amount && !value_.compare_exchange_weak(seen, amount, std::memory_order_relaxed)) {}
+        while (seen < amount && !value_.compare_exchange_weak(seen, amount, std::memory_order_relaxed)) {
+        }
     }
 
   private:
@@ -56,7 +57,8 @@ class Histogram {
         if (bucket < (1u << parts_log2)) return bucket;
         const unsigned log = (bucket >> parts_log2) + parts_log2 - 1;
         const std::uint64_t part = bucket & ((1u << parts_log2) - 1);
-        return (std::uint64_t{1} << log) + (part << (log - parts_log2)) + ((std::uint64_t{1} << (log - parts_log2)) >> 1);
+        return (std::uint64_t{1} << log) + (part << (log - parts_log2)) +
+               ((std::uint64_t{1} << (log - parts_log2)) >> 1);
     }
     static constexpr unsigned buckets_max = 38 << parts_log2;  // up to about 100 s in ns
     std::array<Counter, buckets_max> buckets_;
@@ -65,9 +67,10 @@ class Histogram {
 // The monotonic rows; gauges are computed when they are asked for.
 struct Statistics {
     Counter near_pages_peak;
-    Counter demotions, demotions_unchanged, demotions_zero, promotions, limbo_returns, released_pages, incompressible,
-        refused_pinned, far_full, faults, faults_fresh, faults_redundant, poisoned, evictions_direct, fork_events;
-    Counter kept_blob_bytes;  // gauge, kept up to date where blobs are kept and dropped
+    Counter demotions, demotions_unchanged, demotions_zero, promotions, limbo_returns, released_pages,
+        incompressible, refused_pinned, far_full, faults, faults_fresh, faults_redundant, poisoned,
+        evictions_direct, fork_events;
+    Counter kept_blob_bytes;                       // gauge, kept up to date where blobs are kept and dropped
     Counter far_pages, limbo_pages, pinned_pages;  // gauges
     Histogram fault_ns;
 };

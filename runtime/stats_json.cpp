@@ -35,9 +35,12 @@ class Text {
 
 const char* engine_name(Engine engine) noexcept {
     switch (engine) {
-        case Engine::none: return "none";
-        case Engine::thread: return "thread";
-        case Engine::in_line: return "inline";
+        case Engine::none:
+            return "none";
+        case Engine::thread:
+            return "thread";
+        case Engine::in_line:
+            return "inline";
     }
     return "unknown";
 }
@@ -97,9 +100,13 @@ std::size_t stats_json(Heap& heap, char* text, std::size_t capacity) noexcept {
     Text json(text, capacity);
     const bool moves = heap.uffd.has(UFFD_FEATURE_MOVE);
     json.add("{\"version\": %u, \"engine\": \"%s\", \"eviction\": \"%s\", \"codec\": \"%s\"", PN_VERSION,
-             engine_name(heap.engine), heap.engine == Engine::none ? "none" : moves ? "move" : "write-protect",
+             engine_name(heap.engine),
+             heap.engine == Engine::none ? "none"
+             : moves                     ? "move"
+                                         : "write-protect",
              heap.far.codec().codec->name);
-#define PNODE_FIELD(name, unit, sentence) json.add(", \"" #name "\": %llu", static_cast<unsigned long long>(snapshot.name));
+#define PNODE_FIELD(name, unit, sentence) \
+    json.add(", \"" #name "\": %llu", static_cast<unsigned long long>(snapshot.name));
     PN_STATS_LIST(PNODE_FIELD)
 #undef PNODE_FIELD
     json.add("}\n");

@@ -8,8 +8,8 @@
 namespace pnode {
 namespace {
 
-// mincore(2) in pieces: which pages the kernel has in place. After registration a fresh page can only appear through resolve(), so what is found here and
-// still fresh was touched before.
+// mincore(2) in pieces: which pages the kernel has in place. After registration a fresh page can only appear
+// through resolve(), so what is found here and still fresh was touched before.
 void adopt_present_pages(Heap& heap, std::uint64_t first, std::uint64_t pages) noexcept {
     constexpr std::uint64_t piece_pages = 1024;
     unsigned char present[piece_pages];
@@ -18,9 +18,12 @@ void adopt_present_pages(Heap& heap, std::uint64_t first, std::uint64_t pages) n
         const bool known = ::mincore(heap.address_of(first + done), piece * page_bytes, present) == 0;
         std::uint64_t found = 0;
         for (std::uint64_t index = 0; index < piece; ++index) {
-            // Unknown means "there": a near page that is not there is harmless, resolve() and the evictor find out.
+            // Unknown means "there": a near page that is not there is harmless, resolve() and the evictor
+            // find out.
             if (known && (present[index] & 1) == 0) continue;
-            found += heap.word(first + done + index).exchange(PageWord(), PageWord().with(PageState::near)) ? 1 : 0;
+            found += heap.word(first + done + index).exchange(PageWord(), PageWord().with(PageState::near))
+                         ? 1
+                         : 0;
         }
         heap.near.charge(found, heap.statistics);
     }

@@ -20,15 +20,27 @@ void look_at(Heap& heap, std::uint64_t page, Walk& walk) noexcept {
     const bool allocated = heap.spans.is_allocated(page, 1);
     switch (word.state()) {
         case PageState::fresh:
-        case PageState::poisoned: break;
-        case PageState::near: ++walk.near; break;
-        case PageState::far: ++walk.far; break;
-        case PageState::busy: walk.wrong = "heap: a page is busy in an idle heap"; break;
-        case PageState::limbo: walk.wrong = "heap: a page is in limbo in an idle heap"; break;
+        case PageState::poisoned:
+            break;
+        case PageState::near:
+            ++walk.near;
+            break;
+        case PageState::far:
+            ++walk.far;
+            break;
+        case PageState::busy:
+            walk.wrong = "heap: a page is busy in an idle heap";
+            break;
+        case PageState::limbo:
+            walk.wrong = "heap: a page is in limbo in an idle heap";
+            break;
     }
-    if (word.state() == PageState::far && word.place() == cxl::no_blob) walk.wrong = "heap: a far page has no blob";
-    if (word.state() == PageState::far && !allocated) walk.wrong = "heap: a page that belongs to nobody is far";
-    if (word.pinned() != (heap.pins[page].load(std::memory_order_relaxed) != 0)) walk.wrong = "heap: a pin and its count disagree";
+    if (word.state() == PageState::far && word.place() == cxl::no_blob)
+        walk.wrong = "heap: a far page has no blob";
+    if (word.state() == PageState::far && !allocated)
+        walk.wrong = "heap: a page that belongs to nobody is far";
+    if (word.pinned() != (heap.pins[page].load(std::memory_order_relaxed) != 0))
+        walk.wrong = "heap: a pin and its count disagree";
     walk.pinned += word.pinned() ? 1 : 0;
 }
 
@@ -52,9 +64,12 @@ const char* validate(Heap& heap) noexcept {
             page += heap.chunk_pages;
         }
     }
-    if (walk.wrong == nullptr && walk.near + walk.unwatched != heap.near.pages()) walk.wrong = "heap: the near ledger is off";
-    if (walk.wrong == nullptr && walk.far != heap.statistics.far_pages.value()) walk.wrong = "heap: far pages are miscounted";
-    if (walk.wrong == nullptr && walk.pinned != heap.statistics.pinned_pages.value()) walk.wrong = "heap: pins are miscounted";
+    if (walk.wrong == nullptr && walk.near + walk.unwatched != heap.near.pages())
+        walk.wrong = "heap: the near ledger is off";
+    if (walk.wrong == nullptr && walk.far != heap.statistics.far_pages.value())
+        walk.wrong = "heap: far pages are miscounted";
+    if (walk.wrong == nullptr && walk.pinned != heap.statistics.pinned_pages.value())
+        walk.wrong = "heap: pins are miscounted";
     if (walk.wrong == nullptr && heap.far.is_open()) walk.wrong = heap.far.store()->validate();
     heap.serving.open();
     heap.operations.open();

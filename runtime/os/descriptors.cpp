@@ -15,7 +15,9 @@ constexpr std::size_t descriptors_max = 4096;
 constinit std::atomic<bool> own[descriptors_max];
 
 // close(2) by number: the preload library interposes the libc function to protect these very descriptors.
-void close_raw(int fd) noexcept { ::syscall(SYS_close, fd); }
+void close_raw(int fd) noexcept {
+    ::syscall(SYS_close, fd);
+}
 
 }  // namespace
 
@@ -37,11 +39,13 @@ int raise_descriptor(int fd) noexcept {
 }
 
 void adopt_descriptor(int fd) noexcept {
-    if (fd >= 0 && static_cast<std::size_t>(fd) < descriptors_max) own[fd].store(true, std::memory_order_relaxed);
+    if (fd >= 0 && static_cast<std::size_t>(fd) < descriptors_max)
+        own[fd].store(true, std::memory_order_relaxed);
 }
 
 void disown_descriptor(int fd) noexcept {
-    if (fd >= 0 && static_cast<std::size_t>(fd) < descriptors_max) own[fd].store(false, std::memory_order_relaxed);
+    if (fd >= 0 && static_cast<std::size_t>(fd) < descriptors_max)
+        own[fd].store(false, std::memory_order_relaxed);
 }
 
 void close_descriptor(int fd) noexcept {

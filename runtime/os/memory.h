@@ -13,7 +13,8 @@ namespace pnode::os {
 class Mapping {
   public:
     Mapping() = default;
-    Mapping(Mapping&& other) noexcept : address_(std::exchange(other.address_, nullptr)), bytes_(other.bytes_) {}
+    Mapping(Mapping&& other) noexcept
+        : address_(std::exchange(other.address_, nullptr)), bytes_(other.bytes_) {}
     Mapping& operator=(Mapping&& other) noexcept {
         std::swap(address_, other.address_);
         std::swap(bytes_, other.bytes_);
@@ -24,7 +25,8 @@ class Mapping {
     }
 
     // 0 or an errno. `alignment` is a power of two of at least a page.
-    int map(std::size_t bytes, std::size_t alignment = 4096, int protection = PROT_READ | PROT_WRITE) noexcept {
+    int map(std::size_t bytes, std::size_t alignment = 4096,
+            int protection = PROT_READ | PROT_WRITE) noexcept {
         const std::size_t padded = bytes + (alignment > 4096 ? alignment : 0);
         if (padded < bytes) return ENOMEM;
         void* raw = ::mmap(nullptr, padded, protection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);

@@ -1,5 +1,6 @@
-// "This thread is inside the runtime": counted per thread, read by the preload library, whose malloc then serves the thread from plain memory instead of the
-// heap, because the runtime may hold what the heap needs (it starts threads inside an allocation, and inside fork).
+// "This thread is inside the runtime": counted per thread, read by the preload library, whose malloc then
+// serves the thread from plain memory instead of the heap, because the runtime may hold what the heap needs
+// (it starts threads inside an allocation, and inside fork).
 #pragma once
 
 namespace pnode::os {

@@ -1,5 +1,6 @@
-// Blocks every signal but SIGBUS (the inline engine's own) of the calling thread for a scope in which it owns pages or locks: an application's handler that ran there and faulted would wait
-// for a fault handler that waits for this thread.
+// Blocks every signal but SIGBUS (the inline engine's own) of the calling thread for a scope in which it owns
+// pages or locks: an application's handler that ran there and faulted would wait for a fault handler that
+// waits for this thread.
 #pragma once
 
 #include <signal.h>

@@ -23,10 +23,14 @@ namespace pnode::os {
 
 const char* describe(UffdRung rung) noexcept {
     switch (rung) {
-        case UffdRung::none: return "none";
-        case UffdRung::user_mode_only: return "user-mode-only";
-        case UffdRung::syscall: return "userfaultfd(2)";
-        case UffdRung::device: return "/dev/userfaultfd";
+        case UffdRung::none:
+            return "none";
+        case UffdRung::user_mode_only:
+            return "user-mode-only";
+        case UffdRung::syscall:
+            return "userfaultfd(2)";
+        case UffdRung::device:
+            return "/dev/userfaultfd";
     }
     return "unknown";
 }
@@ -57,17 +61,21 @@ int open_device(int flags) noexcept {
 
 int open_rung(UffdRung rung) noexcept {
     switch (rung) {
-        case UffdRung::device: return open_device(O_CLOEXEC);
-        case UffdRung::syscall: return static_cast<int>(::syscall(SYS_userfaultfd, O_CLOEXEC));
+        case UffdRung::device:
+            return open_device(O_CLOEXEC);
+        case UffdRung::syscall:
+            return static_cast<int>(::syscall(SYS_userfaultfd, O_CLOEXEC));
         case UffdRung::user_mode_only:
             return static_cast<int>(::syscall(SYS_userfaultfd, O_CLOEXEC | UFFD_USER_MODE_ONLY));
-        case UffdRung::none: break;
+        case UffdRung::none:
+            break;
     }
     errno = EPERM;
     return -1;
 }
 
-// UFFDIO_API can be called once per descriptor, and refuses a feature it does not know: so one descriptor asks, another enables.
+// UFFDIO_API can be called once per descriptor, and refuses a feature it does not know: so one descriptor
+// asks, another enables.
 std::uint64_t offered_features(UffdRung rung) noexcept {
     const int fd = open_rung(rung);
     if (fd < 0) return 0;
@@ -124,7 +132,8 @@ int uffd_unregister(int fd, void* address, std::size_t bytes) noexcept {
 
 namespace {
 
-// The signed result field of COPY, MOVE and POISON: bytes done, or -errno, also where the ioctl itself failed with EAGAIN for the rest.
+// The signed result field of COPY, MOVE and POISON: bytes done, or -errno, also where the ioctl itself failed
+// with EAGAIN for the rest.
 int finish(int result, std::int64_t field, std::size_t bytes, std::size_t* done) noexcept {
     const int error = errno;
     *done = field > 0 ? static_cast<std::size_t>(field) : 0;

@@ -1,7 +1,7 @@
 // userfaultfd(2): the constants that Debian 12's headers lack, and one thin wrapper per ioctl.
 //
-// Thread rule: any thread, any context, signal handlers too: nothing here allocates or locks. Facts from ioctl_userfaultfd(2) and the kernel's
-// mm/userfaultfd.c.
+// Thread rule: any thread, any context, signal handlers too: nothing here allocates or locks. Facts from
+// ioctl_userfaultfd(2) and the kernel's mm/userfaultfd.c.
 #pragma once
 
 #include <linux/userfaultfd.h>
@@ -50,8 +50,9 @@ struct UffdOpened {
     bool has(std::uint64_t feature) const noexcept { return (features & feature) == feature; }
 };
 
-// Opens a descriptor above 100, close-on-exec, and enables `wanted` of what the kernel offers. `kernel_access` refuses the user-mode-only rung.
-// Honours PNODE_HIDE=userfaultfd and PNODE_HIDE=move, so that both absences can be tested.
+// Opens a descriptor above 100, close-on-exec, and enables `wanted` of what the kernel offers.
+// `kernel_access` refuses the user-mode-only rung. Honours PNODE_HIDE=userfaultfd and PNODE_HIDE=move, so
+// that both absences can be tested.
 UffdOpened open_userfaultfd(std::uint64_t wanted, bool kernel_access) noexcept;
 
 // Each: 0 or an errno. `done` receives the bytes that were completed, also after an error.

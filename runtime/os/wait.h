@@ -13,8 +13,10 @@
 namespace pnode::os {
 
 // Sleeps while `word` is `value`, at most `wait_ns` (0: for ever). Spurious returns happen: callers loop.
-inline void futex_wait(std::atomic<std::uint32_t>& word, std::uint32_t value, std::uint64_t wait_ns = 0) noexcept {
-    const timespec limit{static_cast<time_t>(wait_ns / 1'000'000'000), static_cast<long>(wait_ns % 1'000'000'000)};
+inline void futex_wait(std::atomic<std::uint32_t>& word, std::uint32_t value,
+                       std::uint64_t wait_ns = 0) noexcept {
+    const timespec limit{static_cast<time_t>(wait_ns / 1'000'000'000),
+                         static_cast<long>(wait_ns % 1'000'000'000)};
     ::syscall(SYS_futex, &word, FUTEX_WAIT_PRIVATE, value, wait_ns != 0 ? &limit : nullptr, nullptr, 0);
 }
 
@@ -28,8 +30,8 @@ inline std::uint64_t now_ns() noexcept {
     return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<std::uint64_t>(now.tv_nsec);
 }
 
-// A wait for something that another running thread finishes in microseconds: pauses, then yields, then sleeps, so that an owner that was
-// preempted (or has a lower real-time priority) gets the processor.
+// A wait for something that another running thread finishes in microseconds: pauses, then yields, then
+// sleeps, so that an owner that was preempted (or has a lower real-time priority) gets the processor.
 class Backoff {
   public:
     void wait() noexcept {

@@ -1,17 +1,17 @@
 /* pnode.h: a private memory node for one process. Start here.
  *
- * A *node* is a region that holds cold pages compressed; a *heap* is managed address space that shares a near limit, a node and a codec; a
- * *buffer* is a range of a heap. Nothing reaches a node but through its handle.
+ * A *node* is a region that holds cold pages compressed; a *heap* is managed address space that shares a near
+ * limit, a node and a codec; a *buffer* is a range of a heap. Nothing reaches a node but through its handle.
  *
  * Rules for the whole file
- *   Results     0, or a positive errno value; pn_strerror() has a sentence for each. Outputs are untouched on failure unless said.
- *               pn_last_message() has one line, for the calling thread, that names the cure of the last failed open.
- *   Units       bytes unless the name says otherwise; a page is 4096 bytes.
- *   Threads     every function may be called by any thread at once, except the closes: nobody may be using what is closed.
- *   Signals     none may be called from a signal handler. *Accessing* a buffer is allowed anywhere, handlers included.
- *   fork()      a child may use every buffer it inherited, sees its bytes as of the fork, and may call everything here.
- *               After vfork() call nothing here. The runtime's descriptors (above 100, close-on-exec) must not be closed by others.
- *   Exceptions  none leave this library.
+ *   Results     0, or a positive errno value; pn_strerror() has a sentence for each. Outputs are untouched on
+ * failure unless said. pn_last_message() has one line, for the calling thread, that names the cure of the
+ * last failed open. Units       bytes unless the name says otherwise; a page is 4096 bytes. Threads     every
+ * function may be called by any thread at once, except the closes: nobody may be using what is closed.
+ *   Signals     none may be called from a signal handler. *Accessing* a buffer is allowed anywhere, handlers
+ * included. fork()      a child may use every buffer it inherited, sees its bytes as of the fork, and may
+ * call everything here. After vfork() call nothing here. The runtime's descriptors (above 100, close-on-exec)
+ * must not be closed by others. Exceptions  none leave this library.
  */
 #ifndef PNODE_PNODE_H
 #define PNODE_PNODE_H
@@ -40,8 +40,9 @@ typedef struct pn_heap pn_heap;
 
 /* ---- nodes ---- */
 
-/* Opens the node that `spec` names: "memory:SIZE" (embedded, a memfd), SIZE with K, M, G, T or % of the memory the process may use.
- * The caller owns *out until pn_node_close(). EINVAL malformed · ENOMEM larger than physical memory · EBUSY owned by another. */
+/* Opens the node that `spec` names: "memory:SIZE" (embedded, a memfd), SIZE with K, M, G, T or % of the
+ * memory the process may use. The caller owns *out until pn_node_close(). EINVAL malformed · ENOMEM larger
+ * than physical memory · EBUSY owned by another. */
 PN_API int pn_node_open(const char* spec, pn_node** out) PN_NOEXCEPT;
 
 /* NULL is accepted. EBUSY while a heap uses it: everything stays usable and the call can be repeated. */
@@ -50,25 +51,29 @@ PN_API int pn_node_close(pn_node* node) PN_NOEXCEPT;
 /* ---- heaps ---- */
 
 typedef struct pn_heap_options {
-    uint32_t struct_bytes;        /* sizeof(pn_heap_options), set by pn_heap_options_init() */
-    uint32_t version;             /* PN_VERSION */
-    uint64_t address_bytes_max;   /* address space of all buffers together; 0: four times physical memory. Costs nothing until used. */
-    uint64_t near_bytes_max;      /* near limit: near pages and limbo. 0: no limit (nothing is demoted but by pn_demote) */
-    uint64_t far_bytes_max;       /* far limit: physical bytes in the node. 0: the node's size */
-    uint64_t activation_bytes;    /* no thread, userfaultfd or region before the heap's buffers pass this many bytes */
-    const char* node_spec;        /* used when `node` is NULL; NULL: "memory:SIZE" as large as far_bytes_max or physical memory.
-                                     Copied. */
-    pn_node* node;                /* borrowed, must outlive the heap */
-    const char* codec;            /* "lz4" (default), "zstd", "zstd:LEVEL". Copied. */
-    uint32_t engine;              /* PN_ENGINE_... */
-    uint32_t flags;               /* PN_HEAP_... */
+    uint32_t struct_bytes;      /* sizeof(pn_heap_options), set by pn_heap_options_init() */
+    uint32_t version;           /* PN_VERSION */
+    uint64_t address_bytes_max; /* address space of all buffers together; 0: four times physical memory. Costs
+                                   nothing until used. */
+    uint64_t near_bytes_max;    /* near limit: near pages and limbo. 0: no limit (nothing is demoted but by
+                                   pn_demote) */
+    uint64_t far_bytes_max;     /* far limit: physical bytes in the node. 0: the node's size */
+    uint64_t activation_bytes;  /* no thread, userfaultfd or region before the heap's buffers pass this many
+                                   bytes */
+    const char* node_spec;      /* used when `node` is NULL; NULL: "memory:SIZE" as large as far_bytes_max or
+                                   physical memory.      Copied. */
+    pn_node* node;              /* borrowed, must outlive the heap */
+    const char* codec;          /* "lz4" (default), "zstd", "zstd:LEVEL". Copied. */
+    uint32_t engine;            /* PN_ENGINE_... */
+    uint32_t flags;             /* PN_HEAP_... */
 } pn_heap_options;
 
 enum {
-    PN_ENGINE_AUTO = 0,   /* the best that works here for every access, kernel-mode access included: today the thread engine */
+    PN_ENGINE_AUTO = 0,   /* the best that works here for every access, kernel-mode access included: today the
+                             thread engine */
     PN_ENGINE_THREAD = 1, /* handler threads; needs a full userfaultfd */
-    PN_ENGINE_INLINE = 2  /* resolved in the faulting thread; needs no privilege; system calls on far pages return EFAULT: promote
-                             or pin such buffers before the call */
+    PN_ENGINE_INLINE = 2  /* resolved in the faulting thread; needs no privilege; system calls on far pages
+                             return EFAULT: promote  or pin such buffers before the call */
 };
 
 enum {
@@ -78,79 +83,94 @@ enum {
 
 PN_API void pn_heap_options_init(pn_heap_options* options) PN_NOEXCEPT;
 
-/* EINVAL a value out of range · EPERM no right to a userfaultfd · ENOSYS a kernel without what is needed · ENOMEM · EBUSY */
+/* EINVAL a value out of range · EPERM no right to a userfaultfd · ENOSYS a kernel without what is needed ·
+ * ENOMEM · EBUSY */
 PN_API int pn_heap_open(const pn_heap_options* options, pn_heap** out) PN_NOEXCEPT;
 
-/* Every buffer of the heap is gone afterwards. NULL is accepted. EBUSY while pages are pinned or a forked child may still need blobs is
- * never returned: a heap can always be closed; a child keeps what it inherited. */
+/* Every buffer of the heap is gone afterwards. NULL is accepted. EBUSY while pages are pinned or a forked
+ * child may still need blobs is never returned: a heap can always be closed; a child keeps what it inherited.
+ */
 PN_API int pn_heap_close(pn_heap* heap) PN_NOEXCEPT;
 
-/* Changes the near limit at once; demotes down to it before it returns, as far as pins and far space allow. EINVAL below 1 MiB. */
+/* Changes the near limit at once; demotes down to it before it returns, as far as pins and far space allow.
+ * EINVAL below 1 MiB. */
 PN_API int pn_heap_set_near_limit(pn_heap* heap, uint64_t near_bytes_max) PN_NOEXCEPT;
 
 /* ---- buffers ---- */
 
-/* A buffer of `bytes` (rounded up to pages), zero-filled, aligned to `alignment` (0 or a power of two; at least a page is given).
- * ENOMEM no address space left, or the near limit with PN_HEAP_STRICT · EINVAL zero bytes or a bad alignment. */
+/* A buffer of `bytes` (rounded up to pages), zero-filled, aligned to `alignment` (0 or a power of two; at
+ * least a page is given). ENOMEM no address space left, or the near limit with PN_HEAP_STRICT · EINVAL zero
+ * bytes or a bad alignment. */
 PN_API int pn_buffer_alloc(pn_heap* heap, uint64_t bytes, uint64_t alignment, void** out) PN_NOEXCEPT;
 
-/* `address` and `bytes` name a whole buffer, or whole pages of one (the rest stays). EINVAL not a range of this heap's buffers.
- * EBUSY a page in it is pinned; nothing is freed then. */
+/* `address` and `bytes` name a whole buffer, or whole pages of one (the rest stays). EINVAL not a range of
+ * this heap's buffers. EBUSY a page in it is pinned; nothing is freed then. */
 PN_API int pn_buffer_free(pn_heap* heap, void* address, uint64_t bytes) PN_NOEXCEPT;
 
-/* Drops the contents of whole pages, near or far; they read as zeros. Never compresses. Pinned pages are dropped too, and stay pinned. */
+/* Drops the contents of whole pages, near or far; they read as zeros. Never compresses. Pinned pages are
+ * dropped too, and stay pinned. */
 PN_API int pn_release(pn_heap* heap, void* address, uint64_t bytes) PN_NOEXCEPT;
 
-/* Demote: as many pages of the range as can be; *pages_done (may be NULL) says how many are far or fresh now. Pinned and incompressible
- * pages stay near: that is no error. ENOSPC the node is full or gated. */
+/* Demote: as many pages of the range as can be; *pages_done (may be NULL) says how many are far or fresh now.
+ * Pinned and incompressible pages stay near: that is no error. ENOSPC the node is full or gated. */
 PN_API int pn_demote(pn_heap* heap, void* address, uint64_t bytes, uint64_t* pages_done) PN_NOEXCEPT;
 
 /* Promote: brings the far pages of the range near, in one go. EIO a page is poisoned. */
 PN_API int pn_promote(pn_heap* heap, void* address, uint64_t bytes) PN_NOEXCEPT;
 
-/* Pin: the pages are near when this returns, and stay so until as many unpins. All or nothing. EAGAIN: a page is pinned 255 times
- * already · EIO a page is poisoned · ENOMEM pinned bytes would pass the near limit. Unpin: EINVAL a page that is not pinned. */
+/* Pin: the pages are near when this returns, and stay so until as many unpins. All or nothing. EAGAIN: a page
+ * is pinned 255 times already · EIO a page is poisoned · ENOMEM pinned bytes would pass the near limit.
+ * Unpin: EINVAL a page that is not pinned. */
 PN_API int pn_pin(pn_heap* heap, void* address, uint64_t bytes) PN_NOEXCEPT;
 PN_API int pn_unpin(pn_heap* heap, void* address, uint64_t bytes) PN_NOEXCEPT;
 
-enum { PN_PAGE_FRESH = 0, PN_PAGE_NEAR = 1, PN_PAGE_LIMBO = 2, PN_PAGE_FAR = 3, PN_PAGE_POISONED = 4, PN_PAGE_BUSY = 5 };
+enum {
+    PN_PAGE_FRESH = 0,
+    PN_PAGE_NEAR = 1,
+    PN_PAGE_LIMBO = 2,
+    PN_PAGE_FAR = 3,
+    PN_PAGE_POISONED = 4,
+    PN_PAGE_BUSY = 5
+};
 
-/* One PN_PAGE_... per page of the range into `states`, as of some moment during the call; a fresh page that was touched before the heap
- * took anything out of its neighbourhood may be told as fresh. Never faults. */
+/* One PN_PAGE_... per page of the range into `states`, as of some moment during the call; a fresh page that
+ * was touched before the heap took anything out of its neighbourhood may be told as fresh. Never faults. */
 PN_API int pn_query(pn_heap* heap, const void* address, uint64_t bytes, uint8_t* states) PN_NOEXCEPT;
 
 /* ---- statistics ---- */
 
-/* One list feeds the struct, the JSON and the documents: name, unit, sentence. Monotonic counters and gauges (g). */
-#define PN_STATS_LIST(X)                                                                                            \
-    X(heap_bytes, "bytes", "g: bytes of all buffers")                                                               \
-    X(near_bytes, "bytes", "g: near and limbo pages, and fresh pages that may be touched unseen (an upper bound)")  \
-    X(near_bytes_peak, "bytes", "highest near_bytes since the heap was opened")                                     \
-    X(near_bytes_max, "bytes", "g: the near limit; 0 is none")                                                      \
-    X(limbo_bytes, "bytes", "g: pages taken out and still uncompressed, part of near_bytes")                        \
-    X(pinned_bytes, "bytes", "g: pinned pages, part of near_bytes")                                                 \
-    X(far_logical_bytes, "bytes", "g: uncompressed bytes of the far pages")                                         \
-    X(far_bytes, "bytes", "g: physical bytes in the node: blobs, headers, slack and kept blobs")                    \
-    X(far_bytes_max, "bytes", "g: the far limit")                                                                   \
-    X(kept_blob_bytes, "bytes", "g: blobs of near pages, kept to drop the page when it is unchanged")               \
-    X(metadata_bytes, "bytes", "g: page words and tables that are resident at most")                                \
-    X(demotions, "pages", "pages that became far")                                                                  \
-    X(demotions_unchanged, "pages", "of these, dropped because their kept blob still told the truth")               \
-    X(demotions_zero, "pages", "pages found all zero and made fresh")                                               \
-    X(promotions, "pages", "far pages brought near")                                                                \
-    X(limbo_returns, "pages", "pages that came back from limbo")                                                    \
-    X(released_pages, "pages", "pages dropped because the application gave them back")                              \
-    X(incompressible, "pages", "pages that did not save enough and stayed near")                                    \
-    X(refused_pinned, "pages", "pages the kernel or a pin would not let go")                                        \
-    X(far_full, "events", "blobs not placed because the node was full or gated")                                    \
-    X(faults, "events", "faults served")                                                                            \
-    X(faults_fresh, "events", "of these, first touches of fresh pages")                                             \
-    X(faults_redundant, "events", "of these, found already served")                                                 \
-    X(fault_p50_ns, "ns", "g: median time from a fault's message to its answer")                                    \
-    X(fault_p99_ns, "ns", "g: the same, 99th percentile")                                                           \
-    X(poisoned, "pages", "pages lost and reported")                                                                 \
-    X(evictions_direct, "events", "batches taken out by a thread that needed room itself")                          \
-    X(leases, "events", "g: forked children that may still read blobs of this process")                             \
+/* One list feeds the struct, the JSON and the documents: name, unit, sentence. Monotonic counters and gauges
+ * (g). */
+#define PN_STATS_LIST(X)                                                                              \
+    X(heap_bytes, "bytes", "g: bytes of all buffers")                                                 \
+    X(near_bytes, "bytes",                                                                            \
+      "g: near and limbo pages, and fresh pages that may be touched unseen (an upper bound)")         \
+    X(near_bytes_peak, "bytes", "highest near_bytes since the heap was opened")                       \
+    X(near_bytes_max, "bytes", "g: the near limit; 0 is none")                                        \
+    X(limbo_bytes, "bytes", "g: pages taken out and still uncompressed, part of near_bytes")          \
+    X(pinned_bytes, "bytes", "g: pinned pages, part of near_bytes")                                   \
+    X(far_logical_bytes, "bytes", "g: uncompressed bytes of the far pages")                           \
+    X(far_bytes, "bytes", "g: physical bytes in the node: blobs, headers, slack and kept blobs")      \
+    X(far_bytes_max, "bytes", "g: the far limit")                                                     \
+    X(kept_blob_bytes, "bytes", "g: blobs of near pages, kept to drop the page when it is unchanged") \
+    X(metadata_bytes, "bytes", "g: page words and tables that are resident at most")                  \
+    X(demotions, "pages", "pages that became far")                                                    \
+    X(demotions_unchanged, "pages", "of these, dropped because their kept blob still told the truth") \
+    X(demotions_zero, "pages", "pages found all zero and made fresh")                                 \
+    X(promotions, "pages", "far pages brought near")                                                  \
+    X(limbo_returns, "pages", "pages that came back from limbo")                                      \
+    X(released_pages, "pages", "pages dropped because the application gave them back")                \
+    X(incompressible, "pages", "pages that did not save enough and stayed near")                      \
+    X(refused_pinned, "pages", "pages the kernel or a pin would not let go")                          \
+    X(far_full, "events", "blobs not placed because the node was full or gated")                      \
+    X(faults, "events", "faults served")                                                              \
+    X(faults_fresh, "events", "of these, first touches of fresh pages")                               \
+    X(faults_redundant, "events", "of these, found already served")                                   \
+    X(fault_p50_ns, "ns", "g: median time from a fault's message to its answer")                      \
+    X(fault_p99_ns, "ns", "g: the same, 99th percentile")                                             \
+    X(poisoned, "pages", "pages lost and reported")                                                   \
+    X(evictions_direct, "events", "batches taken out by a thread that needed room itself")            \
+    X(leases, "events", "g: forked children that may still read blobs of this process")               \
     X(fork_events, "events", "forks seen")
 
 typedef struct pn_stats_t {
@@ -164,12 +184,13 @@ typedef struct pn_stats_t {
 /* A snapshot. EINVAL when struct_bytes or version are not this header's. */
 PN_API int pn_stats(pn_heap* heap, pn_stats_t* out) PN_NOEXCEPT;
 
-/* The same as one JSON object, NUL-terminated, with "engine" ("thread", "inline" or "none") and "eviction" ("move" or "write-protect").
- * ENOSPC when `capacity` is too small (4096 suffices). */
+/* The same as one JSON object, NUL-terminated, with "engine" ("thread", "inline" or "none") and "eviction"
+ * ("move" or "write-protect"). ENOSPC when `capacity` is too small (4096 suffices). */
 PN_API int pn_stats_json(pn_heap* heap, char* text, size_t capacity) PN_NOEXCEPT;
 
-/* Writes that JSON to `path` (below 1024 bytes; by rename, so that a reader sees one whole snapshot): now when every_ms is 0, else that often for as long as the heap is
- * active. An errno of open(2), write(2) or rename(2). */
+/* Writes that JSON to `path` (below 1024 bytes; by rename, so that a reader sees one whole snapshot): now
+ * when every_ms is 0, else that often for as long as the heap is active. An errno of open(2), write(2) or
+ * rename(2). */
 PN_API int pn_stats_file(pn_heap* heap, const char* path, uint32_t every_ms) PN_NOEXCEPT;
 
 /* Checks every structure of an idle heap; NULL when sound, else what is wrong (static text). For tests. */
@@ -177,8 +198,8 @@ PN_API const char* pn_heap_validate(pn_heap* heap) PN_NOEXCEPT;
 
 /* ---- what there is on this machine ---- */
 
-/* JSON: kernel, the userfaultfd rung that works and its features, codecs, nodes, limits, and for whatever is missing the command that cures it.
- * ENOSPC when `capacity` is too small (16384 suffices). */
+/* JSON: kernel, the userfaultfd rung that works and its features, codecs, nodes, limits, and for whatever is
+ * missing the command that cures it. ENOSPC when `capacity` is too small (16384 suffices). */
 PN_API int pn_probe_json(char* text, size_t capacity) PN_NOEXCEPT;
 
 /* ---- errors ---- */
