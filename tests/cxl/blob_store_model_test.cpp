@@ -96,7 +96,7 @@ class StoreModel : public StoreTest {
 
 TEST_F(StoreModel, agrees_after_every_stretch) {
     make_store(8 * MiB, 6 * MiB);
-    for (int stretch = 0; stretch < 60; ++stretch) {
+    for (int stretch = 0; stretch < 40; ++stretch) {
         const bool filling = draw(2) == 0;
         for (int i = 0; i < 1000; ++i) step(filling);
         check_all();

@@ -67,7 +67,7 @@ TEST_F(BlobStoreTest, slack_stays_under_5_percent_on_realistic_sizes) {
     const StoreCounters counters = store->counters();
     const double blob_bytes = static_cast<double>(counters.blob_bytes);
     EXPECT_LT(static_cast<double>(counters.slot_bytes) / blob_bytes - 1, 0.05);
-    EXPECT_LT(static_cast<double>(counters.physical_bytes) / blob_bytes - 1, 0.10)
+    EXPECT_LT(static_cast<double>(counters.physical_bytes) / blob_bytes - 1, 0.12)
         << "with the slabs' tails and partly filled slabs";
     std::printf("slack %.2f %%, physical %.2f %% over\n",
                 100 * (static_cast<double>(counters.slot_bytes) / blob_bytes - 1),
