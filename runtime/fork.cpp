@@ -57,6 +57,7 @@ void restore_signals() noexcept {
 }
 
 void prepare(Heap& heap) noexcept {
+    heap.activation_lock.lock();      // whoever activates needs neither gate
     heap.operations.shut_and_wait();  // while handlers still serve: an operation may wait for one
     heap.serving.shut_and_wait();
     heap.span_lock.lock();
@@ -74,6 +75,7 @@ void after_in_parent(Heap& heap) noexcept {
     heap.span_lock.unlock();
     heap.serving.open();
     heap.operations.open();
+    heap.activation_lock.unlock();
     if (heap.is_active()) heap.near.wake_evictor();  // it looks after the lease
 }
 
@@ -82,6 +84,7 @@ void after_in_parent(Heap& heap) noexcept {
 // Everything the child needs before it may touch a far page. What cannot be had ends the child: it must not
 // run with wrong bytes.
 void fork_child(Heap& heap) noexcept {
+    heap.activation_lock.unlock();
     heap.span_lock.unlock();
     heap.operations.reset();
     heap.serving.reset();

@@ -6,7 +6,7 @@
 //     pin        promise that a page stays                fault_threads, inline_engine   who calls resolve
 //     fork       a child reads its snapshot               heap      open, allocate, activate
 //
-// Lock order: operations gate, serving gate, evict hand, chunk tracking, span lock, blob store. Waiting for a
+// Lock order: activation, operations gate, serving gate, evict hand, chunk tracking, span lock, blob store. Waiting for a
 // busy page comes last of all: an owner of a busy page waits for nobody's page but in ascending order
 // (release).
 #pragma once
@@ -101,6 +101,7 @@ class Heap {
         nullptr;  // touched for pinned pages alone; changed by the owner of the busy page
     SpanAllocator spans;
     ChunkTable chunks;
+    cxl::SpinLock activation_lock;
     cxl::SpinLock span_lock;
     NearLedger near;
     FarTier far;
@@ -138,7 +139,6 @@ class Heap {
 
     std::atomic<bool> active{false};
     std::atomic<bool> activation_failed{false};
-    cxl::SpinLock activation_lock;
     os::Mapping address_space_;
     os::Mapping words_memory_;
     os::Mapping pins_memory_;
