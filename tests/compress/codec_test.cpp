@@ -191,6 +191,7 @@ TEST(Scratch, ServesAllCodecsInTurnAndSurvivesBeingMoved) {
     for (int round = 0; round < 1000; ++round) {
         if (random() % 16 == 0) {
             std::ranges::copy(homes[home].span(), homes[1 - home].span().begin());
+            std::ranges::fill(homes[home].span(), std::byte{0});  // what still points here must show
             home = 1 - home;
         }
         const auto& [codec, level] = cases[random() % cases.size()];
@@ -207,6 +208,33 @@ TEST(Scratch, ServesAllCodecsInTurnAndSurvivesBeingMoved) {
             << codec->name << ':' << level << " in round " << round;
     }
     EXPECT_TRUE(homes[0].intact() && homes[1].intact());
+}
+
+TEST(Zstd, LevelsInOneScratchDoNotMix) {
+    Random random(test_seed());
+    const Codec& zstd = *codec_by_id(CodecId::zstd);
+    const Block block = make_block(Pattern::json, 65536, random);
+    const GuardedBuffer shared(zstd.scratch_bytes(19)), fresh(zstd.scratch_bytes(19));
+    Block fast(zstd.bound(block.size())), strong(fast.size()), alone(fast.size());
+    fast.resize(zstd.compress(block, fast, 1, shared.span()));
+    strong.resize(zstd.compress(block, strong, 19, shared.span()));
+    alone.resize(zstd.compress(block, alone, 19, fresh.span()));
+    EXPECT_EQ(strong, alone);
+    EXPECT_NE(strong, fast);
+}
+
+TEST(Zstd, FramesOfOtherKindsAreRefused) {
+    Random random(test_seed());
+    const CodecChoice choice = choice_of("zstd");
+    const Block block = make_block(Pattern::json, 4096, random);
+    const GuardedBuffer scratch(choice.codec->scratch_bytes(choice.level)), decoded(block.size());
+    Block packed(choice.codec->bound(block.size()));
+    packed.resize(choice.codec->compress(block, packed, choice.level, scratch.span()));
+    ASSERT_TRUE(choice.codec->decompress(packed, decoded.span(), scratch.span()));
+    // The same data with its size in the header: descriptor 0x40, the window, 4096 - 256 in two bytes.
+    Block sized = {std::byte{0x40}, packed[1], std::byte{0x00}, std::byte{0x0f}};
+    sized.insert(sized.end(), packed.begin() + 2, packed.end());
+    EXPECT_FALSE(choice.codec->decompress(sized, decoded.span(), scratch.span()));
 }
 
 TEST(SameFilled, ToldFromBlocksThatDifferInOneByteAnywhere) {
