@@ -68,7 +68,7 @@ int Heap::reserve(std::string* message) {
     int error = address_space_.map(bytes, chunk_bytes);
     if (error == 0) error = words_memory_.map(round_up(pages * sizeof(AtomicPageWord), page_bytes));
     if (error == 0) error = pins_memory_.map(round_up(pages, page_bytes));
-    if (error == 0) error = spans.init(pages);
+    if (error == 0) error = spans.init(pages, reinterpret_cast<std::uint64_t>(address_space_.address()) / page_bytes);
     if (error == 0) error = chunks.init(bytes / chunk_bytes);
     if (error != 0) {
         *message = "cannot reserve " + format_size(bytes) +
