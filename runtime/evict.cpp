@@ -311,6 +311,18 @@ Cleared clear(Heap& heap, EvictLane& lane) noexcept {
     return cleared;
 }
 
+// Takes the page if it is near. With an empty lane it waits, bounded, for a page in transit.
+void add_if_near(Heap& heap, EvictLane& lane, std::uint64_t page) noexcept {
+    for (os::Backoff backoff; backoff.rounds() < 8192; backoff.wait()) {
+        const PageWord word = heap.word(page).load();
+        if (word.state() == PageState::near && !word.pinned()) {
+            if (heap.word(page).make_busy(word)) return add_outgoing(lane, page, word);
+        } else if (word.state() != PageState::busy || lane.out_count != 0) {
+            return;
+        }
+    }
+}
+
 // The node is nearly full: kept blobs go first. A bounded piece of the heap at each call, by whoever has the
 // hand.
 void drop_kept_blobs(Heap& heap) noexcept {
@@ -366,10 +378,9 @@ int demote(Heap& heap, std::uint64_t first, std::uint64_t pages, std::uint64_t* 
         }
         for (; page < first + pages && lane->out_count < batch_pages; ++page) {
             if (heap.chunks.state(heap.chunk_of(page)) != ChunkState::tracked) break;
-            const PageWord word = heap.word(page).load();
-            if (word.state() != PageState::near || word.pinned() || !heap.word(page).make_busy(word))
-                continue;
-            add_outgoing(*lane, page, word);
+            // A page that just came near may still be its handler's: wait for it, but never while owning others.
+            if (heap.word(page).load().state() == PageState::busy && lane->out_count != 0) break;
+            add_if_near(heap, *lane, page);
         }
         take_out(heap, *lane, Evicting::other);
         node_full |= clear(heap, *lane).node_full;
