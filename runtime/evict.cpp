@@ -53,9 +53,12 @@ void consider(Heap& heap, EvictLane& lane, std::uint64_t page) noexcept {
     }
 }
 
-// Moves the hand until a batch is full or enough was looked at. One thread at a time; the others go without.
-void pick(Heap& heap, EvictLane& lane) noexcept {
-    if (heap.hand_taken.exchange(true, std::memory_order_acquire)) return;
+// Moves the hand until a batch is full or enough was looked at. One thread at a time: the others wait, but for
+// handlers, which go without. Whoever waits owns no page, and the hand's holder waits for no operation.
+void pick(Heap& heap, EvictLane& lane, Evicting who) noexcept {
+    for (os::Backoff backoff; heap.hand_taken.exchange(true, std::memory_order_acquire); backoff.wait()) {
+        if (who == Evicting::handler) return;
+    }
     unsigned looked_at = 0;
     std::uint64_t chunks_passed = 0;
     const std::uint64_t chunks = (heap.page_count + heap.chunk_pages - 1) / heap.chunk_pages;
@@ -350,7 +353,7 @@ void drop_kept_blobs(Heap& heap) noexcept {
 
 unsigned evict_batch(Heap& heap, EvictLane& lane, Evicting who) noexcept {
     if (heap.idle_until_ns.load(std::memory_order_relaxed) > os::now_ns()) return 0;
-    pick(heap, lane);
+    pick(heap, lane, who);
     take_out(heap, lane, who);
     const Cleared cleared = clear(heap, lane);
     if (heap.far.is_nearly_full()) drop_kept_blobs(heap);
