@@ -229,11 +229,16 @@ void Heap::activate_if_due(std::uint64_t pages_more) {
 }
 
 // Strict: what cannot be near must fit into what is left of the node, uncompressed.
-bool Heap::has_room_for(std::uint64_t pages) const noexcept {
+// And what is near now must be able to leave: pinned or incompressible pages count for good.
+bool Heap::has_room_for(std::uint64_t pages) noexcept {
     if (!near.is_limited()) return true;
     const std::uint64_t beyond = spans.allocated_pages() + pages;
     if (beyond <= near.limit_pages()) return true;
-    return is_active() && !far.is_nearly_full();
+    if (!is_active() || far.is_nearly_full()) return false;
+    const os::SignalsBlocked signals;
+    const Inside inside(operations);
+    make_room(*this, Evicting::other);
+    return near.pages() < near.limit_pages();
 }
 
 // With the span lock held. An untracked chunk's allocated pages are charged as near, whether touched or not.

@@ -133,7 +133,7 @@ class Heap {
     int map_lanes(std::string* message);
     void charge_spans(std::uint64_t first, std::uint64_t pages, std::int64_t sign) noexcept;
     void activate_if_due(std::uint64_t pages_more);
-    bool has_room_for(std::uint64_t pages) const noexcept;
+    bool has_room_for(std::uint64_t pages) noexcept;
     int open_userfaultfd(std::string* message);
 
     std::atomic<bool> active{false};
