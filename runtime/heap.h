@@ -87,7 +87,7 @@ class Heap {
     OutgoingPage& slot(std::uint64_t index) noexcept {
         return evict_lanes[static_cast<unsigned>(index / batch_pages)].out[index % batch_pages];
     }
-    int map_staging(bool fixed) noexcept;
+    int map_staging() noexcept;
 
     // ---- parts; each documents its own thread rule ----
     Config config;
