@@ -37,6 +37,7 @@ TEST(NodeOpen, RefusesWhatIsNotASpec) {
                              "16M",
                              "nothing:16M",
                              "memory:0%",
+                             "memory:1000%",
                              "memory:99999999999999999999",
                              "memory:99999999999999999999T",
                              "memory:18446744073709551615T"}) {
@@ -56,13 +57,10 @@ TEST(NodeOpen, RefusesNull) {
 }
 
 TEST(NodeOpen, RefusesMoreThanPhysicalMemory) {
-    for (const char* spec : {"memory:4096T", "memory:1000%"}) {
-        SCOPED_TRACE(spec);
-        pn_node* node = untouched<pn_node>();
-        EXPECT_EQ(pn_node_open(spec, &node), ENOMEM);
-        EXPECT_EQ(node, untouched<pn_node>());
-        EXPECT_STRNE(pn_last_message(), "");
-    }
+    pn_node* node = untouched<pn_node>();
+    EXPECT_EQ(pn_node_open("memory:4096T", &node), ENOMEM);
+    EXPECT_EQ(node, untouched<pn_node>());
+    EXPECT_STRNE(pn_last_message(), "");
 }
 
 TEST(NodeOpen, TakesEverySuffix) {

@@ -23,6 +23,7 @@ enum class Verdict : int {
     limit_exceeded = 15,
     grandchild_failed = 16,
     told_wrong = 17,
+    not_forked = 97,
     hung = 98,
     crashed = 99,
 };
@@ -63,7 +64,7 @@ class Child {
 
     // Reaps the child; one that does not end in time is killed.
     Verdict wait() {
-        if (pid_ <= 0) return Verdict::crashed;
+        if (pid_ <= 0) return Verdict::not_forked;
         const bool ended = wait_for_end();
         if (!ended) kill(pid_, SIGKILL);
         int status = 0;

@@ -217,7 +217,6 @@ TEST_F(CalmLimits, FiguresAddUp) {
     EXPECT_EQ(stats().heap_bytes, 0u);
     EXPECT_EQ(stats().near_bytes, 0u);
     EXPECT_EQ(stats().far_logical_bytes, 0u);
-    EXPECT_EQ(stats().far_bytes, 0u);
     EXPECT_EQ(stats().near_bytes_peak, pages * page_bytes);
 }
 

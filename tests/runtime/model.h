@@ -202,7 +202,9 @@ class Model {
             return "query failed";
         for (std::uint64_t i = 0; i < count; ++i) {
             if (states[i] == PN_PAGE_POISONED || states[i] > PN_PAGE_BUSY) return "a state that cannot be";
-            if (chosen().pins[first + i] > 0 && states[i] != PN_PAGE_NEAR) {
+            // Fresh: its contents were released while it was pinned.
+            const bool stays = states[i] == PN_PAGE_NEAR || states[i] == PN_PAGE_FRESH;
+            if (chosen().pins[first + i] > 0 && !stays) {
                 return "a pinned page is in state " + std::to_string(states[i]);
             }
         }

@@ -213,14 +213,14 @@ TEST_F(Pages, ReleasedReadAsZerosNearAndFar) {
 
 TEST_F(CalmPages, ReleasedGiveTheirRoomBack) {
     open_heap();
-    constexpr std::uint64_t pages = 256;
+    constexpr std::uint64_t pages = 4096;
     std::uint8_t* const buffer = alloc_filled(pages, Kind::text, 1);
     make_far(buffer, pages);
     const std::uint64_t far = stats().far_bytes;
     ASSERT_EQ(pn_release(heap_, buffer, pages * page_bytes), 0);
     EXPECT_EQ(stats().far_logical_bytes, 0u);
     EXPECT_EQ(stats().near_bytes, 0u);
-    EXPECT_LT(stats().far_bytes, far / 4);
+    EXPECT_LT(stats().far_bytes, far / 4);  // a store may hold on to a few empty slabs
     EXPECT_EQ(stats().released_pages, pages);
     EXPECT_EQ(pages_in_state(buffer, pages, PN_PAGE_FRESH), pages);
 }
