@@ -118,6 +118,7 @@ class Heap {
     std::uint64_t keep_hand = 0;            // the same, of the search for kept blobs to drop
     std::atomic<std::uint64_t> evicted{0};  // pages ever taken out; epochs are counted in it
     std::atomic<std::uint64_t> tracked_chunks{0};
+    std::atomic<std::uint64_t> far_released{0};       // pages, since the evictor was last told (release)
     std::atomic<std::uint64_t> idle_until_ns{
         0};  // eviction found nothing or the node is full: try again then
     std::atomic<bool> shared_after_fork{
