@@ -177,8 +177,9 @@ int pn_heap_set_near_limit(pn_heap* heap, std::uint64_t near_bytes_max) noexcept
     managed.near.wake_evictor();
     const SignalsBlocked signals;
     const pnode::Inside inside(managed.operations);
-    constexpr unsigned fruitless_max = 64;
-    for (unsigned fruitless = 0; managed.near.past_hard() && fruitless < fruitless_max;) {
+    // Enough for the hand to pass over the warmest page as often as it is passed over at most.
+    const std::uint64_t fruitless_max = 64 + managed.spans.allocated_pages() / 256;
+    for (std::uint64_t fruitless = 0; managed.near.past_hard() && fruitless < fruitless_max;) {
         pnode::LentEvictLane lane(managed.evict_lanes);
         fruitless = evict_batch(managed, *lane, pnode::Evicting::other) == 0 ? fruitless + 1 : 0;
     }

@@ -53,9 +53,12 @@ void consider(Heap& heap, EvictLane& lane, std::uint64_t page) noexcept {
     }
 }
 
-// Moves the hand until a batch is full or enough was looked at. One thread at a time; the others go without.
-void pick(Heap& heap, EvictLane& lane) noexcept {
-    if (heap.hand_taken.exchange(true, std::memory_order_acquire)) return;
+// Moves the hand until a batch is full or enough was looked at. One thread at a time: the others wait, but for
+// handlers, which go without. Whoever waits owns no page, and the hand's holder waits for no operation.
+void pick(Heap& heap, EvictLane& lane, Evicting who) noexcept {
+    for (os::Backoff backoff; heap.hand_taken.exchange(true, std::memory_order_acquire); backoff.wait()) {
+        if (who == Evicting::handler) return;
+    }
     unsigned looked_at = 0;
     std::uint64_t chunks_passed = 0;
     const std::uint64_t chunks = (heap.page_count + heap.chunk_pages - 1) / heap.chunk_pages;
@@ -311,6 +314,18 @@ Cleared clear(Heap& heap, EvictLane& lane) noexcept {
     return cleared;
 }
 
+// Takes the page if it is near. With an empty lane it waits, bounded, for a page in transit.
+void add_if_near(Heap& heap, EvictLane& lane, std::uint64_t page) noexcept {
+    for (os::Backoff backoff; backoff.rounds() < 8192; backoff.wait()) {
+        const PageWord word = heap.word(page).load();
+        if (word.state() == PageState::near && !word.pinned()) {
+            if (heap.word(page).make_busy(word)) return add_outgoing(lane, page, word);
+        } else if (word.state() != PageState::busy || lane.out_count != 0) {
+            return;
+        }
+    }
+}
+
 // The node is nearly full: kept blobs go first. A bounded piece of the heap at each call, by whoever has the
 // hand.
 void drop_kept_blobs(Heap& heap) noexcept {
@@ -338,7 +353,7 @@ void drop_kept_blobs(Heap& heap) noexcept {
 
 unsigned evict_batch(Heap& heap, EvictLane& lane, Evicting who) noexcept {
     if (heap.idle_until_ns.load(std::memory_order_relaxed) > os::now_ns()) return 0;
-    pick(heap, lane);
+    pick(heap, lane, who);
     take_out(heap, lane, who);
     const Cleared cleared = clear(heap, lane);
     if (heap.far.is_nearly_full()) drop_kept_blobs(heap);
@@ -366,10 +381,9 @@ int demote(Heap& heap, std::uint64_t first, std::uint64_t pages, std::uint64_t* 
         }
         for (; page < first + pages && lane->out_count < batch_pages; ++page) {
             if (heap.chunks.state(heap.chunk_of(page)) != ChunkState::tracked) break;
-            const PageWord word = heap.word(page).load();
-            if (word.state() != PageState::near || word.pinned() || !heap.word(page).make_busy(word))
-                continue;
-            add_outgoing(*lane, page, word);
+            // A page that just came near may still be its handler's: wait for it, but never while owning others.
+            if (heap.word(page).load().state() == PageState::busy && lane->out_count != 0) break;
+            add_if_near(heap, *lane, page);
         }
         take_out(heap, *lane, Evicting::other);
         node_full |= clear(heap, *lane).node_full;

@@ -89,6 +89,7 @@ void fork_child(Heap& heap) noexcept {
     heap.operations.reset();
     heap.serving.reset();
     if (!heap.is_active()) return;
+    heap.staging_.forget();
     heap.leases.child();
     heap.fault_threads.forget();
     heap.evictor_running.store(false);

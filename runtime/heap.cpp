@@ -68,7 +68,8 @@ int Heap::reserve(std::string* message) {
     int error = address_space_.map(bytes, chunk_bytes);
     if (error == 0) error = words_memory_.map(round_up(pages * sizeof(AtomicPageWord), page_bytes));
     if (error == 0) error = pins_memory_.map(round_up(pages, page_bytes));
-    if (error == 0) error = spans.init(pages);
+    if (error == 0)
+        error = spans.init(pages, reinterpret_cast<std::uint64_t>(address_space_.address()) / page_bytes);
     if (error == 0) error = chunks.init(bytes / chunk_bytes);
     if (error != 0) {
         *message = "cannot reserve " + format_size(bytes) +
@@ -110,15 +111,11 @@ int Heap::map_lanes(std::string* message) {
 }
 
 // The staging area and the doorbell: registered (UFFDIO_MOVE wants that of its destination), not inherited,
-// so that its pages stay exclusive. `fixed`: a forked child, where the range is known and empty.
-int Heap::map_staging(bool fixed) noexcept {
+// so that its pages stay exclusive. A forked child gets one elsewhere: what was mapped since may lie in the
+// hole.
+int Heap::map_staging() noexcept {
     const std::uint64_t bytes = (EvictLanes::count * batch_pages + 1) * page_bytes;
-    if (!fixed) {
-        if (int error = staging_.map(bytes)) return error;
-    } else if (::mmap(staging_.address(), bytes, PROT_READ | PROT_WRITE,
-                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED) {
-        return errno;
-    }
+    if (int error = staging_.map(bytes)) return error;
     ::madvise(staging_.address(), bytes, MADV_NOHUGEPAGE);
     if (::madvise(staging_.address(), bytes, MADV_DONTFORK) != 0) return errno;
     for (unsigned index = 0; index < EvictLanes::count; ++index)
@@ -161,8 +158,7 @@ int Heap::activate(std::string* message) {
     stop.store(false);
     int error = open_userfaultfd(message);
     if (error == 0) error = far.open(message);
-    if (error == 0 && (error = map_staging(staging_.address() != nullptr)) != 0)
-        *message = "cannot map the staging area";
+    if (error == 0 && (error = map_staging()) != 0) *message = "cannot map the staging area";
     if (error == 0 && engine == Engine::in_line) error = install_inline_engine();
     // The handlers' lanes are theirs for good.
     for (unsigned index = 0; error == 0 && index < FaultThreads::threads_max; ++index)
@@ -229,11 +225,16 @@ void Heap::activate_if_due(std::uint64_t pages_more) {
 }
 
 // Strict: what cannot be near must fit into what is left of the node, uncompressed.
-bool Heap::has_room_for(std::uint64_t pages) const noexcept {
+// And what is near now must be able to leave: pinned or incompressible pages count for good.
+bool Heap::has_room_for(std::uint64_t pages) noexcept {
     if (!near.is_limited()) return true;
     const std::uint64_t beyond = spans.allocated_pages() + pages;
     if (beyond <= near.limit_pages()) return true;
-    return is_active() && !far.is_nearly_full();
+    if (!is_active() || far.is_nearly_full()) return false;
+    const os::SignalsBlocked signals;
+    const Inside inside(operations);
+    make_room(*this, Evicting::other);
+    return near.pages() < near.limit_pages();
 }
 
 // With the span lock held. An untracked chunk's allocated pages are charged as near, whether touched or not.

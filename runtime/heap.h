@@ -87,7 +87,7 @@ class Heap {
     OutgoingPage& slot(std::uint64_t index) noexcept {
         return evict_lanes[static_cast<unsigned>(index / batch_pages)].out[index % batch_pages];
     }
-    int map_staging(bool fixed) noexcept;
+    int map_staging() noexcept;
 
     // ---- parts; each documents its own thread rule ----
     Config config;
@@ -119,6 +119,7 @@ class Heap {
     std::uint64_t keep_hand = 0;            // the same, of the search for kept blobs to drop
     std::atomic<std::uint64_t> evicted{0};  // pages ever taken out; epochs are counted in it
     std::atomic<std::uint64_t> tracked_chunks{0};
+    std::atomic<std::uint64_t> far_released{0};       // pages, since the evictor was last told (release)
     std::atomic<std::uint64_t> idle_until_ns{
         0};  // eviction found nothing or the node is full: try again then
     std::atomic<bool> shared_after_fork{
@@ -134,7 +135,7 @@ class Heap {
     int map_lanes(std::string* message);
     void charge_spans(std::uint64_t first, std::uint64_t pages, std::int64_t sign) noexcept;
     void activate_if_due(std::uint64_t pages_more);
-    bool has_room_for(std::uint64_t pages) const noexcept;
+    bool has_room_for(std::uint64_t pages) noexcept;
     int open_userfaultfd(std::string* message);
 
     std::atomic<bool> active{false};

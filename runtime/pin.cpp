@@ -53,10 +53,18 @@ bool unpin_page(Heap& heap, std::uint64_t page) noexcept {
     }
 }
 
+std::uint64_t unpinned_pages(Heap& heap, std::uint64_t first, std::uint64_t pages) noexcept {
+    std::uint64_t unpinned = 0;
+    for (std::uint64_t page = first; page < first + pages; ++page)
+        unpinned += heap.word(page).load().pinned() ? 0 : 1;
+    return unpinned;
+}
+
 }  // namespace
 
 int pin(Heap& heap, std::uint64_t first, std::uint64_t pages) noexcept {
-    if (heap.near.is_limited() && heap.statistics.pinned_pages.value() + pages > heap.near.limit_pages())
+    if (heap.near.is_limited() &&
+        heap.statistics.pinned_pages.value() + unpinned_pages(heap, first, pages) > heap.near.limit_pages())
         return ENOMEM;
     for (std::uint64_t chunk = heap.chunk_of(first); chunk <= heap.chunk_of(first + pages - 1); ++chunk) {
         if (!track_chunk(heap, chunk)) return ENOMEM;

@@ -10,6 +10,7 @@ namespace pnode {
 namespace {
 
 constexpr std::uint64_t piece_pages = 256;
+constexpr std::uint64_t trim_after_pages = 1024;  // far pages released: a slab is worth giving back
 
 // Owns the page whatever its state; what it was. Waits for other owners; everybody who owns several pages
 // takes them in ascending order, so nobody waits in a circle.
@@ -31,7 +32,7 @@ void forget_blob(Heap& heap, PageWord word) noexcept {
 
 // What the page's state held besides its bytes. Its charge comes off the ledger; a page in limbo belongs to
 // its evictor, who sees that it was not first: the page's staging copy goes with the batch.
-std::uint64_t settle(Heap& heap, PageWord word) noexcept {
+std::uint64_t settle(Heap& heap, PageWord word, std::uint64_t* far) noexcept {
     switch (word.state()) {
         case PageState::near:
             forget_blob(heap, word);
@@ -39,6 +40,7 @@ std::uint64_t settle(Heap& heap, PageWord word) noexcept {
         case PageState::far:
             forget_blob(heap, word);
             heap.statistics.far_pages.subtract(1);
+            ++*far;
             return 0;
         case PageState::limbo:
             if (word.place() != in_place_slot) forget_blob(heap, heap.slot(word.place()).word);
@@ -53,13 +55,19 @@ void release_piece(Heap& heap, std::uint64_t first, std::uint64_t pages) noexcep
     for (std::uint64_t index = 0; index < pages; ++index) before[index] = own(heap, first + index);
     ::madvise(heap.address_of(first), pages * page_bytes, MADV_DONTNEED);
     std::uint64_t discharged = 0;
+    std::uint64_t far = 0;
     for (std::uint64_t index = 0; index < pages; ++index) {
-        discharged += settle(heap, before[index]);
+        discharged += settle(heap, before[index], &far);
         // A pinned page stays pinned and near: it reads as zeros from now on, and pin() is who brings fresh
         // pages in.
         heap.word(first + index).publish(PageWord().with_pinned(before[index].pinned()));
     }
     heap.near.discharge(discharged);
+    // Now and then the evictor gives the emptied slabs back; it sleeps while nobody calls.
+    if (heap.far_released.fetch_add(far, std::memory_order_relaxed) + far >= trim_after_pages) {
+        heap.far_released.store(0, std::memory_order_relaxed);
+        heap.near.wake_evictor();
+    }
 }
 
 // In a chunk the kernel looks after it is one call; false: the chunk is tracked, or became so meanwhile.

@@ -28,12 +28,13 @@ bool for_each_word(std::uint64_t first, std::uint64_t count, Visit visit) {
 
 }  // namespace
 
-int SpanAllocator::init(std::uint64_t pages) noexcept {
+int SpanAllocator::init(std::uint64_t pages, std::uint64_t base_page) noexcept {
     if (int error = entries_memory_.map(round_up((pages + 1) * sizeof(Entry), 4096))) return error;
     if (int error = bits_memory_.map(round_up(pages / 8 + 8, 4096))) return error;
     entries_ = reinterpret_cast<Entry*>(entries_memory_.address());
     bits_ = reinterpret_cast<std::atomic<std::uint64_t>*>(bits_memory_.address());
     pages_ = pages;
+    base_page_ = base_page;
     heads_.fill(none);
     link(0, pages);
     return 0;
@@ -61,7 +62,7 @@ bool SpanAllocator::allocate(std::uint64_t pages, std::uint64_t alignment_pages,
 bool SpanAllocator::take(unsigned list, unsigned tries, std::uint64_t pages, std::uint64_t alignment,
                          std::uint64_t* first) noexcept {
     for (std::uint32_t at = heads_[list]; at != none && tries != 0; at = entries_[at].next, --tries) {
-        const std::uint64_t start = round_up(at, alignment);
+        const std::uint64_t start = round_up(base_page_ + at, alignment) - base_page_;
         if (start + pages <= at + std::uint64_t{entries_[at].run}) {
             carve(at, start, pages);
             *first = start;

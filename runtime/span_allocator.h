@@ -19,10 +19,11 @@ namespace pnode {
 
 class SpanAllocator {
   public:
-    // 0 or an errno; `pages` below 2^32.
-    int init(std::uint64_t pages) noexcept;
+    // 0 or an errno; `pages` below 2^32. `base_page`: the number of page 0 in the process's address space, from
+    // which alignment counts.
+    int init(std::uint64_t pages, std::uint64_t base_page) noexcept;
 
-    // First page of a range of `pages` that starts at a multiple of `alignment_pages` (a power of two);
+    // First page of a range of `pages` whose address is a multiple of `alignment_pages` (a power of two);
     // false: no such range.
     bool allocate(std::uint64_t pages, std::uint64_t alignment_pages, std::uint64_t* first) noexcept;
     // Any part of what was allocated.
@@ -57,6 +58,7 @@ class SpanAllocator {
     bool free_at(std::uint64_t page) const noexcept;
 
     std::uint64_t pages_ = 0;
+    std::uint64_t base_page_ = 0;
     std::atomic<std::uint64_t> allocated_pages_{0};
     Entry* entries_ = nullptr;
     std::atomic<std::uint64_t>* bits_ = nullptr;  // one per page: allocated

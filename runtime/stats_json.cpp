@@ -97,7 +97,8 @@ void take_snapshot(Heap& heap, pn_stats_t* out) noexcept {
 std::size_t stats_json(Heap& heap, char* text, std::size_t capacity) noexcept {
     pn_stats_t snapshot;
     take_snapshot(heap, &snapshot);
-    Text json(text, capacity);
+    char whole[json_bytes_max];  // the caller's buffer is left alone when it is too small
+    Text json(whole, sizeof whole);
     const bool moves = heap.uffd.has(UFFD_FEATURE_MOVE);
     json.add("{\"version\": %u, \"engine\": \"%s\", \"eviction\": \"%s\", \"codec\": \"%s\"", PN_VERSION,
              engine_name(heap.engine),
@@ -110,6 +111,8 @@ std::size_t stats_json(Heap& heap, char* text, std::size_t capacity) noexcept {
     PN_STATS_LIST(PNODE_FIELD)
 #undef PNODE_FIELD
     json.add("}\n");
+    if (json.length() >= capacity) return 0;
+    std::memcpy(text, whole, json.length() + 1);
     return json.length();
 }
 

@@ -10,13 +10,14 @@ namespace {
 
 // mincore(2) in pieces: which pages the kernel has in place. After registration a fresh page can only appear
 // through resolve(), so what is found here and still fresh was touched before.
-void adopt_present_pages(Heap& heap, std::uint64_t first, std::uint64_t pages) noexcept {
+// How many. Nobody takes them out before the chunk is tracked.
+std::uint64_t adopt_present_pages(Heap& heap, std::uint64_t first, std::uint64_t pages) noexcept {
     constexpr std::uint64_t piece_pages = 1024;
     unsigned char present[piece_pages];
+    std::uint64_t found = 0;
     for (std::uint64_t done = 0; done < pages; done += piece_pages) {
         const std::uint64_t piece = std::min(piece_pages, pages - done);
         const bool known = ::mincore(heap.address_of(first + done), piece * page_bytes, present) == 0;
-        std::uint64_t found = 0;
         for (std::uint64_t index = 0; index < piece; ++index) {
             // Unknown means "there": a near page that is not there is harmless, resolve() and the evictor
             // find out.
@@ -25,8 +26,8 @@ void adopt_present_pages(Heap& heap, std::uint64_t first, std::uint64_t pages) n
                          ? 1
                          : 0;
         }
-        heap.near.charge(found, heap.statistics);
     }
+    return found;
 }
 
 }  // namespace
@@ -49,9 +50,11 @@ bool track_chunk(Heap& heap, std::uint64_t chunk) noexcept {
         return false;
     }
     heap.tracked_chunks.fetch_add(1, std::memory_order_relaxed);
-    adopt_present_pages(heap, first, pages);
+    const std::uint64_t present = adopt_present_pages(heap, first, pages);
     const std::lock_guard lock(heap.span_lock);
+    // In this order: pages that were charged unseen are not charged twice, which the peak would remember.
     heap.near.discharge(heap.chunks.allocated_pages(chunk));
+    heap.near.charge(present, heap.statistics);
     heap.chunks.set_state(chunk, ChunkState::tracked);
     return true;
 }

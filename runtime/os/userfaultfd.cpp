@@ -107,13 +107,15 @@ UffdOpened open_userfaultfd(std::uint64_t wanted, bool kernel_access) noexcept {
         fd = raise_descriptor(fd);
         uffdio_api api{};
         api.api = UFFD_API;
-        api.features = offered_features(rung) & wanted;
+        const std::uint64_t features = offered_features(rung) & wanted;
+        api.features = features;
         if (fd < 0 || ::ioctl(fd, UFFDIO_API, &api) != 0) {
             opened.error = errno;
             close_descriptor(fd);
             continue;
         }
-        return UffdOpened{fd, rung, static_cast<std::uint64_t>(api.features) & wanted, 0};
+        // Not what the kernel answers: that is everything it has, hidden features too.
+        return UffdOpened{fd, rung, features, 0};
     }
     return opened;
 }

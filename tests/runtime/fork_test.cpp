@@ -1,0 +1,395 @@
+// fork(): a child sees every byte as of the fork whatever its parent does, and neither disturbs the other.
+//
+// Not run under ThreadSanitizer, which does not support threads started after a fork of a process with
+// threads.
+#include <atomic>
+
+#include "tests/runtime/child_process.h"
+#include "tests/runtime/heap_fixture.h"
+
+namespace pnode::test {
+namespace {
+
+class Fork : public HeapTest {
+  protected:
+    static constexpr std::uint64_t pages = 96;
+
+    // A third far, a third near again with a kept blob, a third never demoted.
+    std::uint8_t* alloc_mixed(std::uint64_t seed) {
+        std::uint8_t* const buffer = alloc_filled(pages, Kind::text, seed);
+        make_far(buffer, 2 * pages / 3);
+        EXPECT_EQ(pn_promote(heap_, buffer + pages / 3 * page_bytes, pages / 3 * page_bytes), 0);
+        return buffer;
+    }
+    static Verdict check(const std::uint8_t* buffer, std::uint64_t seed) {
+        return wrong_pages(buffer, pages, Kind::text, seed) == 0 ? Verdict::good : Verdict::wrong_bytes;
+    }
+    // Takes every page out and reads it back, as a child that goes on using the heap.
+    Verdict churn(std::uint8_t* buffer, std::uint64_t seed) {
+        if (pn_demote(heap_, buffer, pages * page_bytes, nullptr) != 0) return Verdict::call_failed;
+        if (check(buffer, seed) != Verdict::good) return Verdict::wrong_bytes;
+        if (pn_demote(heap_, buffer, pages * page_bytes, nullptr) != 0) return Verdict::call_failed;
+        if (pn_promote(heap_, buffer, pages * page_bytes) != 0) return Verdict::call_failed;
+        return check(buffer, seed);
+    }
+};
+
+TEST_F(Fork, ChildReadsNearFarAndFreshPages) {
+    open_heap();
+    std::uint8_t* const buffer = alloc_mixed(1);
+    std::uint8_t* const fresh = alloc(pages);
+    make_far(fresh, pages);
+    const Verdict verdict = verdict_of_child([&] {
+        if (wrong_pages(fresh, pages, Kind::zeros, 0) != 0) return Verdict::wrong_fresh_bytes;
+        return check(buffer, 1);
+    });
+    EXPECT_EQ(verdict, Verdict::good);
+    EXPECT_EQ(check(buffer, 1), Verdict::good);
+}
+
+TEST_F(Fork, BeforeAnythingWasDemoted) {
+    open_heap();
+    std::uint8_t* const buffer = alloc_filled(pages, Kind::text, 1);
+    EXPECT_EQ(verdict_of_child([&] { return churn(buffer, 1); }), Verdict::good);
+    EXPECT_EQ(churn(buffer, 1), Verdict::good);
+}
+
+TEST_F(Fork, BeforeActivation) {
+    options_.activation_bytes = 16 * mib;
+    open_heap();
+    std::uint8_t* const buffer = alloc_filled(pages, Kind::text, 1);
+    EXPECT_EQ(verdict_of_child([&] {
+                  if (check(buffer, 1) != Verdict::good) return Verdict::wrong_bytes;
+                  void* more = nullptr;
+                  if (pn_buffer_alloc(heap_, 32 * mib, 0, &more) != 0) return Verdict::call_failed;
+                  fill_pages(static_cast<std::uint8_t*>(more), pages, Kind::text, 500);
+                  const Verdict mine = churn(buffer, 1);
+                  return mine == Verdict::good ? churn(static_cast<std::uint8_t*>(more), 500) : mine;
+              }),
+              Verdict::good);
+    EXPECT_EQ(check(buffer, 1), Verdict::good);
+}
+
+// The child is held at a door while the parent does `meanwhile` to the buffer; then the child reads its
+// snapshot.
+class ForkSnapshot : public Fork {
+  protected:
+    template <class Meanwhile>
+    void expect_snapshot_kept(Meanwhile&& meanwhile) {
+        open_heap();
+        std::uint8_t* const buffer = alloc_mixed(1);
+        Door door;
+        Child child = Child::start([&] { return door.pass() ? check(buffer, 1) : Verdict::hung; });
+        meanwhile(buffer);
+        door.open();
+        EXPECT_EQ(child.wait(), Verdict::good);
+    }
+};
+
+TEST_F(ForkSnapshot, WhileParentDemotesAndPromotes) {
+    expect_snapshot_kept([&](std::uint8_t* buffer) {
+        for (int i = 0; i < 3; ++i) EXPECT_EQ(churn(buffer, 1), Verdict::good);
+    });
+}
+
+TEST_F(ForkSnapshot, WhileParentWrites) {
+    expect_snapshot_kept([&](std::uint8_t* buffer) {
+        fill_pages(buffer, pages, Kind::text, 2000);
+        EXPECT_EQ(churn(buffer, 2000), Verdict::good);
+        fill_pages(buffer, pages, Kind::half, 3000);
+        EXPECT_EQ(pn_demote(heap_, buffer, pages * page_bytes, nullptr), 0);
+        EXPECT_EQ(wrong_pages(buffer, pages, Kind::half, 3000), 0u);
+    });
+}
+
+TEST_F(ForkSnapshot, WhileParentReleases) {
+    expect_snapshot_kept([&](std::uint8_t* buffer) {
+        EXPECT_EQ(pn_release(heap_, buffer, pages * page_bytes), 0);
+        EXPECT_EQ(wrong_pages(buffer, pages, Kind::zeros, 0), 0u);
+        fill_pages(buffer, pages, Kind::text, 7000);
+        EXPECT_EQ(churn(buffer, 7000), Verdict::good);
+    });
+}
+
+TEST_F(ForkSnapshot, WhileParentFreesAndFillsTheNode) {
+    expect_snapshot_kept([&](std::uint8_t* buffer) {
+        EXPECT_EQ(pn_buffer_free(heap_, buffer, pages * page_bytes), 0);
+        for (std::uint64_t i = 0; i < 4; ++i) {
+            std::uint8_t* const other = alloc_filled(pages, Kind::half, i * 1000);
+            make_far(other, pages);
+            EXPECT_EQ(wrong_pages(other, pages, Kind::half, i * 1000), 0u);
+        }
+    });
+}
+
+TEST_F(ForkSnapshot, WhileParentClosesTheHeap) {
+    expect_snapshot_kept([&](std::uint8_t*) { EXPECT_EQ(pn_heap_close(std::exchange(heap_, nullptr)), 0); });
+}
+
+TEST_F(Fork, ParentIsUnaffectedByItsChild) {
+    open_heap();
+    std::uint8_t* const buffer = alloc_mixed(1);
+    const Verdict verdict = verdict_of_child([&] {
+        fill_pages(buffer, pages, Kind::half, 5000);
+        if (pn_demote(heap_, buffer, pages * page_bytes, nullptr) != 0) return Verdict::call_failed;
+        if (wrong_pages(buffer, pages, Kind::half, 5000) != 0) return Verdict::wrong_bytes;
+        if (pn_release(heap_, buffer, pages / 2 * page_bytes) != 0) return Verdict::call_failed;
+        if (wrong_pages(buffer, pages / 2, Kind::zeros, 0) != 0) return Verdict::wrong_fresh_bytes;
+        if (pn_buffer_free(heap_, buffer, pages * page_bytes) != 0) return Verdict::call_failed;
+        return pn_heap_close(heap_) == 0 ? Verdict::good : Verdict::call_failed;
+    });
+    EXPECT_EQ(verdict, Verdict::good);
+    EXPECT_EQ(churn(buffer, 1), Verdict::good);
+}
+
+TEST_F(Fork, ChildKeepsDemotingAndHasEveryCall) {
+    open_heap();
+    std::uint8_t* const buffer = alloc_mixed(1);
+    const Verdict verdict = verdict_of_child([&] {
+        for (int i = 0; i < 4; ++i) {
+            if (const Verdict each = churn(buffer, 1); each != Verdict::good) return each;
+        }
+        void* own = nullptr;
+        if (pn_buffer_alloc(heap_, pages * page_bytes, 0, &own) != 0) return Verdict::call_failed;
+        fill_pages(static_cast<std::uint8_t*>(own), pages, Kind::text, 900);
+        if (pn_pin(heap_, own, page_bytes) != 0) return Verdict::call_failed;
+        if (const Verdict each = churn(static_cast<std::uint8_t*>(own), 900); each != Verdict::good)
+            return each;
+        std::uint8_t state = PN_PAGE_POISONED;
+        if (pn_query(heap_, own, page_bytes, &state) != 0) return Verdict::call_failed;
+        if (state != PN_PAGE_NEAR) return Verdict::wrong_state;
+        if (pn_unpin(heap_, own, page_bytes) != 0) return Verdict::call_failed;
+        if (pn_buffer_free(heap_, own, pages * page_bytes) != 0) return Verdict::call_failed;
+        return churn(buffer, 1);
+    });
+    EXPECT_EQ(verdict, Verdict::good);
+}
+
+TEST_F(Fork, ChildKeepsToTheNearLimit) {
+    constexpr std::uint64_t near = 2 * mib;
+    constexpr std::uint64_t many = 3 * near / page_bytes;
+    options_.near_bytes_max = near;
+    open_heap();
+    std::uint8_t* const buffer = alloc_filled(many, Kind::text, 1);
+    const Verdict verdict = verdict_of_child([&] {
+        for (int i = 0; i < 2; ++i) {
+            if (wrong_pages(buffer, many, Kind::text, 1) != 0) return Verdict::wrong_bytes;
+        }
+        fill_pages(buffer, many, Kind::text, 10000);
+        if (wrong_pages(buffer, many, Kind::text, 10000) != 0) return Verdict::wrong_bytes;
+        return stats().near_bytes <= near + overshoot_bytes_max ? Verdict::good : Verdict::limit_exceeded;
+    });
+    EXPECT_EQ(verdict, Verdict::good);
+    EXPECT_EQ(wrong_pages(buffer, many, Kind::text, 1), 0u);
+}
+
+TEST_F(Fork, PinsHoldInTheChild) {
+    open_heap();
+    std::uint8_t* const buffer = alloc_filled(4, Kind::text, 1);
+    ASSERT_EQ(pn_pin(heap_, buffer, 4 * page_bytes), 0);
+    const Verdict verdict = verdict_of_child([&] {
+        std::uint64_t done = 9;
+        if (pn_demote(heap_, buffer, 4 * page_bytes, &done) != 0) return Verdict::call_failed;
+        if (done != 0) return Verdict::wrong_state;
+        if (pn_unpin(heap_, buffer, 4 * page_bytes) != 0) return Verdict::call_failed;
+        if (pn_demote(heap_, buffer, 4 * page_bytes, &done) != 0) return Verdict::call_failed;
+        return wrong_pages(buffer, 4, Kind::text, 1) == 0 ? Verdict::good : Verdict::wrong_bytes;
+    });
+    EXPECT_EQ(verdict, Verdict::good);
+    EXPECT_EQ(demote(buffer, 4), 0u);
+    EXPECT_EQ(pn_unpin(heap_, buffer, 4 * page_bytes), 0);
+}
+
+TEST_F(Fork, GrandchildrenReadEveryGenerationsBytes) {
+    open_heap();
+    std::uint8_t* const buffer = alloc_mixed(1);
+    std::uint8_t* const changed = alloc_mixed(2000);
+    const Verdict verdict = verdict_of_child([&] {
+        fill_pages(changed, pages, Kind::text, 3000);  // the child's own, in the child's own region
+        if (pn_demote(heap_, changed, pages * page_bytes, nullptr) != 0) return Verdict::call_failed;
+        const Verdict grandchild = verdict_of_child([&] {
+            if (check(buffer, 1) != Verdict::good) return Verdict::wrong_bytes;
+            if (check(changed, 3000) != Verdict::good) return Verdict::wrong_fresh_bytes;
+            fill_pages(changed, pages, Kind::text, 4000);
+            return churn(changed, 4000);
+        });
+        if (grandchild != Verdict::good) return Verdict::grandchild_failed;
+        return churn(changed, 3000);
+    });
+    EXPECT_EQ(verdict, Verdict::good);
+    EXPECT_EQ(check(changed, 2000), Verdict::good);
+}
+
+TEST_F(Fork, ChildOutlivesItsParent) {
+    open_heap();
+    std::uint8_t* const buffer = alloc_mixed(1);
+    Door parent_gone;
+    int report[2];
+    ASSERT_EQ(pipe(report), 0);
+    const Verdict middle = verdict_of_child([&] {
+        fill_pages(buffer, pages, Kind::text, 4000);
+        if (pn_demote(heap_, buffer, pages * page_bytes, nullptr) != 0) return Verdict::call_failed;
+        const pid_t orphan = fork();
+        if (orphan != 0) return orphan > 0 ? Verdict::good : Verdict::call_failed;
+        alarm(child_seconds_max);
+        Verdict result = parent_gone.pass() ? churn(buffer, 4000) : Verdict::hung;
+        if (write(report[1], &result, sizeof(result)) != sizeof(result)) _exit(1);
+        _exit(0);
+    });
+    EXPECT_EQ(middle, Verdict::good);  // and it is reaped: the orphan's parent is gone
+    parent_gone.open();
+    close(report[1]);
+    Verdict orphan = Verdict::crashed;
+    pollfd ready = {report[0], POLLIN, 0};
+    ASSERT_EQ(poll(&ready, 1, child_seconds_max * 1000), 1);
+    EXPECT_EQ(read(report[0], &orphan, sizeof(orphan)), static_cast<ssize_t>(sizeof(orphan)));
+    EXPECT_EQ(orphan, Verdict::good);
+    close(report[0]);
+    EXPECT_EQ(check(buffer, 1), Verdict::good);
+}
+
+TEST_F(Fork, ManyChildrenAtOnce) {
+    open_heap();
+    std::uint8_t* const buffer = alloc_mixed(0);
+    std::vector<Child> children;
+    Door door;
+    for (std::uint64_t generation = 0; generation < 8; ++generation) {
+        fill_pages(buffer, pages, Kind::text, generation * 1000);
+        if (generation % 2 == 0) make_far(buffer, pages);
+        children.push_back(Child::start([&, generation] {
+            if (!door.pass()) return Verdict::hung;
+            return churn(buffer, generation * 1000);
+        }));
+    }
+    door.open(8);
+    for (Child& child : children) EXPECT_EQ(child.wait(), Verdict::good);
+    EXPECT_EQ(churn(buffer, 7000), Verdict::good);
+}
+
+TEST_F(Fork, ChildMayExec) {
+    open_heap();
+    std::uint8_t* const buffer = alloc_mixed(1);
+    char* const word = reinterpret_cast<char*>(buffer);
+    std::strcpy(word, "exit 0");  // the argument itself is far when exec reads it
+    make_far(buffer, 1);
+    EXPECT_EQ(verdict_of_child([&] {
+                  execl("/bin/sh", "sh", "-c", word, static_cast<char*>(nullptr));
+                  return Verdict::call_failed;
+              }),
+              Verdict::good);
+    EXPECT_STREQ(word, "exit 0");
+    make_far(buffer, pages);
+    EXPECT_EQ(wrong_pages(buffer + page_bytes, pages - 1, Kind::text, 2), 0u);
+}
+
+TEST_F(Fork, FarSpaceComesBackOnceTheChildIsGone) {
+    options_.node_spec = "memory:16M";
+    open_heap();
+    constexpr std::uint64_t many = 8 * mib / page_bytes;
+    for (std::uint64_t round = 0; round < 4; ++round) {
+        std::uint8_t* const buffer = alloc_filled(many, Kind::half, round * 10000);
+        make_far(buffer, many);
+        EXPECT_EQ(verdict_of_child([&] {
+                      return wrong_pages(buffer, 64, Kind::half, round * 10000) == 0 ? Verdict::good
+                                                                                     : Verdict::wrong_bytes;
+                  }),
+                  Verdict::good);
+        EXPECT_TRUE(eventually([&] { return stats().leases == 0; }));
+        EXPECT_EQ(wrong_pages(buffer, many, Kind::half, round * 10000), 0u);
+        make_far(buffer, many);  // pages a child shared can leave again
+        EXPECT_EQ(pn_buffer_free(heap_, buffer, many * page_bytes), 0);
+    }
+    EXPECT_GE(stats().fork_events, 4u);
+}
+
+TEST_F(Fork, OfAProcessWhoseThreadsFaultAndDemote) {
+    options_.near_bytes_max = mib;
+    open_heap();
+    constexpr std::uint64_t many = 3 * mib / page_bytes;
+    std::uint8_t* const still = alloc_filled(many, Kind::text, 1);
+    std::atomic<bool> done = false;
+    std::atomic<std::uint64_t> wrong = 0;
+    std::vector<std::thread> threads;
+    for (std::uint64_t t = 0; t < 3; ++t) {
+        std::uint8_t* const own = alloc_filled(pages, Kind::text, t * 1000);
+        threads.emplace_back([&, own, t] {
+            Random random(t);
+            while (!done) {
+                const std::uint64_t page = random.below(pages);
+                wrong += page_is(own + page * page_bytes, Kind::text, t * 1000 + page) ? 0 : 1;
+                fill_page(own + page * page_bytes, Kind::text, t * 1000 + page);
+                wrong += page_is(still + random.below(many) * page_bytes, Kind::zeros, 0) ? 1 : 0;
+                if (random.below(16) == 0)
+                    wrong += pn_demote(heap_, own, pages * page_bytes, nullptr) ? 1 : 0;
+            }
+        });
+    }
+    for (int i = 0; i < 12; ++i) {
+        EXPECT_EQ(verdict_of_child([&] {
+                      return wrong_pages(still, many, Kind::text, 1) == 0 ? Verdict::good
+                                                                          : Verdict::wrong_bytes;
+                  }),
+                  Verdict::good);
+    }
+    done = true;
+    for (std::thread& thread : threads) thread.join();
+    EXPECT_EQ(wrong, 0u);
+    EXPECT_EQ(wrong_pages(still, many, Kind::text, 1), 0u);
+}
+
+TEST_F(Fork, ChildStartsThreadsOfItsOwn) {
+    open_heap();
+    std::uint8_t* const buffer = alloc_mixed(1);
+    EXPECT_EQ(verdict_of_child([&] {
+                  Verdict verdicts[2] = {Verdict::hung, Verdict::hung};
+                  std::thread demoter([&] { verdicts[0] = churn(buffer, 1); });
+                  std::thread reader([&] { verdicts[1] = check(buffer, 1); });
+                  demoter.join();
+                  reader.join();
+                  return verdicts[0] == Verdict::good ? verdicts[1] : verdicts[0];
+              }),
+              Verdict::good);
+}
+
+TEST_F(Fork, WithTwoHeaps) {
+    open_heap();
+    pn_heap* other = nullptr;
+    ASSERT_EQ(pn_heap_open(&options_, &other), 0) << pn_last_message();
+    std::uint8_t* const buffer = alloc_mixed(1);
+    void* others = nullptr;
+    ASSERT_EQ(pn_buffer_alloc(other, pages * page_bytes, 0, &others), 0);
+    fill_pages(static_cast<std::uint8_t*>(others), pages, Kind::text, 600);
+    ASSERT_EQ(pn_demote(other, others, pages * page_bytes, nullptr), 0);
+    EXPECT_EQ(verdict_of_child([&] {
+                  if (check(static_cast<std::uint8_t*>(others), 600) != Verdict::good)
+                      return Verdict::wrong_bytes;
+                  return churn(buffer, 1);
+              }),
+              Verdict::good);
+    EXPECT_EQ(check(static_cast<std::uint8_t*>(others), 600), Verdict::good);
+    EXPECT_EQ(pn_heap_close(other), 0);
+}
+
+TEST_F(Fork, AfterAHeapWasClosed) {
+    open_heap();
+    alloc_mixed(1);
+    EXPECT_EQ(pn_heap_close(std::exchange(heap_, nullptr)), 0);
+    EXPECT_EQ(verdict_of_child([] { return Verdict::good; }), Verdict::good);
+    open_heap();
+    std::uint8_t* const buffer = alloc_mixed(2);
+    EXPECT_EQ(verdict_of_child([&] { return churn(buffer, 2); }), Verdict::good);
+}
+
+TEST_F(Fork, ManyTimesInARow) {
+    open_heap();
+    std::uint8_t* const buffer = alloc_mixed(1);
+    for (int i = 0; i < 20; ++i) {
+        EXPECT_EQ(verdict_of_child(
+                      [&] { return page_is(buffer, Kind::text, 1) ? Verdict::good : Verdict::wrong_bytes; }),
+                  Verdict::good);
+        EXPECT_EQ(churn(buffer, 1), Verdict::good);
+    }
+}
+
+}  // namespace
+}  // namespace pnode::test

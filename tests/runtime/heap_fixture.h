@@ -1,0 +1,154 @@
+// A heap per test, and what the tests ask of it. Written from pnode.h alone.
+//
+// Every test runs in three modes (CMakeLists.txt): as it is, with PNODE_HIDE=move and with PNODE_STRESS=1.
+// Under stress a page may leave at any moment, so a suite whose name begins with "Calm" is left out there: it
+// asserts where unpinned pages are, or exact counts.
+#pragma once
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <pnode/pnode.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdlib>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "tests/runtime/page_patterns.h"
+
+namespace pnode::test {
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+inline constexpr bool sanitized = true;
+#else
+inline constexpr bool sanitized = false;
+#endif
+#if defined(__SANITIZE_THREAD__)
+inline constexpr bool thread_sanitized = true;
+#else
+inline constexpr bool thread_sanitized = false;
+#endif
+
+// The near limit may be overshot by the pages of threads in flight, and by no more than this.
+inline constexpr std::uint64_t overshoot_bytes_max = 2 * mib;
+
+// Waits, bounded, until `condition` holds. For what another thread does after it has let us go on, such as
+// counting the fault it has just answered; never for time itself.
+template <class Condition>
+bool eventually(Condition&& condition) {
+    const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+    while (!condition()) {
+        if (std::chrono::steady_clock::now() > end) return false;
+        std::this_thread::yield();
+    }
+    return true;
+}
+
+// Asked of the kernel, not of the runtime: a runtime that wrongly answers EPERM must fail its tests, not skip
+// them.
+inline bool userfaultfd_allowed() {
+    int fd = static_cast<int>(syscall(SYS_userfaultfd, O_CLOEXEC));
+    if (fd < 0) fd = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
+    if (fd < 0) return false;
+    close(fd);
+    return true;
+}
+
+// What does not hold among the figures of one snapshot, or nothing. Only for a heap at rest.
+inline std::string broken_sum(const pn_stats_t& s) {
+    const std::uint64_t far_pages = s.far_logical_bytes / page_bytes;
+    if (s.near_bytes + s.far_logical_bytes > s.heap_bytes) return "near + far > heap";
+    if (s.near_bytes > s.near_bytes_peak) return "near > its peak";
+    if (s.limbo_bytes > s.near_bytes) return "limbo > near";
+    if (s.pinned_bytes > s.near_bytes) return "pinned > near";
+    if (s.far_bytes > s.far_bytes_max) return "far > far limit";
+    if (s.kept_blob_bytes > s.far_bytes) return "kept blobs > far";
+    if (s.far_logical_bytes % page_bytes != 0) return "far is not whole pages";
+    if (s.promotions + far_pages > s.demotions) return "more pages are or were far than were demoted";
+    if (s.demotions > s.promotions + far_pages + s.released_pages) return "demoted pages vanished";
+    if (s.demotions_unchanged > s.demotions) return "unchanged demotions > demotions";
+    if (s.faults_fresh + s.faults_redundant > s.faults) return "kinds of faults > faults";
+    if (s.poisoned != 0) return "a page was poisoned";
+    return "";
+}
+
+class HeapTest : public ::testing::Test {
+  protected:
+    void SetUp() override {
+        if (!userfaultfd_allowed())
+            GTEST_SKIP() << "needs a userfaultfd: sysctl vm.unprivileged_userfaultfd=1";
+        options_ = fresh_options();
+    }
+
+    void TearDown() override {
+        if (heap_ == nullptr) return;
+        std::string broken;
+        eventually([&] { return (broken = broken_sum(stats())).empty(); });
+        EXPECT_EQ(broken, "");
+        const char* const unsound = pn_heap_validate(heap_);
+        EXPECT_EQ(unsound, nullptr) << unsound;
+        EXPECT_EQ(pn_heap_close(heap_), 0);
+    }
+
+    // Small, active from the first byte on, with no near limit: nothing moves unless the test says so.
+    static pn_heap_options fresh_options() {
+        pn_heap_options options;
+        pn_heap_options_init(&options);
+        options.address_bytes_max = gib;
+        options.activation_bytes = 0;
+        options.node_spec = "memory:256M";
+        options.engine = PN_ENGINE_THREAD;
+        return options;
+    }
+
+    void open_heap() { ASSERT_EQ(pn_heap_open(&options_, &heap_), 0) << pn_last_message(); }
+
+    std::uint8_t* alloc(std::uint64_t pages) {
+        void* buffer = nullptr;
+        EXPECT_EQ(pn_buffer_alloc(heap_, pages * page_bytes, 0, &buffer), 0);
+        return static_cast<std::uint8_t*>(buffer);
+    }
+    // A buffer that holds fill_pages(kind, seed).
+    std::uint8_t* alloc_filled(std::uint64_t pages, Kind kind, std::uint64_t seed) {
+        std::uint8_t* const buffer = alloc(pages);
+        if (buffer != nullptr) fill_pages(buffer, pages, kind, seed);
+        return buffer;
+    }
+
+    std::uint64_t demote(void* first, std::uint64_t pages) {
+        std::uint64_t done = 0;
+        EXPECT_EQ(pn_demote(heap_, first, pages * page_bytes, &done), 0);
+        return done;
+    }
+    // For compressible, unpinned pages that nobody else uses: all of them must go.
+    void make_far(void* first, std::uint64_t pages) { EXPECT_EQ(demote(first, pages), pages); }
+
+    std::vector<std::uint8_t> states(const void* first, std::uint64_t pages) {
+        std::vector<std::uint8_t> result(pages, 0xff);
+        EXPECT_EQ(pn_query(heap_, first, pages * page_bytes, result.data()), 0);
+        return result;
+    }
+    std::uint64_t pages_in_state(const void* first, std::uint64_t pages, std::uint8_t state) {
+        const std::vector<std::uint8_t> all = states(first, pages);
+        return static_cast<std::uint64_t>(std::count(all.begin(), all.end(), state));
+    }
+
+    pn_stats_t stats() { return stats_of(heap_); }
+    static pn_stats_t stats_of(pn_heap* heap) {
+        pn_stats_t result = {};
+        result.struct_bytes = sizeof(result);
+        result.version = PN_VERSION;
+        EXPECT_EQ(pn_stats(heap, &result), 0);
+        return result;
+    }
+
+    pn_heap_options options_ = {};  // change before open_heap()
+    pn_heap* heap_ = nullptr;       // closed by TearDown
+};
+
+}  // namespace pnode::test

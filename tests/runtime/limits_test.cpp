@@ -1,0 +1,250 @@
+// The near limit, the far limit and what the figures say about both.
+#include <fstream>
+
+#include "tests/runtime/heap_fixture.h"
+
+namespace pnode::test {
+namespace {
+
+class Limits : public HeapTest {
+  protected:
+    void open_with(std::uint64_t near_bytes, const char* node_spec = "memory:256M") {
+        options_.near_bytes_max = near_bytes;
+        options_.node_spec = node_spec;
+        open_heap();
+    }
+};
+class CalmLimits : public Limits {};
+
+TEST_F(Limits, LoadOfFourTimesTheNearLimitStaysBelowIt) {
+    constexpr std::uint64_t near = 4 * mib;
+    constexpr std::uint64_t pages = 4 * near / page_bytes;
+    open_with(near);
+    std::uint8_t* const buffer = alloc_filled(pages, Kind::text, 1);
+    EXPECT_EQ(wrong_pages(buffer, pages, Kind::text, 1), 0u);
+    const pn_stats_t after = stats();
+    EXPECT_LE(after.near_bytes_peak, near + overshoot_bytes_max);
+    EXPECT_GE(after.far_logical_bytes, 4 * near - near - overshoot_bytes_max);
+    EXPECT_GT(after.promotions, 0u);
+}
+
+TEST_F(Limits, RandomReadsAndWritesStayBelowTheNearLimit) {
+    constexpr std::uint64_t near = 2 * mib;
+    constexpr std::uint64_t pages = 4 * near / page_bytes;
+    open_with(near);
+    std::uint8_t* const buffer = alloc_filled(pages, Kind::text, 0);
+    std::vector<std::uint64_t> seeds(pages);
+    for (std::uint64_t i = 0; i < pages; ++i) seeds[i] = i;
+    Random random(1);
+    for (std::uint64_t i = 0; i < 4 * pages; ++i) {
+        const std::uint64_t page = random.below(pages);
+        ASSERT_TRUE(page_is(buffer + page * page_bytes, Kind::text, seeds[page])) << page;
+        if (random.below(4) == 0) {
+            seeds[page] = pages + i;
+            fill_page(buffer + page * page_bytes, Kind::text, seeds[page]);
+        }
+    }
+    EXPECT_LE(stats().near_bytes_peak, near + overshoot_bytes_max);
+}
+
+TEST_F(Limits, ManyThreadsStayBelowTheNearLimit) {
+    constexpr std::uint64_t near = 4 * mib;
+    constexpr std::uint64_t pages = near / page_bytes;
+    open_with(near);
+    std::uint64_t wrong[4] = {};
+    std::vector<std::thread> threads;
+    for (std::uint64_t t = 0; t < 4; ++t) {
+        std::uint8_t* const buffer = alloc(pages);
+        threads.emplace_back([buffer, t, &wrong] {
+            fill_pages(buffer, pages, Kind::text, t * pages);
+            wrong[t] = wrong_pages(buffer, pages, Kind::text, t * pages);
+        });
+    }
+    for (std::thread& thread : threads) thread.join();
+    for (const std::uint64_t each : wrong) EXPECT_EQ(each, 0u);
+    EXPECT_LE(stats().near_bytes_peak, near + overshoot_bytes_max);
+}
+
+TEST_F(Limits, LoweringTheLimitDemotesBeforeItReturns) {
+    constexpr std::uint64_t pages = 8 * mib / page_bytes;
+    open_with(16 * mib);
+    std::uint8_t* const buffer = alloc_filled(pages, Kind::text, 1);
+    ASSERT_EQ(pn_heap_set_near_limit(heap_, 2 * mib), 0);
+    EXPECT_LE(stats().near_bytes, 2 * mib + overshoot_bytes_max);
+    EXPECT_GE(stats().far_logical_bytes, 4 * mib);
+    EXPECT_EQ(wrong_pages(buffer, pages, Kind::text, 1), 0u);
+    ASSERT_EQ(pn_heap_set_near_limit(heap_, 16 * mib), 0);
+    EXPECT_EQ(wrong_pages(buffer, pages, Kind::text, 1), 0u);
+}
+
+TEST_F(Limits, ALimitGivenLaterHolds) {
+    constexpr std::uint64_t pages = 8 * mib / page_bytes;
+    open_with(0);
+    std::uint8_t* const buffer = alloc_filled(pages, Kind::text, 1);
+    ASSERT_EQ(pn_heap_set_near_limit(heap_, 2 * mib), 0);
+    EXPECT_LE(stats().near_bytes, 2 * mib + overshoot_bytes_max);
+    EXPECT_EQ(wrong_pages(buffer, pages, Kind::text, 1), 0u);
+    std::uint8_t* const later = alloc_filled(pages, Kind::text, 5000);
+    EXPECT_EQ(wrong_pages(later, pages, Kind::text, 5000), 0u);
+    EXPECT_LE(stats().near_bytes, 2 * mib + overshoot_bytes_max);
+}
+
+TEST_F(Limits, LoweringGoesOnlyAsFarAsPinsAllow) {
+    constexpr std::uint64_t pages = 6 * mib / page_bytes;
+    open_with(8 * mib);
+    std::uint8_t* const buffer = alloc_filled(pages, Kind::text, 1);
+    ASSERT_EQ(pn_pin(heap_, buffer, 4 * mib), 0);
+    ASSERT_EQ(pn_heap_set_near_limit(heap_, mib), 0);
+    EXPECT_EQ(stats().pinned_bytes, 4 * mib);
+    EXPECT_EQ(pages_in_state(buffer, 4 * mib / page_bytes, PN_PAGE_NEAR), 4 * mib / page_bytes);
+    EXPECT_EQ(wrong_pages(buffer, pages, Kind::text, 1), 0u);  // goes on although the limit cannot be met
+    ASSERT_EQ(pn_unpin(heap_, buffer, 4 * mib), 0);
+    ASSERT_EQ(pn_heap_set_near_limit(heap_, mib), 0);
+    EXPECT_LE(stats().near_bytes, mib + overshoot_bytes_max);
+    EXPECT_EQ(wrong_pages(buffer, pages, Kind::text, 1), 0u);
+}
+
+TEST_F(Limits, IncompressiblePagesAreKeptWhateverTheLimit) {
+    constexpr std::uint64_t pages = 4 * mib / page_bytes;
+    open_with(mib);
+    std::uint8_t* const buffer = alloc_filled(pages, Kind::random, 1);
+    EXPECT_EQ(wrong_pages(buffer, pages, Kind::random, 1), 0u);
+    EXPECT_GT(stats().incompressible, 0u);
+}
+
+TEST_F(Limits, FarFullGoesOnNear) {
+    constexpr std::uint64_t pages = 24 * mib / page_bytes;
+    open_with(2 * mib, "memory:4M");
+    std::uint8_t* const buffer = alloc_filled(pages, Kind::half, 1);
+    EXPECT_EQ(wrong_pages(buffer, pages, Kind::half, 1), 0u);
+    const pn_stats_t after = stats();
+    EXPECT_GT(after.far_full, 0u);
+    EXPECT_GT(after.far_logical_bytes, 0u);
+    EXPECT_LE(after.far_bytes, 4 * mib);
+    EXPECT_EQ(pn_demote(heap_, buffer, pages * page_bytes, nullptr), ENOSPC);
+    EXPECT_EQ(wrong_pages(buffer, pages, Kind::half, 1), 0u);
+
+    // Room given back is used again.
+    ASSERT_EQ(pn_buffer_free(heap_, buffer, pages * page_bytes), 0);
+    std::uint8_t* const next = alloc_filled(mib / page_bytes, Kind::half, 7000);
+    make_far(next, mib / page_bytes);
+    EXPECT_EQ(wrong_pages(next, mib / page_bytes, Kind::half, 7000), 0u);
+}
+
+TEST_F(Limits, FarLimitBelowTheNodesSizeHolds) {
+    constexpr std::uint64_t pages = 16 * mib / page_bytes;
+    options_.far_bytes_max = 4 * mib;
+    open_with(2 * mib);
+    EXPECT_EQ(stats().far_bytes_max, 4 * mib);
+    std::uint8_t* const buffer = alloc_filled(pages, Kind::half, 1);
+    EXPECT_LE(stats().far_bytes, 4 * mib);
+    EXPECT_GT(stats().far_full, 0u);
+    EXPECT_EQ(wrong_pages(buffer, pages, Kind::half, 1), 0u);
+}
+
+TEST_F(Limits, StrictRefusesWhatCannotBeKept) {
+    options_.flags = PN_HEAP_STRICT;
+    open_with(2 * mib, "memory:4M");
+    std::vector<std::uint8_t*> buffers;
+    void* buffer = nullptr;
+    int error = 0;
+    while (buffers.size() < 32 && (error = pn_buffer_alloc(heap_, mib, 0, &buffer)) == 0) {
+        buffers.push_back(static_cast<std::uint8_t*>(buffer));
+        fill_pages(buffers.back(), mib / page_bytes, Kind::random, buffers.size() * 1000);
+    }
+    EXPECT_EQ(error, ENOMEM);
+    EXPECT_GE(buffers.size(), 1u);
+    EXPECT_LE(stats().near_bytes_peak, 2 * mib + overshoot_bytes_max);
+    for (std::size_t i = 0; i < buffers.size(); ++i) {
+        EXPECT_EQ(wrong_pages(buffers[i], mib / page_bytes, Kind::random, (i + 1) * 1000), 0u);
+        EXPECT_EQ(pn_buffer_free(heap_, buffers[i], mib), 0);
+    }
+    EXPECT_EQ(pn_buffer_alloc(heap_, mib, 0, &buffer), 0);
+}
+
+TEST_F(Limits, TwoHeapsShareANode) {
+    ASSERT_EQ(pn_node_open("memory:64M", &options_.node), 0) << pn_last_message();
+    pn_heap* other = nullptr;
+    options_.codec = "zstd";
+    ASSERT_EQ(pn_heap_open(&options_, &other), 0) << pn_last_message();
+    options_.codec = "lz4";
+    options_.near_bytes_max = 2 * mib;
+    open_heap();
+    constexpr std::uint64_t pages = 4 * mib / page_bytes;
+    void* others = nullptr;
+    ASSERT_EQ(pn_buffer_alloc(other, pages * page_bytes, 0, &others), 0);
+    auto* const others_pages = static_cast<std::uint8_t*>(others);
+    fill_pages(others_pages, pages, Kind::text, 5000);
+    std::uint8_t* const buffer = alloc_filled(pages, Kind::text, 1);
+    EXPECT_EQ(pn_demote(other, others, pages * page_bytes, nullptr), 0);
+    EXPECT_EQ(wrong_pages(buffer, pages, Kind::text, 1), 0u);
+    EXPECT_EQ(wrong_pages(others_pages, pages / 2, Kind::text, 5000), 0u);
+    EXPECT_EQ(pn_node_close(options_.node), EBUSY);
+
+    EXPECT_EQ(pn_heap_close(std::exchange(heap_, nullptr)), 0);
+    EXPECT_EQ(pn_node_close(options_.node), EBUSY);
+    EXPECT_EQ(wrong_pages(others_pages, pages, Kind::text, 5000), 0u);
+    EXPECT_EQ(pn_heap_validate(other), nullptr);
+    EXPECT_EQ(pn_heap_close(other), 0);
+    EXPECT_EQ(pn_node_close(options_.node), 0);
+}
+
+TEST_F(Limits, ReadOnlyChurnCompressesOnce) {
+    constexpr std::uint64_t pages = 8 * mib / page_bytes;
+    open_with(4 * mib);
+    std::uint8_t* const buffer = alloc_filled(pages, Kind::text, 1);
+    for (int round = 0; round < 4; ++round) ASSERT_EQ(wrong_pages(buffer, pages, Kind::text, 1), 0u);
+    const pn_stats_t after = stats();
+    EXPECT_GT(after.demotions_unchanged, after.demotions / 3);
+}
+
+TEST_F(CalmLimits, FiguresAddUp) {
+    open_with(0);
+    constexpr std::uint64_t pages = 256;
+    std::uint8_t* const buffer = alloc_filled(pages, Kind::text, 1);
+    EXPECT_EQ(stats().heap_bytes, pages * page_bytes);
+    EXPECT_EQ(stats().near_bytes, pages * page_bytes);
+    make_far(buffer, 100);
+    EXPECT_EQ(stats().near_bytes, 156 * page_bytes);
+    EXPECT_EQ(stats().far_logical_bytes, 100 * page_bytes);
+    EXPECT_EQ(stats().limbo_bytes, 0u);
+    ASSERT_EQ(pn_promote(heap_, buffer, 50 * page_bytes), 0);
+    EXPECT_EQ(stats().near_bytes, 206 * page_bytes);
+    EXPECT_EQ(stats().far_logical_bytes, 50 * page_bytes);
+    EXPECT_EQ(stats().promotions, 50u);
+    EXPECT_EQ(stats().demotions, 100u);
+    ASSERT_EQ(pn_buffer_free(heap_, buffer, pages * page_bytes), 0);
+    EXPECT_EQ(stats().heap_bytes, 0u);
+    EXPECT_EQ(stats().near_bytes, 0u);
+    EXPECT_EQ(stats().far_logical_bytes, 0u);
+    EXPECT_EQ(stats().near_bytes_peak, pages * page_bytes);
+}
+
+std::uint64_t rss_bytes() {
+    std::ifstream rollup("/proc/self/smaps_rollup");
+    for (std::string line; std::getline(rollup, line);) {
+        if (line.starts_with("Rss:")) return std::strtoull(line.c_str() + 4, nullptr, 10) * kib;
+    }
+    return 0;
+}
+
+TEST_F(Limits, ResidentMemoryIsNearAndFarAndLittleElse) {
+    if (sanitized) GTEST_SKIP() << "shadow memory is resident too";
+    constexpr std::uint64_t near = 8 * mib;
+    constexpr std::uint64_t pages = 64 * mib / page_bytes;
+    open_with(near);
+    std::uint8_t* const buffer = alloc(pages);
+    for (std::uint64_t i = 0; i < pages; i += 1024) {
+        fill_pages(buffer + i * page_bytes, 1024, Kind::text, i);
+        const std::uint64_t rss = rss_bytes();
+        ASSERT_GT(rss, 0u);
+        ASSERT_LE(rss, near + stats().far_bytes + 48 * mib);
+    }
+    for (std::uint64_t i = 0; i < pages; i += 7) {
+        ASSERT_TRUE(page_is(buffer + i * page_bytes, Kind::text, i)) << i;
+    }
+    EXPECT_LE(rss_bytes(), near + stats().far_bytes + 48 * mib);
+}
+
+}  // namespace
+}  // namespace pnode::test
