@@ -36,8 +36,11 @@ PN_ENTRY void* calloc(std::size_t count, std::size_t bytes) noexcept {
     return pn_je_calloc(count, bytes);
 }
 
+// jemalloc 5.3 forgets errno when the new size is past its largest.
 PN_ENTRY void* realloc(void* address, std::size_t bytes) noexcept {
-    return is_jemallocs(address) ? pn_je_realloc(address, bytes) : slow_realloc(address, bytes);
+    void* block = is_jemallocs(address) ? pn_je_realloc(address, bytes) : slow_realloc(address, bytes);
+    if (__builtin_expect(block == nullptr && bytes != 0, 0)) errno = ENOMEM;
+    return block;
 }
 
 PN_ENTRY void free(void* address) noexcept {

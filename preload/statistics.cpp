@@ -10,6 +10,7 @@
 #include "preload/say.h"
 #include "preload/settings.h"
 #include "preload/thread_state.h"
+#include "runtime/os/descriptors.h"
 
 namespace pnode::preload {
 namespace {
@@ -19,6 +20,7 @@ constexpr std::size_t path_bytes_max = 4096;
 
 constinit pn_heap* told_heap = nullptr;
 constinit pid_t owner = 0;
+constinit int standard_error = -1;  // for "-": a copy, because many programs close theirs on their way out
 
 bool write_all(int fd, const char* text, std::size_t bytes) noexcept {
     while (bytes != 0) {
@@ -52,7 +54,7 @@ void write_statistics() noexcept {
     if (bytes == 0 || text[bytes - 1] != '\n') text[bytes++] = '\n';
     const char* path = settings().stats_file;
     if (std::strcmp(path, "-") == 0) {
-        write_all(STDERR_FILENO, text, bytes);
+        write_all(standard_error, text, bytes);
     } else if (!replace_file(path, text, bytes)) {
         say("the statistics file cannot be written (PNODE_STATS)");
     }
@@ -71,6 +73,7 @@ void write_statistics() noexcept {
 void statistics_write_at_exit(pn_heap* heap) noexcept {
     told_heap = heap;
     owner = getpid();
+    if (std::strcmp(settings().stats_file, "-") == 0) standard_error = os::raise_descriptor(dup(STDERR_FILENO));
 }
 
 }  // namespace pnode::preload
