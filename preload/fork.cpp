@@ -1,0 +1,115 @@
+#include "preload/fork.h"
+
+#include <pthread.h>
+#include <sys/mman.h>
+
+#include <cstdint>
+#include <cstdio>
+
+#include "preload/hooks.h"
+#include "preload/thread_state.h"
+
+// glibc's walk over all streams. Not in its headers, but in its ABI since 2.2; weak, because another libc has none and
+// resets no stream either.
+extern "C" {
+[[gnu::weak]] void* _IO_iter_begin() noexcept;
+[[gnu::weak]] void* _IO_iter_end() noexcept;
+[[gnu::weak]] void* _IO_iter_next(void* at) noexcept;
+[[gnu::weak]] FILE* _IO_iter_file(void* at) noexcept;
+[[gnu::weak]] void _IO_list_lock() noexcept;
+[[gnu::weak]] void _IO_list_unlock() noexcept;
+}
+
+namespace pnode::preload {
+namespace {
+
+constexpr std::size_t pages_a_stream = 3;  // the FILE may cross a page, its lock may be on another
+constexpr std::size_t vtable_bytes = sizeof(void*);  // behind the FILE that the headers show
+
+// Of the thread that forks, from its prepare handler to its parent or child handler.
+struct Forking {
+    ThreadState state;
+    void** pages;  // pinned for the length of the fork: a mapping of `mapped_bytes`; null when no stream lies in the heap
+    std::size_t mapped_bytes;
+    std::size_t count;
+};
+__thread Forking forking __attribute__((tls_model("initial-exec"))) = {};
+
+template <typename Visit>
+void for_each_stream(Visit&& visit) noexcept {
+    for (void* at = _IO_iter_begin(); at != _IO_iter_end(); at = _IO_iter_next(at)) visit(_IO_iter_file(at));
+}
+
+void pin_page(void* page) noexcept {
+    if (!is_managed(page)) return;
+    if (pn_pin(heap_served(), page, PN_PAGE_BYTES) == 0) {
+        forking.pages[forking.count++] = page;
+        return;
+    }
+    // Pinned often enough, or no room to promise anything: near for now is all that can be had.
+    [[maybe_unused]] const auto byte = *static_cast<volatile unsigned char*>(page);
+}
+
+void pin_bytes(const void* start, std::size_t bytes) noexcept {
+    const auto first = reinterpret_cast<std::uintptr_t>(start);
+    for (std::uintptr_t page = first & ~std::uintptr_t{PN_PAGE_BYTES - 1}; page < first + bytes; page += PN_PAGE_BYTES) {
+        pin_page(reinterpret_cast<void*>(page));
+    }
+}
+
+void pin_stream(const FILE* stream) noexcept {
+    if (!is_managed(stream)) return;
+    pin_bytes(stream, sizeof(FILE) + vtable_bytes);
+    pin_bytes(stream->_lock, 1);
+}
+
+// Streams that lie in the heap, with room for the pages of each. False when there is none, or no room.
+bool map_pages() noexcept {
+    std::size_t streams = 0;
+    for_each_stream([&](const FILE* stream) { streams += is_managed(stream); });
+    if (streams == 0) return false;
+    const std::size_t bytes = streams * pages_a_stream * sizeof(void*);
+    void* mapping = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (mapping == MAP_FAILED) return false;
+    forking.pages = static_cast<void**>(mapping);
+    forking.mapped_bytes = bytes;
+    return true;
+}
+
+// libc's fork() resets the lock of every stream *in the child, before any handler runs there*, so before the
+// runtime serves the child's pages: a stream on a far page would read as zeros, and its page would be lost. Pinned, they
+// are near in the child too.
+void pin_streams() noexcept {
+    if (_IO_iter_begin == nullptr || _IO_list_lock == nullptr) return;
+    _IO_list_lock();
+    if (map_pages()) for_each_stream(pin_stream);
+    _IO_list_unlock();
+}
+
+void unpin_streams() noexcept {
+    for (std::size_t i = 0; i < forking.count; ++i) pn_unpin(heap_served(), forking.pages[i], PN_PAGE_BYTES);
+    if (forking.pages != nullptr) munmap(forking.pages, forking.mapped_bytes);
+    forking.pages = nullptr;
+    forking.count = 0;
+}
+
+// First of all prepare handlers: nothing is locked yet. From here to the end of the fork this thread stays out of
+// jemalloc, whose locks it is about to hold.
+void before_fork() noexcept {
+    forking.state = thread_state;
+    thread_state = thread_inside;
+    pin_streams();
+}
+
+// Last of all, in the parent and in the child: everything is up again.
+void after_fork() noexcept {
+    unpin_streams();
+    thread_state = forking.state;
+}
+
+}  // namespace
+
+// Without room for the handlers (ENOMEM) nothing is pinned, and forks are as good as the runtime makes them.
+void fork_prepare() noexcept { pthread_atfork(before_fork, after_fork, after_fork); }
+
+}  // namespace pnode::preload

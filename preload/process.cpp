@@ -1,0 +1,95 @@
+#include "preload/process.h"
+
+#include <sched.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+
+#include "preload/arenas.h"
+#include "preload/fork.h"
+#include "preload/hooks.h"
+#include "preload/jemalloc.h"
+#include "preload/say.h"
+#include "preload/settings.h"
+#include "preload/statistics.h"
+#include "preload/thread_state.h"
+#include "runtime/os/runtime_scope.h"
+
+namespace pnode::preload {
+
+__thread ThreadState thread_state = thread_unbound;
+
+}  // namespace pnode::preload
+
+// jemalloc reads it when it starts, which is not before start() has set it.
+extern "C" {
+extern const char* pn_je_malloc_conf;
+constinit const char* pn_je_malloc_conf = nullptr;
+}
+
+namespace pnode::preload {
+namespace {
+
+enum class Phase : unsigned char { none, starting, started };
+
+// Release by the one who started, acquire by all others: what start() wrote is seen by whoever sees `started`.
+constinit std::atomic<Phase> phase{Phase::none};
+constinit bool managed = false;
+
+bool open_heap() noexcept {
+    pn_heap* heap = nullptr;
+    const int error = pn_heap_open(&settings().heap, &heap);
+    if (error != 0) {
+        say_unmanaged(error);
+        return false;
+    }
+    hooks_serve(heap, (settings().heap.flags & PN_HEAP_STRICT) != 0);
+    statistics_write_at_exit(heap);
+    return true;
+}
+
+// The order is the order of the fork handlers (README.md): the runtime's, jemalloc's, ours.
+void start() noexcept {
+    const InsideRuntime inside;
+    settings_read();
+    managed = open_heap();
+    pn_je_malloc_conf = jemalloc_settings(managed);
+    managed = arenas_prepare() && managed;
+    if (managed) fork_prepare();
+}
+
+bool start_once() noexcept {
+    Phase seen = phase.load(std::memory_order_acquire);
+    if (seen == Phase::started) return true;
+    if (environ == nullptr) return false;  // libc itself is not ready
+    if (seen == Phase::none && phase.compare_exchange_strong(seen, Phase::starting, std::memory_order_acquire)) {
+        start();
+        phase.store(Phase::started, std::memory_order_release);
+        return true;
+    }
+    // Only a thread that was made without one allocation can come here; the one that starts needs nothing of it.
+    while (phase.load(std::memory_order_acquire) != Phase::started) sched_yield();
+    return true;
+}
+
+// Before every other constructor of this library, jemalloc's own above all.
+[[gnu::constructor(101)]] void start_early() noexcept { thread_may_allocate(); }
+
+}  // namespace
+
+bool thread_may_allocate() noexcept {
+    if (thread_state == thread_ready) return true;
+    if (thread_state == thread_inside || os::inside_runtime != 0) return false;
+    const int saved_errno = errno;
+    const bool ready = start_once();
+    if (ready && managed) {
+        const InsideRuntime inside;
+        arenas_bind_this_thread();
+    }
+    if (ready) thread_state = thread_ready;
+    errno = saved_errno;
+    return ready;
+}
+
+}  // namespace pnode::preload

@@ -1,0 +1,35 @@
+#include "preload/settings.h"
+
+#include <new>
+
+#include "preload/say.h"
+#include "runtime/options/options.h"
+
+namespace pnode::preload {
+namespace {
+
+// Never destroyed: the heap is used until the process is gone, after all destructors.
+alignas(Options) constinit unsigned char options_storage[sizeof(Options)] = {};
+constinit Settings read = {};
+
+void warn(const char* line, void*) { say(line); }
+
+}  // namespace
+
+void settings_read() noexcept {
+    const auto* options = new (options_storage) Options(Options::from_environment(warn, nullptr));
+    pn_heap_options_init(&read.heap);
+    read.heap.near_bytes_max = options->near_bytes_max;
+    read.heap.far_bytes_max = options->far_bytes_max;
+    read.heap.activation_bytes = options->activation_bytes;
+    read.heap.node_spec = options->node.empty() ? nullptr : options->node.c_str();
+    read.heap.codec = options->codec.empty() ? nullptr : options->codec.c_str();
+    read.heap.engine = options->engine;
+    if (options->strict) read.heap.flags |= PN_HEAP_STRICT;
+    if (options->stress) read.heap.flags |= PN_HEAP_STRESS;
+    read.stats_file = options->stats.c_str();
+}
+
+const Settings& settings() noexcept { return read; }
+
+}  // namespace pnode::preload

@@ -1,0 +1,19 @@
+// What the environment says, read once.
+#pragma once
+
+#include "pnode/pnode.h"
+
+namespace pnode::preload {
+
+struct Settings {
+    pn_heap_options heap;    // points into storage that lasts as long as the process
+    const char* stats_file;  // "" for none, "-" for standard error
+};
+
+// From within InsideRuntime, before settings() is used. A bad value is told in one line, and its default holds.
+void settings_read() noexcept;
+
+// Constant after settings_read().
+const Settings& settings() noexcept;
+
+}  // namespace pnode::preload

@@ -1,0 +1,73 @@
+// Memory whose every byte is known, and how to see that it went far. For programs that run under the preload library.
+#pragma once
+
+#include <sched.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <vector>
+
+namespace preload_test {
+
+inline constexpr std::size_t page_bytes = 4096;
+
+// A block of malloc's that compresses, as text does: words with a counter in them.
+class FarBlock {
+  public:
+    FarBlock(std::size_t bytes, std::uint64_t seed)
+        : words_(static_cast<std::uint64_t*>(std::malloc(bytes))), count_(bytes / sizeof(std::uint64_t)), seed_(seed) {
+        if (words_ == nullptr) std::abort();
+        for (std::size_t i = 0; i < count_; ++i) words_[i] = expected(i);
+    }
+    ~FarBlock() { std::free(words_); }
+    FarBlock(const FarBlock&) = delete;
+    FarBlock& operator=(const FarBlock&) = delete;
+
+    bool is_intact() const {
+        for (std::size_t i = 0; i < count_; ++i) {
+            if (words_[i] != expected(i)) return false;
+        }
+        return true;
+    }
+    void rewrite(std::uint64_t seed) {
+        seed_ = seed;
+        for (std::size_t i = 0; i < count_; ++i) words_[i] = expected(i);
+    }
+    std::byte* data() { return reinterpret_cast<std::byte*>(words_); }
+    std::size_t bytes() const { return count_ * sizeof(std::uint64_t); }
+
+  private:
+    std::uint64_t expected(std::size_t i) const { return (seed_ << 40) + (i & ~std::size_t{3}); }
+
+    std::uint64_t* words_;
+    std::size_t count_;
+    std::uint64_t seed_;
+};
+
+// Pages of the range that are mapped in place right now. Touches none.
+inline std::size_t resident_pages(const void* address, std::size_t bytes) {
+    const auto first = reinterpret_cast<std::uintptr_t>(address) & ~(page_bytes - 1);
+    const std::size_t span = reinterpret_cast<std::uintptr_t>(address) + bytes - first;
+    std::vector<unsigned char> pages((span + page_bytes - 1) / page_bytes);
+    if (mincore(reinterpret_cast<void*>(first), span, pages.data()) != 0) return pages.size();
+    std::size_t resident = 0;
+    for (const unsigned char page : pages) resident += page & 1U;
+    return resident;
+}
+
+// Waits for the evictor until at most `pages_max` of the range are near; false when a minute did not suffice.
+inline bool becomes_far(const void* address, std::size_t bytes, std::size_t pages_max) {
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::minutes(1);
+    while (resident_pages(address, bytes) > pages_max) {
+        if (std::chrono::steady_clock::now() > deadline) return false;
+        sched_yield();
+    }
+    return true;
+}
+
+}  // namespace preload_test
