@@ -125,11 +125,12 @@ bool parse_choice(const OptionSpec& spec, std::string_view text, std::uint32_t* 
 
 bool parse_list(const OptionSpec& spec, std::string_view text, std::uint32_t* value, std::string* why) {
     std::uint32_t bits = 0;
-    do {
+    for (bool more = true; more;) {
+        more = text.find(',') != std::string_view::npos;
         const int index = choice_index(spec, next_word(&text, ','));
         if (index < 0) return refuse(spec, "no such choice", why);
         bits |= 1u << index;
-    } while (!text.empty());
+    }
     *value = bits;
     return true;
 }
