@@ -1,6 +1,8 @@
 // What `pnode run` says of its own command line: exit code 2 and one line that names the cure.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "runtime/options/options.h"
 #include "tests/tools/bad_values.h"
 #include "tests/tools/command.h"
@@ -62,6 +64,16 @@ TEST(RunOptions, AnOptionWinsOverItsVariable) {
 TEST(RunOptions, AVariableWithoutItsOptionPasses) {
     const Outcome outcome = pnode_command({"run", "--", "printenv", "PNODE_NEAR"}, {{"PNODE_NEAR", "8M"}});
     EXPECT_EQ(outcome.output, "8M\n");
+}
+
+TEST(RunOptions, BadVariablesAreToldOnceAndDoNotReachTheProgram) {
+    const Outcome outcome =
+        pnode_command({"run", "--", "sh", "-c", "env | grep -c ^PNODE_N"},
+                      {{"PNODE_NEAR", "rubbish"}, {"PNODE_NAER", "1M"}, {"PNODE_NODE", "memory:64M"}});
+    EXPECT_EQ(outcome.output, "1\n");
+    EXPECT_NE(outcome.errors.find("pnode: PNODE_NEAR=rubbish: "), std::string::npos) << outcome.errors;
+    EXPECT_NE(outcome.errors.find("pnode: PNODE_NAER is not"), std::string::npos) << outcome.errors;
+    EXPECT_EQ(std::count(outcome.errors.begin(), outcome.errors.end(), '\n'), 2) << outcome.errors;
 }
 
 TEST(RunOptions, AFlagNeedsNoValue) {
