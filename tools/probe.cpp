@@ -2,8 +2,10 @@
 
 #include <cstdio>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "cxl/sizes.h"
 #include "nlohmann/json.hpp"
 #include "pnode/pnode.h"
 #include "tools/say.h"
@@ -15,6 +17,7 @@ using Json = nlohmann::ordered_json;
 
 constexpr std::size_t json_bytes_max = 64 * 1024;
 constexpr const char* cure_key = "cure";
+constexpr int label_width = 28;
 
 std::string scalar_text(const Json& value) {
     if (value.is_string()) return value.get<std::string>();
@@ -43,31 +46,52 @@ std::string label(std::string key) {
     return key;
 }
 
-// The report is printed as it is told, whatever the runtime comes to tell: a line a fact, cures marked.
+// Whole sizes are also told as people say them.
+std::string fact_text(const std::string& key, const Json& value) {
+    if (value.is_array()) return joined(value);
+    const bool is_size = key.find("bytes") != std::string::npos && value.is_number_unsigned();
+    return is_size ? format_size(value.get<std::uint64_t>()) : scalar_text(value);
+}
+
+// The report is printed as it is told, whatever the runtime comes to tell: a line a fact, what is missing
+// with its cure.
 void print_members(const Json& object, int depth);
 
 void print_fact(const std::string& key, const Json& value, int depth) {
     const int indent = 2 * depth;
     const std::string name = label(key);
-    if (key == cure_key) {
-        if (value.is_string() && !value.get<std::string>().empty()) {
-            std::printf("%*s-> to cure: %s\n", indent, "", value.get<std::string>().c_str());
-        }
-    } else if (value.is_object()) {
-        std::printf("%*s%s\n", indent, "", name.c_str());
-        print_members(value, depth + 1);
-    } else if (value.is_array() && !all_scalar(value)) {
-        std::printf("%*s%s\n", indent, "", name.c_str());
-        for (const Json& item : value) print_members(item, depth + 1);
-    } else {
-        const std::string text = value.is_array() ? joined(value) : scalar_text(value);
-        std::printf("%*s%-*s %s\n", indent, "", 28 - indent, name.c_str(), text.c_str());
+    const bool nested = value.is_object() || (value.is_array() && !all_scalar(value));
+    if (!nested) {
+        std::printf("%*s%-*s %s\n", indent, "", label_width - indent, name.c_str(),
+                    fact_text(key, value).c_str());
+        return;
     }
+    std::printf("%*s%s\n", indent, "", name.c_str());
+    if (value.is_object()) return print_members(value, depth + 1);
+    for (const Json& item : value) print_members(item, depth + 1);
+}
+
+// The last of its members, as a command to copy.
+void print_cure(const Json& object, int depth) {
+    const auto cure = object.find(cure_key);
+    if (cure != object.end()) std::printf("%*s-> to cure: %s\n", 2 * depth, "", scalar_text(*cure).c_str());
 }
 
 void print_members(const Json& object, int depth) {
     if (!object.is_object()) return print_fact("", object, depth);
-    for (const auto& [key, value] : object.items()) print_fact(key, value, depth);
+    for (const auto& [key, value] : object.items()) {
+        if (key != cure_key) print_fact(key, value, depth);
+    }
+    print_cure(object, depth);
+}
+
+// What calls for something to be done is read last.
+Json missing_last(Json report) {
+    if (!report.contains("missing")) return report;
+    Json missing = report["missing"];
+    report.erase("missing");
+    report["missing"] = std::move(missing);
+    return report;
 }
 
 }  // namespace
@@ -82,7 +106,7 @@ int probe(bool as_json) {
     if (as_json) {
         std::printf("%s\n", report.dump(2).c_str());
     } else {
-        print_members(report, 0);
+        print_members(missing_last(report), 0);
     }
     return 0;
 }

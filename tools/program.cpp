@@ -151,7 +151,8 @@ Refusal find_program(const std::string& name, std::string* path) {
     }
     std::string found;
     for (const std::string& folder : path_folders()) {
-        const std::string candidate = folder + "/" + name;
+        std::string candidate = folder;
+        candidate.append("/").append(name);
         if (is_executable_file(candidate)) {
             *path = candidate;
             return {};

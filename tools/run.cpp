@@ -8,6 +8,7 @@
 #include <cstring>
 #include <string_view>
 
+#include "runtime/options/options.h"
 #include "tools/program.h"
 #include "tools/say.h"
 
@@ -74,6 +75,8 @@ int set_up_environment(const RunRequest& request) {
             " cannot be preloaded: the loader splits LD_PRELOAD at blanks and colons; move it elsewhere");
         return exit_no_library;
     }
+    // Said here once, and not by each process that the program may start.
+    Options::clean_environment([](const char* line, void*) { say(line); }, nullptr);
     for (const auto& [name, value] : request.environment) ::setenv(name.c_str(), value.c_str(), 1);
     ::setenv("LD_PRELOAD", preload_list(library).c_str(), 1);
     return 0;

@@ -6,6 +6,8 @@
 #include <cctype>
 #include <charconv>
 #include <climits>
+#include <cstdlib>
+#include <vector>
 
 #include "compress/codec.h"
 #include "cxl/sizes.h"
@@ -125,11 +127,12 @@ bool parse_choice(const OptionSpec& spec, std::string_view text, std::uint32_t* 
 
 bool parse_list(const OptionSpec& spec, std::string_view text, std::uint32_t* value, std::string* why) {
     std::uint32_t bits = 0;
-    do {
+    for (bool more = true; more;) {
+        more = text.find(',') != std::string_view::npos;
         const int index = choice_index(spec, next_word(&text, ','));
         if (index < 0) return refuse(spec, "no such choice", why);
         bits |= 1u << index;
-    } while (!text.empty());
+    }
     *value = bits;
     return true;
 }
@@ -178,6 +181,14 @@ class EnvironmentReader {
     EnvironmentReader(Options* options, Options::Warn warn, void* context)
         : options_(options), warn_(warn), context_(context) {}
 
+    void read_all() {
+        for (char** entry = environ; entry != nullptr && *entry != nullptr; ++entry) read(*entry);
+    }
+
+    // The names that a warning was about, each as often.
+    const std::vector<std::string>& refused() const { return refused_; }
+
+  private:
     void read(std::string_view entry) {
         if (!entry.starts_with("PNODE_")) return;
         std::string_view value = entry;
@@ -189,17 +200,21 @@ class EnvironmentReader {
             return;
         }
         bool& seen = seen_[static_cast<std::size_t>(spec - table)];
-        if (seen) return say(name, " is set twice: the first one holds");
+        if (seen) return refuse_variable(name, " is set twice: the first one holds");
         seen = true;
         std::string why;
         if (!parse_option(*spec, value, options_, &why)) refuse_value(*spec, value, why);
     }
 
-  private:
     void refuse_value(const OptionSpec& spec, std::string_view value, const std::string& why) {
         const bool named = *spec.default_text != '\0';
-        say(spec.environment, "=" + printable(value) + ": " + why + "; keeping the default, " +
-                                  (named ? spec.default_text : spec.default_words));
+        refuse_variable(spec.environment, "=" + printable(value) + ": " + why + "; keeping the default, " +
+                                              (named ? spec.default_text : spec.default_words));
+    }
+
+    void refuse_variable(std::string_view name, const std::string& what) {
+        refused_.emplace_back(name);
+        if (warn_ != nullptr) warn_((printable(name) + what).c_str(), context_);
     }
 
     // A line stays one line, and short, whatever the variable holds.
@@ -212,14 +227,11 @@ class EnvironmentReader {
         return value.size() > shown_max ? shown + "..." : shown;
     }
 
-    void say(std::string_view name, const std::string& what) const {
-        if (warn_ != nullptr) warn_((printable(name) + what).c_str(), context_);
-    }
-
     Options* options_;
     Options::Warn warn_;
     void* context_;
     std::array<bool, std::size(table)> seen_{};
+    std::vector<std::string> refused_;
 };
 
 }  // namespace
@@ -263,11 +275,29 @@ Options Options::defaults() noexcept {
 Options Options::from_environment(Warn warn, void* context) noexcept {
     Options options = defaults();
     try {
-        EnvironmentReader reader(&options, warn, context);
-        for (char** entry = environ; entry != nullptr && *entry != nullptr; ++entry) reader.read(*entry);
+        EnvironmentReader(&options, warn, context).read_all();
     } catch (...) {  // std::bad_alloc: what was read holds
     }
     return options;
+}
+
+void Options::clean_environment(Warn warn, void* context) noexcept {
+    try {
+        Options options = defaults();
+        EnvironmentReader reader(&options, warn, context);
+        reader.read_all();
+        for (const std::string& name : reader.refused()) {
+            // Of a variable that is set twice the first holds; unsetenv() takes every one of the name.
+            const char* const first = std::getenv(name.c_str());
+            const OptionSpec* const spec = spec_of_variable(name);
+            std::string why;
+            const std::string kept = first != nullptr && spec != nullptr ? first : "";
+            ::unsetenv(name.c_str());
+            if (!kept.empty() && parse_option(*spec, kept, &options, &why))
+                ::setenv(name.c_str(), kept.c_str(), 1);
+        }
+    } catch (...) {  // std::bad_alloc: what was warned of stays, and is told again
+    }
 }
 
 }  // namespace pnode

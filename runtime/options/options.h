@@ -42,6 +42,10 @@ struct Options {
     // `warn` (may be null) once; the default then holds. Should memory run out half-way, what was not read
     // yet keeps its default.
     static Options from_environment(Warn warn, void* context) noexcept;
+
+    // Warns of the same, and takes what is wrong out of the environment, so that the processes started from
+    // here do not all say it again.
+    static void clean_environment(Warn warn, void* context) noexcept;
 };
 
 enum class OptionType { size, milliseconds, flag, choice, list, codec, node, file };

@@ -1,0 +1,60 @@
+// Values that an option must refuse and values that it must take, by its type.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "runtime/options/options.h"
+
+namespace pnode::test {
+
+inline std::vector<std::string> bad_values(const OptionSpec& spec) {
+    switch (spec.type) {
+        case OptionType::size: {
+            std::vector<std::string> bad = {
+                "abc", "-5M", "+5M", "12Q", "1M!", "1 M", "%", "200%", "99999999999999999999999", "9999999T"};
+            if (spec.minimum > 0) bad.insert(bad.end(), {"0", "0M", "4096"});
+            return bad;
+        }
+        case OptionType::milliseconds:
+            return {"abc", "-1", "+1", "1.5", "10ms", "3600001", "99999999999999999999999"};
+        case OptionType::flag:
+            return {"2", "-1", "maybe", "TRUE!"};
+        case OptionType::choice:
+            return {"0", "AUTO", "threads", "auto|thread", "auto,thread", "-1"};
+        case OptionType::list:
+            return {"0", "moves", "move,", ",move", "move,,userfaultfd", "move|userfaultfd"};
+        case OptionType::codec:
+            return {"lz5", "LZ4", "zstd:", "zstd:99", "zstd:-99999", "zstd:x", "lz4:1", "same-filled"};
+        case OptionType::node:
+            return {"memory",          "memory:",     "memory:0", "memory:-1G", "memory:1Q",
+                    "memory:9999999T", "memory:1G:2", "dax",      "64M",        ":64M"};
+        case OptionType::file:
+            return {std::string(5000, 'x')};
+    }
+    return {};
+}
+
+inline std::vector<std::string> good_values(const OptionSpec& spec) {
+    switch (spec.type) {
+        case OptionType::size:
+            return {"1M", "1.5M", "1048576", "1%", "2m"};
+        case OptionType::milliseconds:
+            return {"0", "1", "3600000"};
+        case OptionType::flag:
+            return {"1", "0", "true", "false", "yes", "no", "on", "off"};
+        case OptionType::choice:
+            return {"auto", "thread", "inline"};
+        case OptionType::list:
+            return {"move", "userfaultfd", "move,userfaultfd", "move,move"};
+        case OptionType::codec:
+            return {"lz4", "zstd", "zstd:5"};
+        case OptionType::node:
+            return {"memory:1M", "memory:10%"};
+        case OptionType::file:
+            return {"-", "statistics.json"};
+    }
+    return {};
+}
+
+}  // namespace pnode::test
