@@ -61,19 +61,32 @@ void load_module() {
     }
 }
 
+constexpr int attempts = 100;
+constexpr useconds_t attempt_us = 50'000;
+
+// Bringing the pages back can take seconds. ENOMEM is no last word: a process that is just dying in a full
+// control group cannot take its pages, and a moment later it has none. EINVAL: swapon was not reached.
+bool stop_swapping(const std::string& device) {
+    for (int attempt = 0; attempt < attempts; ++attempt) {
+        if (swapoff(device.c_str()) == 0 || errno == EINVAL) return true;
+        if (errno != ENOMEM && errno != EINTR) return false;
+        usleep(attempt_us);
+    }
+    return false;
+}
+
 // Undoes a setup that may have stopped at any step; `number` is that of /dev/zram.
 std::string remove_device(const std::string& number) {
     if (number.empty()) return "";
     const std::string device = "/dev/zram" + number;
-    // EINVAL: swapon was not reached. Bringing the pages back can take seconds.
-    if (swapoff(device.c_str()) != 0 && errno != EINVAL)
+    if (!stop_swapping(device))
         return "swapoff " + device + ": " + error_text() +
                "; run it by hand when there is memory for what it holds";
     // udev may look at a changed device for a moment: EBUSY then.
-    for (int attempt = 0; attempt < 100; ++attempt) {
+    for (int attempt = 0; attempt < attempts; ++attempt) {
         if (write_text("/sys/block/zram" + number + "/reset", "1") && write_text(hot_remove, number))
             return "";
-        usleep(20'000);
+        usleep(attempt_us);
     }
     return "cannot remove " + device + ": " + error_text() + "; cure: echo " + number + " > " + hot_remove;
 }

@@ -5,14 +5,13 @@
 #include <fcntl.h>
 #include <hiredis/hiredis.h>
 #include <signal.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <filesystem>
 #include <fstream>
 #include <stdexcept>
 #include <system_error>
@@ -44,12 +43,6 @@ int free_port() {
     return ntohs(address.sin_port);
 }
 
-std::string make_directory() {
-    std::string path = (std::filesystem::temp_directory_path() / "pnode-bench-redis-XXXXXX").string();
-    if (!mkdtemp(path.data())) fail("mkdtemp");
-    return path;
-}
-
 // Between fork and exec: plain system calls only.
 [[noreturn]] void become(char* const* command, const char* output, int gate, pid_t parent) {
     char go = 0;
@@ -69,13 +62,11 @@ std::string make_directory() {
 
 }  // namespace
 
-RedisServer::RedisServer(const std::string& program, const std::vector<std::string>& wrapper,
-                         MemoryCgroup* group)
-    : directory_(make_directory()), port_(free_port()) {
+RedisServer::RedisServer(const std::string& program, const std::string& directory,
+                         const std::vector<std::string>& wrapper, MemoryCgroup* group)
+    : directory_(directory), port_(free_port()) {
+    if (mkdir(directory.c_str(), 0700) != 0) fail("mkdir");
     std::vector<std::string> command = wrapper;
-    for (std::string& word : command)
-        if (const std::size_t at = word.find("@dir"); at != std::string::npos)
-            word.replace(at, 4, directory_);
     for (const std::string& word :
          {program, std::string("--port"), std::to_string(port_), std::string("--bind"),
           std::string("127.0.0.1"), std::string("--save"), std::string(), std::string("--appendonly"),
@@ -153,8 +144,6 @@ void RedisServer::stop() noexcept {
         }
         process_ = -1;
     }
-    std::error_code ignored;
-    std::filesystem::remove_all(directory_, ignored);
 }
 
 std::string RedisServer::last_words() const {

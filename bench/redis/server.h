@@ -1,4 +1,4 @@
-// One redis-server on a free loopback port, without persistence, in a directory of its own; gone with this
+// One redis-server on a free loopback port, without persistence; gone with this
 // object, and with this process even when that is killed.
 #pragma once
 
@@ -14,16 +14,17 @@ namespace pnode::bench {
 
 class RedisServer {
   public:
-    // `wrapper`: what the server's command line is prefixed with; it must exec, so that the process stays
-    // ours. "@dir" in it becomes the directory. `group` (may be null) is joined before the program starts.
-    // Returns when the server answers; throws std::runtime_error with its last words when it does not.
-    RedisServer(const std::string& program, const std::vector<std::string>& wrapper, MemoryCgroup* group);
+    // `directory` is made; it is the server's working directory and takes what it says. `wrapper`: what the
+    // server's command line is prefixed with; it must exec, so that the process stays ours. `group` (may be
+    // null) is joined before the program starts. Returns when the server answers; throws std::runtime_error
+    // with its last words when it does not.
+    RedisServer(const std::string& program, const std::string& directory,
+                const std::vector<std::string>& wrapper, MemoryCgroup* group);
     ~RedisServer();
     RedisServer(const RedisServer&) = delete;
     RedisServer& operator=(const RedisServer&) = delete;
 
     int port() const { return port_; }
-    const std::string& directory() const { return directory_; }
 
     struct Memory {
         std::uint64_t rss_bytes = 0;        // everything mapped, a pnode region included

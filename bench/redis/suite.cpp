@@ -11,6 +11,7 @@
 #include <stdexcept>
 
 #include "bench/common/interrupt.h"
+#include "bench/common/temporary_directory.h"
 #include "bench/common/zram_swap.h"
 #include "bench/redis/load_generator.h"
 #include "bench/redis/server.h"
@@ -95,13 +96,18 @@ class Suite {
             return;
         }
         const std::uint64_t near_ample = 2 * report_.need_bytes + 64 * mebibyte;
-        try_to_add("pnode-near", under_pnode(near_ample), near_ample, nullptr);
-        try_to_add("pnode-small", under_pnode(near_bytes_), near_bytes_, nullptr);
+        try_to_add("pnode-near", under_pnode("pnode-near", near_ample), near_ample, nullptr);
+        try_to_add("pnode-small", under_pnode("pnode-small", near_bytes_), near_bytes_, nullptr);
     }
 
-    std::vector<std::string> under_pnode(std::uint64_t near_bytes) const {
-        return {options_.pnode,  "run", "--near", std::to_string(near_bytes), "--stats", "@dir/statistics",
-                "--stats-every", "200", "--"};
+    std::vector<std::string> under_pnode(const std::string& name, std::uint64_t near_bytes) const {
+        return {
+            options_.pnode,  "run", "--near", std::to_string(near_bytes), "--stats", statistics_file(name),
+            "--stats-every", "200", "--"};
+    }
+
+    std::string statistics_file(const std::string& name) const {
+        return directory_.path() + "/" + name + ".statistics";
     }
 
     void try_to_add(const std::string& name, const std::vector<std::string>& wrapper,
@@ -130,7 +136,8 @@ class Suite {
         Variant variant;
         variant.result.name = name;
         variant.result.limit_bytes = limit_bytes;
-        variant.server = std::make_unique<RedisServer>(options_.redis_server, wrapper, group);
+        variant.server = std::make_unique<RedisServer>(options_.redis_server, directory_.path() + "/" + name,
+                                                       wrapper, group);
         LoadGenerator(variant.server->port(), 1, load_pipeline, dataset_).run(source_.load());
         variant.clients = std::make_unique<LoadGenerator>(variant.server->port(), options_.connections,
                                                           options_.pipeline, dataset_);
@@ -162,7 +169,7 @@ class Suite {
         result.rss_bytes = result.dram_bytes = memory.rss_bytes;
         result.anonymous_bytes = memory.anonymous_bytes;
         if (result.name.starts_with("zram")) result.dram_bytes += swap_->usage().memory_bytes;
-        result.statistics = last_statistics(variant.server->directory() + "/statistics");
+        result.statistics = last_statistics(statistics_file(result.name));
         result.verified = verify_sample(variant.server->port(), dataset_, options_.sample);
         report_.variants.push_back(result);
     }
@@ -172,7 +179,8 @@ class Suite {
     static void progress(const std::string& what) { fprintf(stderr, "%s\n", what.c_str()); }
 
     const RedisOptions& options_;
-    // In this order: servers end before the groups they are in and before the swap.
+    // In this order: servers end before what they are in.
+    TemporaryDirectory directory_{"pnode-bench-redis"};
     std::optional<ZramSwap> swap_;
     std::optional<MemoryCgroup> open_group_, small_group_;
     Dataset dataset_;
