@@ -21,6 +21,9 @@ struct Round {
     double p99_ns = 0;
     double mean_ns = 0;
     double per_s = 0;  // operations of all threads together, by the wall clock
+    // Mean without the slowest 1 %: what the operation costs where other programs take the CPU away now and
+    // then.
+    double usual_ns = 0;
 };
 
 // `latencies_ns` is reordered. With no latencies everything is 0.
@@ -35,6 +38,7 @@ Round median(const std::vector<Round>& rounds);
 double spread_per_s(const std::vector<Round>& rounds);
 // Median over rounds of a's per_s / b's in the same round: noise that lasts longer than a round cancels out.
 // 0 without rounds.
+double ratio_usual_ns(const std::vector<Round>& a, const std::vector<Round>& b);
 double ratio_per_s(const std::vector<Round>& a, const std::vector<Round>& b);
 
 }  // namespace pnode::bench

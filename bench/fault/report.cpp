@@ -85,16 +85,22 @@ void FaultReport::print_table() const {
     puts(
         "\nMedians over rounds; spread: (best - worst) / median of pages/s; ratios: median of each round's "
         "ratio of pages/s.");
+    print_fresh_limit();
+    for (const std::string& sentence : notes_) printf("note: %s\n", sentence.c_str());
+}
+
+// By the mean without the slowest 1 %: it sees every page, and not the programs beside this one.
+void FaultReport::print_fresh_limit() const {
     for (const Row* row : sorted()) {
         const Row* kernel = find(*row, "kernel");
         if (!kernel || kernel == row) continue;
-        const double time = 1 / ratio_per_s(row->rounds, kernel->rounds);
+        const double time = ratio_usual_ns(row->rounds, kernel->rounds);
         printf(
-            "%s, %d thread(s): a first touch in a %s heap takes %.2f times the kernel's (limit %.2f: %s)\n",
+            "%s, %d thread(s): a first touch in a heap (%s engine) takes %.2f times the kernel's (at most "
+            "%.2f: %s)\n",
             row->name.c_str(), row->threads, row->engine.c_str(), time, fresh_time_limit,
             time <= fresh_time_limit ? "met" : "NOT met");
     }
-    for (const std::string& sentence : notes_) printf("note: %s\n", sentence.c_str());
 }
 
 }  // namespace pnode::bench

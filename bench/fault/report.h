@@ -29,6 +29,7 @@ class FaultReport {
   private:
     const Row* find(const Row& like, const std::string& engine) const;
     std::vector<const Row*> sorted() const;
+    void print_fresh_limit() const;
 
     std::vector<Row> rows_;
     std::vector<std::string> notes_;
