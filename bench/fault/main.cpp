@@ -1,0 +1,32 @@
+// pnode-bench-fault: what one fault costs, and what sending a page away costs, side by side with the kernel.
+// docs/performance.md says how it measures.
+#include <cstdio>
+#include <exception>
+
+#include "bench/common/interrupt.h"
+#include "bench/fault/options.h"
+#include "bench/fault/report.h"
+#include "bench/fault/suite.h"
+
+int main(int count, char** arguments) {
+    using namespace pnode::bench;
+    FaultOptions options;
+    int exit_code = 0;
+    if (!parse_fault_options(count, arguments, &options, &exit_code)) return exit_code;
+    catch_interrupts();
+    try {
+        FaultReport report;
+        run_fault_suite(options, report);
+        if (options.json)
+            report.print_json();
+        else
+            report.print_table();
+        return 0;
+    } catch (const Interrupted& interrupt) {
+        fprintf(stderr, "pnode-bench-fault: %s\n", interrupt.what());
+        return 128 + interrupt.signal_number;
+    } catch (const std::exception& error) {
+        fprintf(stderr, "pnode-bench-fault: %s\n", error.what());
+        return 1;
+    }
+}
