@@ -17,10 +17,17 @@ std::string row(const std::string& name, const std::string& value) {
     return "  " + name + std::string(kNameWidth - std::min(kNameWidth, name.size()), ' ') + value + "\n";
 }
 
+std::string quotient(std::uint64_t dividend, std::uint64_t divisor) {
+    if (divisor == 0) return "-";
+    return fixed(static_cast<double>(dividend) / static_cast<double>(divisor), 2, "");
+}
+
+// All the node holds counts; blobs that near pages keep, to leave again for nothing, are told apart.
 std::string ratio(const pn_stats_t& statistics) {
-    if (statistics.far_bytes == 0) return "-";
-    return fixed(
-        static_cast<double>(statistics.far_logical_bytes) / static_cast<double>(statistics.far_bytes), 2, "");
+    const std::uint64_t kept = std::min(statistics.kept_blob_bytes, statistics.far_bytes);
+    return quotient(statistics.far_logical_bytes, statistics.far_bytes) + "  (" +
+           quotient(statistics.far_logical_bytes, statistics.far_bytes - kept) + " without " +
+           mebibytes(kept) + " kept for near pages)";
 }
 
 // A memory: node is DRAM too: this is what the tiered heap takes in all.
