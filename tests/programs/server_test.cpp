@@ -16,6 +16,7 @@ namespace {
 class RedisServer : public testing::Test {
   protected:
     void SetUp() override {
+        catch_signals();
         redis_ = find_program("redis-server");
         ASSERT_NE(redis_, "") << "apt-get install redis-server";
     }

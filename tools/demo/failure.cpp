@@ -24,6 +24,7 @@ void catch_signals() {
     action.sa_handler = remember;
     action.sa_flags = static_cast<int>(SA_RESETHAND);  // no SA_RESTART: poll() is to return
     for (const int signal : {SIGINT, SIGTERM, SIGHUP}) ::sigaction(signal, &action, nullptr);
+    ::signal(SIGPIPE, SIG_IGN);
 }
 
 void throw_if_interrupted() {

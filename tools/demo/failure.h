@@ -17,6 +17,7 @@ struct Interrupted {
 };
 
 // SIGINT, SIGTERM and SIGHUP set a flag from now on; a second one of the same kind ends the process at once.
+// SIGPIPE is ignored: a server that is gone is an error of the write, not the end of us.
 void catch_signals();
 
 // Called by whatever loops or waits.

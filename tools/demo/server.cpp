@@ -69,7 +69,8 @@ std::vector<std::string> redis_options(int port, const std::string& folder) {
 [[noreturn]] void become(char* const* arguments, int log_fd, pid_t parent) {
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (::getppid() != parent) ::_exit(kExecFailed);  // it died before the line above could take effect
-    ::setpgid(0, 0);  // Ctrl-C is for the demonstration, which then ends its servers itself
+    ::setpgid(0, 0);             // Ctrl-C is for the demonstration, which then ends its servers itself
+    ::signal(SIGPIPE, SIG_DFL);  // we ignore it; the server starts as anything else does
     const int null_fd = ::open("/dev/null", O_RDONLY);
     ::dup2(null_fd, STDIN_FILENO);
     ::dup2(log_fd, STDOUT_FILENO);
