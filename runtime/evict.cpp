@@ -53,12 +53,18 @@ void consider(Heap& heap, EvictLane& lane, std::uint64_t page) noexcept {
     }
 }
 
-// Moves the hand until a batch is full or enough was looked at. One thread at a time: the others wait, but for
-// handlers, which go without. Whoever waits owns no page, and the hand's holder waits for no operation.
-void pick(Heap& heap, EvictLane& lane, Evicting who) noexcept {
+// Whoever waits for the hand owns no page, and its holder waits for no fault, so handlers may wait too; but a
+// handler within the limit has better things to do.
+bool take_hand(Heap& heap, Evicting who) noexcept {
     for (os::Backoff backoff; heap.hand_taken.exchange(true, std::memory_order_acquire); backoff.wait()) {
-        if (who == Evicting::handler) return;
+        if (who == Evicting::handler && !heap.near.past_limit()) return false;
     }
+    return true;
+}
+
+// Moves the hand until a batch is full or enough was looked at. One thread at a time.
+void pick(Heap& heap, EvictLane& lane, Evicting who) noexcept {
+    if (!take_hand(heap, who)) return;
     unsigned looked_at = 0;
     std::uint64_t chunks_passed = 0;
     const std::uint64_t chunks = (heap.page_count + heap.chunk_pages - 1) / heap.chunk_pages;
@@ -363,11 +369,15 @@ unsigned evict_batch(Heap& heap, EvictLane& lane, Evicting who) noexcept {
 }
 
 void make_room(Heap& heap, Evicting who) noexcept {
-    constexpr unsigned batches_max = 4;
-    for (unsigned batches = 0; heap.near.past_hard() && batches < batches_max; ++batches) {
+    // Enough for the hand to pass over warm pages as often as they may be passed over.
+    constexpr unsigned fruitless_max = 64;
+    for (unsigned fruitless = 0; heap.near.past_hard() && fruitless < fruitless_max;) {
+        if (heap.idle_until_ns.load(std::memory_order_relaxed) > os::now_ns()) return;
         LentEvictLane lane(heap.evict_lanes);
         heap.statistics.evictions_direct.add();
-        if (evict_batch(heap, *lane, who) == 0) return;
+        if (evict_batch(heap, *lane, who) != 0) continue;
+        if (!heap.near.past_limit()) return;  // the evictor is at it
+        ++fruitless;
     }
 }
 
@@ -381,7 +391,8 @@ int demote(Heap& heap, std::uint64_t first, std::uint64_t pages, std::uint64_t* 
         }
         for (; page < first + pages && lane->out_count < batch_pages; ++page) {
             if (heap.chunks.state(heap.chunk_of(page)) != ChunkState::tracked) break;
-            // A page that just came near may still be its handler's: wait for it, but never while owning others.
+            // A page that just came near may still be its handler's: wait for it, but never while owning
+            // others.
             if (heap.word(page).load().state() == PageState::busy && lane->out_count != 0) break;
             add_if_near(heap, *lane, page);
         }

@@ -90,8 +90,11 @@ void FarTier::drop(PageWord word) noexcept {
     store.free(word.place());
 }
 
-bool FarTier::should_keep(PageWord word) const noexcept {
-    return word.store() != own_ || physical_bytes() < bytes_max_ - bytes_max_ / 8;
+bool FarTier::should_keep(PageWord word, std::uint64_t kept_bytes,
+                          std::uint64_t kept_bytes_max) const noexcept {
+    if (word.store() != own_) return true;  // under lease, it costs nothing
+    if (config_.bytes_max == 0 && kept_bytes >= kept_bytes_max) return false;
+    return physical_bytes() < bytes_max_ - bytes_max_ / 8;
 }
 
 bool FarTier::is_nearly_full() const noexcept {

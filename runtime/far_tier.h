@@ -54,8 +54,9 @@ class FarTier {
     // Frees the blob `word` names, if any, and if it is ours to free.
     void drop(PageWord word) noexcept;
 
-    // Keep a promoted page's blob? Only while far space is slack (DESIGN 5.3).
-    bool should_keep(PageWord word) const noexcept;
+    // Keep a promoted page's blob? Only while far space is slack (DESIGN 5.3): with a far limit of the
+    // user's, until that is nearly reached; without one, up to `kept_bytes_max`, for the node is memory too.
+    bool should_keep(PageWord word, std::uint64_t kept_bytes, std::uint64_t kept_bytes_max) const noexcept;
     bool is_nearly_full() const noexcept;
 
     std::uint64_t physical_bytes() const noexcept;

@@ -28,6 +28,9 @@ class NearLedger {
     std::uint64_t limit_pages() const noexcept { return limit_pages_.load(std::memory_order_relaxed); }
     bool is_limited() const noexcept { return limit_pages() != unlimited; }
 
+    // Kept blobs may cost an eighth of the near pages.
+    std::uint64_t kept_bytes_max() const noexcept { return limit_pages() * (4096 / 8); }
+
     // The stress switch evicts down to almost nothing, whatever the limit says.
     void set_stress() noexcept { stress_ = true; }
     std::uint64_t hard_pages() const noexcept {
@@ -42,6 +45,7 @@ class NearLedger {
 
     std::uint64_t pages() const noexcept { return pages_.load(std::memory_order_relaxed); }
     bool past_high() const noexcept { return pages() > high_pages(); }
+    bool past_limit() const noexcept { return pages() > enforced(); }
     bool past_hard() const noexcept { return pages() > hard_pages(); }
     bool fits(std::uint64_t pages_more) const noexcept { return pages() + pages_more <= high_pages(); }
 

@@ -19,8 +19,8 @@ namespace pnode {
 
 class SpanAllocator {
   public:
-    // 0 or an errno; `pages` below 2^32. `base_page`: the number of page 0 in the process's address space, from
-    // which alignment counts.
+    // 0 or an errno; `pages` below 2^32. `base_page`: the number of page 0 in the process's address space,
+    // from which alignment counts.
     int init(std::uint64_t pages, std::uint64_t base_page) noexcept;
 
     // First page of a range of `pages` whose address is a multiple of `alignment_pages` (a power of two);
