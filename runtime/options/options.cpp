@@ -195,9 +195,8 @@ class EnvironmentReader {
         const std::string_view name = next_word(&value, '=');
         const OptionSpec* const spec = spec_of_variable(name);
         if (spec == nullptr) {
-            if (!is_other_variable(name))
-                say(name, " is not a variable of pnode: ignored (see pnode run --help)");
-            return;
+            if (is_other_variable(name)) return;
+            return refuse_variable(name, " is not a variable of pnode: ignored (see pnode run --help)");
         }
         bool& seen = seen_[static_cast<std::size_t>(spec - table)];
         if (seen) return refuse_variable(name, " is set twice: the first one holds");
