@@ -71,12 +71,12 @@ bool parse_redis_options(int count, char** arguments, RedisOptions* options, int
     app.add_option("--redis-server", options->redis_server, "name or path of the server")
         ->capture_default_str();
     app.add_flag("--quick", quick,
-                 "the catalogue twice, 3 rounds, 50000 requests: shows that it works; numbers are rough");
+                 "the catalogue twice, 5 rounds, 20000 requests: shows that it works; numbers are rough");
     app.add_flag("--json", options->json, "one JSON object per line and nothing else on standard output");
     if ((*exit_code = parse(app, count, arguments)) >= 0) return false;
     if (quick && bytes->empty() && repeat->empty()) options->repeat = 2;
-    if (quick && rounds->empty()) options->rounds = 3;
-    if (quick && requests->empty()) options->requests = 50'000;
+    if (quick && rounds->empty()) options->rounds = 5;
+    if (quick && requests->empty()) options->requests = 20'000;
     if (options->pnode.empty()) options->pnode = pnode_beside_this_program();
     return true;
 }

@@ -10,7 +10,7 @@ struct RedisOptions {
     std::uint64_t dataset_bytes = std::uint64_t{400}
                                   << 20;  // values' bytes to reach by repeating the catalogue
     std::uint64_t repeat = 0;             // or how often to repeat it; 0: as dataset_bytes says
-    int rounds = 5;
+    int rounds = 15;
     std::uint64_t requests =
         200'000;  // timed, per workload, variant and round; a quarter as many before them to warm up
     int connections = 50;

@@ -21,7 +21,7 @@
 namespace pnode::bench {
 namespace {
 
-constexpr int start_attempts = 1000, stop_attempts = 500;
+constexpr int start_attempts = 1000, stop_attempts = 500, dying_attempts = 100;
 constexpr useconds_t attempt_us = 10'000;
 
 [[noreturn]] void fail(const char* what) {
@@ -144,6 +144,21 @@ void RedisServer::stop() noexcept {
         }
         process_ = -1;
     }
+}
+
+std::string RedisServer::condition() {
+    int status = 0;
+    std::string state = "it runs";
+    for (int attempt = 0; attempt < dying_attempts && process_ > 0; ++attempt) {
+        if (waitpid(process_, &status, WNOHANG) == process_) {
+            process_ = -1;
+            state = WIFSIGNALED(status) ? std::string("it was ended by signal ") + strsignal(WTERMSIG(status))
+                                        : "it exited with " + std::to_string(WEXITSTATUS(status));
+        } else {
+            usleep(attempt_us);
+        }
+    }
+    return state + "; its last words: " + last_words();
 }
 
 std::string RedisServer::last_words() const {

@@ -26,6 +26,9 @@ class RedisServer {
 
     int port() const { return port_; }
 
+    // Whether it runs, or how it ended, and the last line it said.
+    std::string condition();
+
     struct Memory {
         std::uint64_t rss_bytes = 0;        // everything mapped, a pnode region included
         std::uint64_t anonymous_bytes = 0;  // resident

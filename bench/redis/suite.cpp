@@ -21,6 +21,7 @@ namespace {
 
 constexpr std::uint64_t mebibyte = 1 << 20;
 constexpr int load_pipeline = 64;
+constexpr std::uint64_t warm_up_rounds = 4;
 
 // The last whole JSON object of the file: it holds one, or one a line, and its writer may be in the middle of
 // the next.
@@ -56,7 +57,7 @@ class Suite {
         measure_need();
         add_pnode();
         add_zram();
-        for (int round = 0; round < options_.rounds; ++round) run_round(round);
+        for (Workload workload : workloads) run_workload(workload);
         for (Variant& variant : variants_) finish(variant);
         return std::move(report_);
     }
@@ -144,33 +145,63 @@ class Suite {
         variants_.push_back(std::move(variant));
     }
 
+    // All rounds of one workload, so that what is near stays what this workload makes near; warmed up once,
+    // and for long.
+    void run_workload(Workload workload) {
+        const auto seed = static_cast<std::uint64_t>(workload) << 32;
+        const std::vector<Request> warm_up = source_.make(workload, warm_up_rounds * options_.requests, seed);
+        for (Variant& variant : variants_) {
+            progress(std::string("warming up for ") + name_of(workload) + ": " + variant.result.name);
+            ask(variant, warm_up);
+        }
+        for (int round = 0; round < options_.rounds; ++round) run_round(workload, round, seed);
+    }
+
     // Every variant is asked the same; who begins changes from round to round.
-    void run_round(int round) {
+    void run_round(Workload workload, int round, std::uint64_t seed) {
         const auto first = static_cast<std::size_t>(round);
-        for (Workload workload : workloads) {
-            const auto seed = static_cast<std::uint64_t>(round) * 2 * std::size(workloads) +
-                              static_cast<std::uint64_t>(workload) * 2;
-            const std::vector<Request> warm_up = source_.make(workload, options_.requests / 4, seed);
-            const std::vector<Request> timed = source_.make(workload, options_.requests, seed + 1);
-            for (std::size_t turn = 0; turn < variants_.size(); ++turn) {
-                Variant& variant = variants_[(first + turn) % variants_.size()];
-                progress("round " + std::to_string(round + 1) + ", " + name_of(workload) + ", " +
-                         variant.result.name);
-                variant.clients->run(warm_up);
-                variant.result.rounds[workload].push_back(variant.clients->run(timed));
-            }
+        progress(std::string(name_of(workload)) + ", round " + std::to_string(round + 1));
+        const std::vector<Request> requests = source_.make(workload, options_.requests, seed + 1 + first);
+        for (std::size_t turn = 0; turn < variants_.size(); ++turn) {
+            Variant& variant = variants_[(first + turn) % variants_.size()];
+            const Round round_result = ask(variant, requests);
+            if (round_result.per_s > 0) variant.result.rounds[workload].push_back(round_result);
+        }
+    }
+
+    // Ends the run when a server fails, but for the one on zram: the kernel may kill what it cannot shrink
+    // fast enough, and the others are worth measuring all the same. An empty round then.
+    Round ask(Variant& variant, const std::vector<Request>& requests) {
+        if (!variant.clients) return {};
+        try {
+            return variant.clients->run(requests);
+        } catch (const Interrupted&) {
+            throw;
+        } catch (const std::runtime_error& error) {
+            const std::string what =
+                variant.result.name + ": " + error.what() + "; " + variant.server->condition();
+            if (!variant.result.name.starts_with("zram")) throw std::runtime_error(what);
+            note(what);
+            variant.clients.reset();
+            return {};
         }
     }
 
     void finish(Variant& variant) {
+        if (!variant.clients) {
+            report_.variants.push_back(variant.result);
+            return;
+        }
         progress("comparing values of " + variant.result.name);
         VariantResult& result = variant.result;
         const RedisServer::Memory memory = variant.server->memory();
         result.rss_bytes = result.dram_bytes = memory.rss_bytes;
         result.anonymous_bytes = memory.anonymous_bytes;
         if (result.name.starts_with("zram")) result.dram_bytes += swap_->usage().memory_bytes;
-        result.statistics = last_statistics(statistics_file(result.name));
         result.verified = verify_sample(variant.server->port(), dataset_, options_.sample);
+        variant.clients.reset();
+        variant.server.reset();  // at its end it writes the last statistics
+        result.statistics = last_statistics(statistics_file(result.name));
         report_.variants.push_back(result);
     }
 
