@@ -53,8 +53,8 @@ void consider(Heap& heap, EvictLane& lane, std::uint64_t page) noexcept {
     }
 }
 
-// Moves the hand until a batch is full or enough was looked at. One thread at a time: the others wait, but for
-// handlers, which go without. Whoever waits owns no page, and the hand's holder waits for no operation.
+// Moves the hand until a batch is full or enough was looked at. One thread at a time: the others wait, but
+// for handlers, which go without. Whoever waits owns no page, and the hand's holder waits for no operation.
 void pick(Heap& heap, EvictLane& lane, Evicting who) noexcept {
     for (os::Backoff backoff; heap.hand_taken.exchange(true, std::memory_order_acquire); backoff.wait()) {
         if (who == Evicting::handler) return;
@@ -91,15 +91,39 @@ void enter_limbo(Heap& heap, EvictLane& lane, unsigned index) noexcept {
     heap.word(out.page).publish(out.word.with(PageState::limbo).with_slot(lane.first_slot + index));
 }
 
-void enter_limbo_in_place(Heap& heap, OutgoingPage& out) noexcept {
-    if (os::uffd_write_protect(heap.uffd.fd, heap.address_of(out.page), page_bytes, true) != 0) {
-        put_back_near(heap, out, skip_max);
-        return;
+// The page is not there: the application dropped it behind our back. Its word catches up.
+void take_out_absent(Heap& heap, OutgoingPage& out) noexcept {
+    drop_kept(heap, out.word);
+    heap.word(out.page).publish(PageWord());
+    heap.near.discharge(1);
+    out.contents = nullptr;
+}
+
+bool is_present(const std::byte* address) noexcept {
+    unsigned char present = 1;
+    return ::mincore(const_cast<std::byte*>(address), page_bytes, &present) != 0 || (present & 1) != 0;
+}
+
+// The application keeps reading the page; what is compressed is a copy, made while nobody can write to it or
+// release it, so that the evictor never touches a page that is not its own. The slot names the evictor:
+// another may have had the page in limbo since, and only the last may claim it.
+void enter_limbo_in_place(Heap& heap, EvictLane& lane, unsigned index) noexcept {
+    OutgoingPage& out = lane.out[index];
+    std::byte* const address = heap.address_of(out.page);
+    std::byte* const copy = lane.staging + index * page_bytes;
+    if (os::uffd_write_protect(heap.uffd.fd, address, page_bytes, true) != 0)
+        return put_back_near(heap, out, skip_max);
+    if (!is_present(address)) return take_out_absent(heap, out);
+    std::size_t done = 0;
+    if (os::uffd_copy(heap.uffd.fd, copy, address, page_bytes, &done) != 0) {
+        os::uffd_write_protect(heap.uffd.fd, address, page_bytes, false);
+        return put_back_near(heap, out, skip_max);
     }
-    out.contents = heap.address_of(out.page);
+    out.contents = copy;
     out.in_place = true;
     heap.statistics.limbo_pages.add();
-    heap.word(out.page).publish(out.word.with(PageState::limbo).with_slot(in_place_slot));
+    heap.word(out.page).publish(
+        out.word.with(PageState::limbo).with_slot(lane.first_slot + index).with_in_place(true));
 }
 
 // /proc/self/pagemap bit 56: the page is mapped here alone. Readable without privilege
@@ -122,7 +146,7 @@ void take_out_refused(Heap& heap, EvictLane& lane, unsigned index, Evicting who)
     std::byte* address = heap.address_of(out.page);
     if (heap.shared_after_fork.load(std::memory_order_relaxed)) {
         if (!is_mapped_here_alone(address)) {
-            if (who == Evicting::other) return enter_limbo_in_place(heap, out);
+            if (who == Evicting::other) return enter_limbo_in_place(heap, lane, index);
             return put_back_near(heap, out, 0);
         }
         std::size_t done = 0;
@@ -132,14 +156,6 @@ void take_out_refused(Heap& heap, EvictLane& lane, unsigned index, Evicting who)
     }
     heap.statistics.refused_pinned.add();
     put_back_near(heap, out, 7);
-}
-
-// The page is not there: the application dropped it behind our back. Its word catches up.
-void take_out_absent(Heap& heap, OutgoingPage& out) noexcept {
-    drop_kept(heap, out.word);
-    heap.word(out.page).publish(PageWord());
-    heap.near.discharge(1);
-    out.contents = nullptr;
 }
 
 // One run of neighbours, out[from] .. out[from + count).
@@ -175,7 +191,7 @@ void move_out(Heap& heap, EvictLane& lane, unsigned from, unsigned count, Evicti
 void take_out(Heap& heap, EvictLane& lane, Evicting who) noexcept {
     if (!heap.uffd.has(UFFD_FEATURE_MOVE)) {
         for (unsigned index = 0; index < lane.out_count; ++index) {
-            if (who == Evicting::other) enter_limbo_in_place(heap, lane.out[index]);
+            if (who == Evicting::other) enter_limbo_in_place(heap, lane, index);
             if (who == Evicting::handler) put_back_near(heap, lane.out[index], 0);
         }
         return;
@@ -196,8 +212,8 @@ enum class Away : std::uint8_t { taken_back, kept_near, far, fresh };
 // Wins the page back from limbo, or learns that an access or a release was first.
 bool claim_limbo(Heap& heap, EvictLane& lane, unsigned index) noexcept {
     const OutgoingPage& out = lane.out[index];
-    const std::uint64_t slot = out.in_place ? in_place_slot : lane.first_slot + index;
-    if (heap.word(out.page).make_busy(out.word.with(PageState::limbo).with_slot(slot))) return true;
+    const PageWord limbo = out.word.with(PageState::limbo).with_slot(lane.first_slot + index);
+    if (heap.word(out.page).make_busy(limbo.with_in_place(out.in_place))) return true;
     // In place, the kept blob was known to us alone (resolve_limbo); otherwise it went back with the page.
     if (out.in_place) drop_kept(heap, out.word);
     return false;
@@ -304,7 +320,7 @@ Cleared clear(Heap& heap, EvictLane& lane) noexcept {
         heap.statistics.limbo_pages.subtract(1);
         cleared.left += away == Away::far || away == Away::fresh ? 1 : 0;
         cleared.node_full |= away == Away::kept_near && heap.statistics.far_full.value() != full_before;
-        if (!out.in_place) staged_end = index + 1;
+        staged_end = index + 1;
     }
     for (unsigned index = 0; index < staged_end; ++index) wait_until_copied(heap, lane.out[index].page);
     if (staged_end != 0) ::madvise(lane.staging, staged_end * page_bytes, MADV_DONTNEED);
@@ -381,7 +397,8 @@ int demote(Heap& heap, std::uint64_t first, std::uint64_t pages, std::uint64_t* 
         }
         for (; page < first + pages && lane->out_count < batch_pages; ++page) {
             if (heap.chunks.state(heap.chunk_of(page)) != ChunkState::tracked) break;
-            // A page that just came near may still be its handler's: wait for it, but never while owning others.
+            // A page that just came near may still be its handler's: wait for it, but never while owning
+            // others.
             if (heap.word(page).load().state() == PageState::busy && lane->out_count != 0) break;
             add_if_near(heap, *lane, page);
         }

@@ -119,10 +119,10 @@ Resolved resolve_near(Heap& heap, std::uint64_t page, PageWord word, FaultKind k
 // gone.
 Resolved resolve_limbo(Heap& heap, std::uint64_t page, PageWord word) noexcept {
     heap.statistics.limbo_returns.add();
-    if (word.place() == in_place_slot) {
+    if (word.in_place()) {
         os::uffd_write_protect(heap.uffd.fd, heap.address_of(page), page_bytes, false);
         os::uffd_wake(heap.uffd.fd, heap.address_of(page), page_bytes);
-        heap.word(page).publish(word.without_blob().with(PageState::near));
+        heap.word(page).publish(word.without_blob().with_in_place(false).with(PageState::near));
         return Resolved::served;
     }
     const OutgoingPage& out = heap.slot(word.place());
@@ -179,6 +179,12 @@ Resolved resolve(Heap& heap, std::uint64_t page, FaultKind kind, ResolveLane& la
                 return resolve_poisoned(heap, page);
             default:
                 break;
+        }
+        // The page left since it was write-protected. If anybody still wants it, that is another fault.
+        if (kind == FaultKind::write_protected &&
+            (word.state() == PageState::fresh || word.state() == PageState::far)) {
+            os::uffd_wake(heap.uffd.fd, heap.address_of(page), page_bytes);
+            return Resolved::redundant;
         }
         if (!heap.word(page).make_busy(word)) continue;
         switch (word.state()) {
