@@ -141,14 +141,11 @@ bool is_mapped_here_alone(const std::byte* address) noexcept {
 
 // MOVE said EBUSY. Pinned for DMA: it stays. Shared with a forked child: in place. Left non-exclusive by a
 // child that is gone: a write fault makes it exclusive again (FACTS.md), and MOVE works.
-void take_out_refused(Heap& heap, EvictLane& lane, unsigned index, Evicting who) noexcept {
+void take_out_refused(Heap& heap, EvictLane& lane, unsigned index) noexcept {
     OutgoingPage& out = lane.out[index];
     std::byte* address = heap.address_of(out.page);
     if (heap.shared_after_fork.load(std::memory_order_relaxed)) {
-        if (!is_mapped_here_alone(address)) {
-            if (who == Evicting::other) return enter_limbo_in_place(heap, lane, index);
-            return put_back_near(heap, out, 0);
-        }
+        if (!is_mapped_here_alone(address)) return enter_limbo_in_place(heap, lane, index);
         std::size_t done = 0;
         if (::madvise(address, page_bytes, MADV_POPULATE_WRITE) == 0 &&
             os::uffd_move(heap.uffd.fd, lane.staging + index * page_bytes, address, page_bytes, &done) == 0)
@@ -159,7 +156,7 @@ void take_out_refused(Heap& heap, EvictLane& lane, unsigned index, Evicting who)
 }
 
 // One run of neighbours, out[from] .. out[from + count).
-void move_out(Heap& heap, EvictLane& lane, unsigned from, unsigned count, Evicting who) noexcept {
+void move_out(Heap& heap, EvictLane& lane, unsigned from, unsigned count) noexcept {
     unsigned retries = 0;
     while (count != 0) {
         std::size_t done = 0;
@@ -178,7 +175,7 @@ void move_out(Heap& heap, EvictLane& lane, unsigned from, unsigned count, Evicti
         if (error == ENOENT) {
             take_out_absent(heap, lane.out[from]);
         } else if (error == EBUSY) {
-            take_out_refused(heap, lane, from, who);
+            take_out_refused(heap, lane, from);
         } else {
             heap.statistics.refused_pinned.add();
             put_back_near(heap, lane.out[from], 7);
@@ -188,11 +185,10 @@ void move_out(Heap& heap, EvictLane& lane, unsigned from, unsigned count, Evicti
     }
 }
 
-void take_out(Heap& heap, EvictLane& lane, Evicting who) noexcept {
+void take_out(Heap& heap, EvictLane& lane) noexcept {
     if (!heap.uffd.has(UFFD_FEATURE_MOVE)) {
         for (unsigned index = 0; index < lane.out_count; ++index) {
-            if (who == Evicting::other) enter_limbo_in_place(heap, lane, index);
-            if (who == Evicting::handler) put_back_near(heap, lane.out[index], 0);
+            enter_limbo_in_place(heap, lane, index);
         }
         return;
     }
@@ -200,7 +196,7 @@ void take_out(Heap& heap, EvictLane& lane, Evicting who) noexcept {
         unsigned count = 1;
         while (from + count < lane.out_count && lane.out[from + count].page == lane.out[from].page + count)
             ++count;
-        move_out(heap, lane, from, count, who);
+        move_out(heap, lane, from, count);
         from += count;
     }
 }
@@ -370,7 +366,7 @@ void drop_kept_blobs(Heap& heap) noexcept {
 unsigned evict_batch(Heap& heap, EvictLane& lane, Evicting who) noexcept {
     if (heap.idle_until_ns.load(std::memory_order_relaxed) > os::now_ns()) return 0;
     pick(heap, lane, who);
-    take_out(heap, lane, who);
+    take_out(heap, lane);
     const Cleared cleared = clear(heap, lane);
     if (heap.far.is_nearly_full()) drop_kept_blobs(heap);
     if (cleared.left == 0 && cleared.node_full)
@@ -402,7 +398,7 @@ int demote(Heap& heap, std::uint64_t first, std::uint64_t pages, std::uint64_t* 
             if (heap.word(page).load().state() == PageState::busy && lane->out_count != 0) break;
             add_if_near(heap, *lane, page);
         }
-        take_out(heap, *lane, Evicting::other);
+        take_out(heap, *lane);
         node_full |= clear(heap, *lane).node_full;
         if (node_full && heap.far.is_nearly_full()) drop_kept_blobs(heap);
     }

@@ -6,9 +6,9 @@
 //     pin        promise that a page stays                fault_threads, inline_engine   who calls resolve
 //     fork       a child reads its snapshot               heap      open, allocate, activate
 //
-// Lock order: activation, operations gate, serving gate, evict hand, chunk tracking, span lock, blob store. Waiting for a
-// busy page comes last of all: an owner of a busy page waits for nobody's page but in ascending order
-// (release).
+// Lock order: activation, operations gate, serving gate, evict hand, chunk tracking, span lock, blob store.
+// Waiting for a busy page comes last of all: an owner of a busy page waits for nobody's page but in ascending
+// order (release).
 #pragma once
 
 #include <pthread.h>
@@ -119,7 +119,7 @@ class Heap {
     std::uint64_t keep_hand = 0;            // the same, of the search for kept blobs to drop
     std::atomic<std::uint64_t> evicted{0};  // pages ever taken out; epochs are counted in it
     std::atomic<std::uint64_t> tracked_chunks{0};
-    std::atomic<std::uint64_t> far_released{0};       // pages, since the evictor was last told (release)
+    std::atomic<std::uint64_t> far_released{0};  // pages, since the evictor was last told (release)
     std::atomic<std::uint64_t> idle_until_ns{
         0};  // eviction found nothing or the node is full: try again then
     std::atomic<bool> shared_after_fork{
@@ -161,8 +161,7 @@ Resolved resolve(Heap& heap, std::uint64_t page, FaultKind kind, ResolveLane& la
 // Promote, for a range; EIO: a page is poisoned.
 int promote(Heap& heap, std::uint64_t first, std::uint64_t pages) noexcept;
 
-// May the evicting thread read application memory? A fault handler may not: a fault there would wait for
-// itself.
+// A fault handler never waits for another evicting thread.
 enum class Evicting : std::uint8_t { handler, other };
 // Takes out up to a batch of the coldest pages; how many left DRAM. 0: nothing could be.
 unsigned evict_batch(Heap& heap, EvictLane& lane, Evicting who) noexcept;

@@ -104,6 +104,14 @@ Resolved resolve_fresh(Heap& heap, std::uint64_t page, PageWord word) noexcept {
     return Resolved::fresh;
 }
 
+// The caller owns the busy page.
+Resolved unprotect(Heap& heap, std::uint64_t page, PageWord word) noexcept {
+    os::uffd_write_protect(heap.uffd.fd, heap.address_of(page), page_bytes, false);
+    os::uffd_wake(heap.uffd.fd, heap.address_of(page), page_bytes);
+    heap.word(page).publish(word);
+    return Resolved::redundant;
+}
+
 // A fault on a near page: somebody else served it, or the application dropped the page behind our back (a raw
 // madvise): then it reads as zeros.
 Resolved resolve_near(Heap& heap, std::uint64_t page, PageWord word, FaultKind kind) noexcept {
@@ -180,15 +188,11 @@ Resolved resolve(Heap& heap, std::uint64_t page, FaultKind kind, ResolveLane& la
             default:
                 break;
         }
-        // The page left since it was write-protected. If anybody still wants it, that is another fault.
-        if (kind == FaultKind::write_protected &&
-            (word.state() == PageState::fresh || word.state() == PageState::far)) {
-            os::uffd_wake(heap.uffd.fd, heap.address_of(page), page_bytes);
-            return Resolved::redundant;
-        }
         if (!heap.word(page).make_busy(word)) continue;
         switch (word.state()) {
             case PageState::fresh:
+                // Released since it was write-protected: whoever still wants it faults again.
+                if (kind == FaultKind::write_protected) return unprotect(heap, page, word);
                 return resolve_fresh(heap, page, word);
             case PageState::near:
                 return resolve_near(heap, page, word, kind);
