@@ -97,15 +97,39 @@ void enter_limbo(Heap& heap, EvictLane& lane, unsigned index) noexcept {
     heap.word(out.page).publish(out.word.with(PageState::limbo).with_slot(lane.first_slot + index));
 }
 
-void enter_limbo_in_place(Heap& heap, OutgoingPage& out) noexcept {
-    if (os::uffd_write_protect(heap.uffd.fd, heap.address_of(out.page), page_bytes, true) != 0) {
-        put_back_near(heap, out, skip_max);
-        return;
+// The page is not there: the application dropped it behind our back. Its word catches up.
+void take_out_absent(Heap& heap, OutgoingPage& out) noexcept {
+    drop_kept(heap, out.word);
+    heap.word(out.page).publish(PageWord());
+    heap.near.discharge(1);
+    out.contents = nullptr;
+}
+
+bool is_present(const std::byte* address) noexcept {
+    unsigned char present = 1;
+    return ::mincore(const_cast<std::byte*>(address), page_bytes, &present) != 0 || (present & 1) != 0;
+}
+
+// The application keeps reading the page; what is compressed is a copy, made while nobody can write to it or
+// release it, so that the evictor never touches a page that is not its own. The slot names the evictor:
+// another may have had the page in limbo since, and only the last may claim it.
+void enter_limbo_in_place(Heap& heap, EvictLane& lane, unsigned index) noexcept {
+    OutgoingPage& out = lane.out[index];
+    std::byte* const address = heap.address_of(out.page);
+    std::byte* const copy = lane.staging + index * page_bytes;
+    if (os::uffd_write_protect(heap.uffd.fd, address, page_bytes, true) != 0)
+        return put_back_near(heap, out, skip_max);
+    if (!is_present(address)) return take_out_absent(heap, out);
+    std::size_t done = 0;
+    if (os::uffd_copy(heap.uffd.fd, copy, address, page_bytes, &done) != 0) {
+        os::uffd_write_protect(heap.uffd.fd, address, page_bytes, false);
+        return put_back_near(heap, out, skip_max);
     }
-    out.contents = heap.address_of(out.page);
+    out.contents = copy;
     out.in_place = true;
     heap.statistics.limbo_pages.add();
-    heap.word(out.page).publish(out.word.with(PageState::limbo).with_slot(in_place_slot));
+    heap.word(out.page).publish(
+        out.word.with(PageState::limbo).with_slot(lane.first_slot + index).with_in_place(true));
 }
 
 // /proc/self/pagemap bit 56: the page is mapped here alone. Readable without privilege
@@ -123,14 +147,11 @@ bool is_mapped_here_alone(const std::byte* address) noexcept {
 
 // MOVE said EBUSY. Pinned for DMA: it stays. Shared with a forked child: in place. Left non-exclusive by a
 // child that is gone: a write fault makes it exclusive again (FACTS.md), and MOVE works.
-void take_out_refused(Heap& heap, EvictLane& lane, unsigned index, Evicting who) noexcept {
+void take_out_refused(Heap& heap, EvictLane& lane, unsigned index) noexcept {
     OutgoingPage& out = lane.out[index];
     std::byte* address = heap.address_of(out.page);
     if (heap.shared_after_fork.load(std::memory_order_relaxed)) {
-        if (!is_mapped_here_alone(address)) {
-            if (who == Evicting::other) return enter_limbo_in_place(heap, out);
-            return put_back_near(heap, out, 0);
-        }
+        if (!is_mapped_here_alone(address)) return enter_limbo_in_place(heap, lane, index);
         std::size_t done = 0;
         if (::madvise(address, page_bytes, MADV_POPULATE_WRITE) == 0 &&
             os::uffd_move(heap.uffd.fd, lane.staging + index * page_bytes, address, page_bytes, &done) == 0)
@@ -140,16 +161,8 @@ void take_out_refused(Heap& heap, EvictLane& lane, unsigned index, Evicting who)
     put_back_near(heap, out, 7);
 }
 
-// The page is not there: the application dropped it behind our back. Its word catches up.
-void take_out_absent(Heap& heap, OutgoingPage& out) noexcept {
-    drop_kept(heap, out.word);
-    heap.word(out.page).publish(PageWord());
-    heap.near.discharge(1);
-    out.contents = nullptr;
-}
-
 // One run of neighbours, out[from] .. out[from + count).
-void move_out(Heap& heap, EvictLane& lane, unsigned from, unsigned count, Evicting who) noexcept {
+void move_out(Heap& heap, EvictLane& lane, unsigned from, unsigned count) noexcept {
     unsigned retries = 0;
     while (count != 0) {
         std::size_t done = 0;
@@ -168,7 +181,7 @@ void move_out(Heap& heap, EvictLane& lane, unsigned from, unsigned count, Evicti
         if (error == ENOENT) {
             take_out_absent(heap, lane.out[from]);
         } else if (error == EBUSY) {
-            take_out_refused(heap, lane, from, who);
+            take_out_refused(heap, lane, from);
         } else {
             heap.statistics.refused_pinned.add();
             put_back_near(heap, lane.out[from], 7);
@@ -178,11 +191,10 @@ void move_out(Heap& heap, EvictLane& lane, unsigned from, unsigned count, Evicti
     }
 }
 
-void take_out(Heap& heap, EvictLane& lane, Evicting who) noexcept {
+void take_out(Heap& heap, EvictLane& lane) noexcept {
     if (!heap.uffd.has(UFFD_FEATURE_MOVE)) {
         for (unsigned index = 0; index < lane.out_count; ++index) {
-            if (who == Evicting::other) enter_limbo_in_place(heap, lane.out[index]);
-            if (who == Evicting::handler) put_back_near(heap, lane.out[index], 0);
+            enter_limbo_in_place(heap, lane, index);
         }
         return;
     }
@@ -190,7 +202,7 @@ void take_out(Heap& heap, EvictLane& lane, Evicting who) noexcept {
         unsigned count = 1;
         while (from + count < lane.out_count && lane.out[from + count].page == lane.out[from].page + count)
             ++count;
-        move_out(heap, lane, from, count, who);
+        move_out(heap, lane, from, count);
         from += count;
     }
 }
@@ -202,8 +214,8 @@ enum class Away : std::uint8_t { taken_back, kept_near, far, fresh };
 // Wins the page back from limbo, or learns that an access or a release was first.
 bool claim_limbo(Heap& heap, EvictLane& lane, unsigned index) noexcept {
     const OutgoingPage& out = lane.out[index];
-    const std::uint64_t slot = out.in_place ? in_place_slot : lane.first_slot + index;
-    if (heap.word(out.page).make_busy(out.word.with(PageState::limbo).with_slot(slot))) return true;
+    const PageWord limbo = out.word.with(PageState::limbo).with_slot(lane.first_slot + index);
+    if (heap.word(out.page).make_busy(limbo.with_in_place(out.in_place))) return true;
     // In place, the kept blob was known to us alone (resolve_limbo); otherwise it went back with the page.
     if (out.in_place) drop_kept(heap, out.word);
     return false;
@@ -310,7 +322,7 @@ Cleared clear(Heap& heap, EvictLane& lane) noexcept {
         heap.statistics.limbo_pages.subtract(1);
         cleared.left += away == Away::far || away == Away::fresh ? 1 : 0;
         cleared.node_full |= away == Away::kept_near && heap.statistics.far_full.value() != full_before;
-        if (!out.in_place) staged_end = index + 1;
+        staged_end = index + 1;
     }
     for (unsigned index = 0; index < staged_end; ++index) wait_until_copied(heap, lane.out[index].page);
     if (staged_end != 0) ::madvise(lane.staging, staged_end * page_bytes, MADV_DONTNEED);
@@ -360,7 +372,7 @@ void drop_kept_blobs(Heap& heap) noexcept {
 unsigned evict_batch(Heap& heap, EvictLane& lane, Evicting who) noexcept {
     if (heap.idle_until_ns.load(std::memory_order_relaxed) > os::now_ns()) return 0;
     pick(heap, lane, who);
-    take_out(heap, lane, who);
+    take_out(heap, lane);
     const Cleared cleared = clear(heap, lane);
     if (heap.far.is_nearly_full()) drop_kept_blobs(heap);
     if (cleared.left == 0 && cleared.node_full)
@@ -396,7 +408,7 @@ int demote(Heap& heap, std::uint64_t first, std::uint64_t pages, std::uint64_t* 
             if (heap.word(page).load().state() == PageState::busy && lane->out_count != 0) break;
             add_if_near(heap, *lane, page);
         }
-        take_out(heap, *lane, Evicting::other);
+        take_out(heap, *lane);
         node_full |= clear(heap, *lane).node_full;
         if (node_full && heap.far.is_nearly_full()) drop_kept_blobs(heap);
     }

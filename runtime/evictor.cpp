@@ -32,6 +32,12 @@ void expire_leases(Heap& heap) noexcept {
     heap.leases.expire(heap.far.node()->store());
 }
 
+// Inside: neither a fork nor validate() may see a slab half given back.
+void trim(Heap& heap) noexcept {
+    const Inside inside(heap.operations);
+    heap.far.node()->store().trim();
+}
+
 void write_stats_if_due(Heap& heap) noexcept {
     StatsFile& file = heap.stats_file;
     if (file.every_ns == 0 || os::now_ns() < file.due_ns) return;
@@ -56,7 +62,7 @@ void* evictor_main(void* argument) noexcept {
         if (heap.near.past_high()) evict_to_low(heap);
         expire_leases(heap);
         write_stats_if_due(heap);
-        heap.far.node()->store().trim();
+        trim(heap);
         heap.near.wait_for_work(sleep_ns(heap));
     }
     return nullptr;

@@ -161,8 +161,7 @@ Resolved resolve(Heap& heap, std::uint64_t page, FaultKind kind, ResolveLane& la
 // Promote, for a range; EIO: a page is poisoned.
 int promote(Heap& heap, std::uint64_t first, std::uint64_t pages) noexcept;
 
-// May the evicting thread read application memory? A fault handler may not: a fault there would wait for
-// itself.
+// A fault handler never waits for another evicting thread.
 enum class Evicting : std::uint8_t { handler, other };
 // Takes out up to a batch of the coldest pages; how many left DRAM. 0: nothing could be.
 unsigned evict_batch(Heap& heap, EvictLane& lane, Evicting who) noexcept;

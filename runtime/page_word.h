@@ -5,6 +5,7 @@
 //     bits 7..11  skip: sweeps the page is still passed over
 //     bits 12..19 stamp: the eviction epoch in which it left
 //     bit  20     pinned (the count is in the heap's pin table)
+//     bit  21     limbo: in place
 //     bits 22..25 store: which generation's blob store `place` is in (fork.h)
 //     bits 26..61 place: far, near and busy: a BlobRef (near: the kept blob, or none); limbo: a staging slot
 //
@@ -33,8 +34,6 @@ enum class PageState : std::uint8_t { fresh = 0, near = 1, busy = 2, limbo = 3, 
 inline constexpr std::uint64_t page_bytes = 4096;
 inline constexpr unsigned level_max = 5;
 inline constexpr unsigned skip_max = 31;  // 2^level_max - 1
-inline constexpr std::uint64_t in_place_slot =
-    (std::uint64_t{1} << cxl::blob_ref_bits) - 1;  // limbo without staging
 inline constexpr unsigned stores_max = 16;
 
 class PageWord {
@@ -48,6 +47,7 @@ class PageWord {
     constexpr unsigned skip() const { return static_cast<unsigned>(get(7, 5)); }
     constexpr unsigned stamp() const { return static_cast<unsigned>(get(12, 8)); }
     constexpr bool pinned() const { return get(20, 1) != 0; }
+    constexpr bool in_place() const { return get(21, 1) != 0; }
     constexpr unsigned store() const { return static_cast<unsigned>(get(22, 4)); }
     constexpr std::uint64_t place() const { return get(26, cxl::blob_ref_bits); }
 
@@ -56,6 +56,7 @@ class PageWord {
     constexpr PageWord with_skip(unsigned skip) const { return set(7, 5, skip); }
     constexpr PageWord with_stamp(unsigned stamp) const { return set(12, 8, stamp & 0xff); }
     constexpr PageWord with_pinned(bool pinned) const { return set(20, 1, pinned ? 1 : 0); }
+    constexpr PageWord with_in_place(bool in_place) const { return set(21, 1, in_place ? 1 : 0); }
     constexpr PageWord with_blob(unsigned store, std::uint64_t ref) const {
         return set(22, 4, store).set(26, cxl::blob_ref_bits, ref);
     }

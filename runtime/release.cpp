@@ -43,7 +43,7 @@ std::uint64_t settle(Heap& heap, PageWord word, std::uint64_t* far) noexcept {
             ++*far;
             return 0;
         case PageState::limbo:
-            if (word.place() != in_place_slot) forget_blob(heap, heap.slot(word.place()).word);
+            if (!word.in_place()) forget_blob(heap, heap.slot(word.place()).word);
             return 1;
         default:
             return 0;

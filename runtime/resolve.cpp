@@ -104,6 +104,14 @@ Resolved resolve_fresh(Heap& heap, std::uint64_t page, PageWord word) noexcept {
     return Resolved::fresh;
 }
 
+// The caller owns the busy page.
+Resolved unprotect(Heap& heap, std::uint64_t page, PageWord word) noexcept {
+    os::uffd_write_protect(heap.uffd.fd, heap.address_of(page), page_bytes, false);
+    os::uffd_wake(heap.uffd.fd, heap.address_of(page), page_bytes);
+    heap.word(page).publish(word);
+    return Resolved::redundant;
+}
+
 // A fault on a near page: somebody else served it, or the application dropped the page behind our back (a raw
 // madvise): then it reads as zeros.
 Resolved resolve_near(Heap& heap, std::uint64_t page, PageWord word, FaultKind kind) noexcept {
@@ -119,10 +127,10 @@ Resolved resolve_near(Heap& heap, std::uint64_t page, PageWord word, FaultKind k
 // gone.
 Resolved resolve_limbo(Heap& heap, std::uint64_t page, PageWord word) noexcept {
     heap.statistics.limbo_returns.add();
-    if (word.place() == in_place_slot) {
+    if (word.in_place()) {
         os::uffd_write_protect(heap.uffd.fd, heap.address_of(page), page_bytes, false);
         os::uffd_wake(heap.uffd.fd, heap.address_of(page), page_bytes);
-        heap.word(page).publish(word.without_blob().with(PageState::near));
+        heap.word(page).publish(word.without_blob().with_in_place(false).with(PageState::near));
         return Resolved::served;
     }
     const OutgoingPage& out = heap.slot(word.place());
@@ -184,6 +192,8 @@ Resolved resolve(Heap& heap, std::uint64_t page, FaultKind kind, ResolveLane& la
         if (!heap.word(page).make_busy(word)) continue;
         switch (word.state()) {
             case PageState::fresh:
+                // Released since it was write-protected: whoever still wants it faults again.
+                if (kind == FaultKind::write_protected) return unprotect(heap, page, word);
                 return resolve_fresh(heap, page, word);
             case PageState::near:
                 return resolve_near(heap, page, word, kind);

@@ -202,8 +202,9 @@ class Model {
             return "query failed";
         for (std::uint64_t i = 0; i < count; ++i) {
             if (states[i] == PN_PAGE_POISONED || states[i] > PN_PAGE_BUSY) return "a state that cannot be";
-            // Fresh: its contents were released while it was pinned.
-            const bool stays = states[i] == PN_PAGE_NEAR || states[i] == PN_PAGE_FRESH;
+            // Fresh: its contents were released while it was pinned. Busy: somebody looks at it this moment.
+            const bool stays =
+                states[i] == PN_PAGE_NEAR || states[i] == PN_PAGE_FRESH || states[i] == PN_PAGE_BUSY;
             if (chosen().pins[first + i] > 0 && !stays) {
                 return "a pinned page is in state " + std::to_string(states[i]);
             }

@@ -67,8 +67,8 @@ class VersionedPages {
         if (pn_pin(heap_, at(page), page_bytes) != 0) return "pin of a shared page failed";
         std::uint8_t state = PN_PAGE_POISONED;
         if (pn_query(heap_, at(page), page_bytes, &state) != 0) return "query of a shared page failed";
-        // Fresh: its contents were released while it was pinned.
-        const bool stays = state == PN_PAGE_NEAR || state == PN_PAGE_FRESH;
+        // Fresh: its contents were released while it was pinned. Busy: another thread pins it too.
+        const bool stays = state == PN_PAGE_NEAR || state == PN_PAGE_FRESH || state == PN_PAGE_BUSY;
         std::string wrong = stays ? read(page) : "a pinned page in state " + std::to_string(state);
         if (pn_unpin(heap_, at(page), page_bytes) != 0) return "unpin of a shared page failed";
         return wrong;
@@ -102,10 +102,11 @@ class ModelOf : public HeapTest, public ::testing::WithParamInterface<const char
         std::cout << "PNODE_SEED=" << seed_ << '\n';
     }
 
+    // The evictor may be about to take what it took out off the ledger.
     void expect_empty_heap() {
+        EXPECT_TRUE(eventually([&] { return stats().near_bytes == 0; })) << stats().near_bytes;
         const pn_stats_t after = stats();
         EXPECT_EQ(after.heap_bytes, 0u);
-        EXPECT_EQ(after.near_bytes, 0u);
         EXPECT_EQ(after.pinned_bytes, 0u);
         EXPECT_EQ(after.far_logical_bytes, 0u);
     }
