@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <cstdio>
+#include <cstring>
 
 #include "preload/hooks.h"
 #include "preload/thread_state.h"
@@ -23,6 +24,7 @@ extern "C" {
 namespace pnode::preload {
 namespace {
 
+constexpr std::size_t json_bytes_max = 4096;  // pn_stats_json() says so
 constexpr std::size_t pages_a_stream = 3;  // the FILE may cross a page, its lock may be on another
 constexpr std::size_t vtable_bytes = sizeof(void*);  // behind the FILE that the headers show
 
@@ -63,11 +65,17 @@ void pin_stream(const FILE* stream) noexcept {
     pin_bytes(stream->_lock, 1);
 }
 
+// A heap that has no engine yet has no far page; and a pin would give it one.
+bool heap_is_active() noexcept {
+    char text[json_bytes_max];
+    return pn_stats_json(heap_served(), text, sizeof(text)) == 0 && std::strstr(text, "\"engine\": \"none\"") == nullptr;
+}
+
 // Streams that lie in the heap, with room for the pages of each. False when there is none, or no room.
 bool map_pages() noexcept {
     std::size_t streams = 0;
     for_each_stream([&](const FILE* stream) { streams += is_managed(stream); });
-    if (streams == 0) return false;
+    if (streams == 0 || !heap_is_active()) return false;
     const std::size_t bytes = streams * pages_a_stream * sizeof(void*);
     void* mapping = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (mapping == MAP_FAILED) return false;

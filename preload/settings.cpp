@@ -28,6 +28,7 @@ void settings_read() noexcept {
     if (options->strict) read.heap.flags |= PN_HEAP_STRICT;
     if (options->stress) read.heap.flags |= PN_HEAP_STRESS;
     read.stats_file = options->stats.c_str();
+    read.stats_every_ms = static_cast<unsigned>(options->stats_every_ms);  // the table's maximum is an hour
 }
 
 const Settings& settings() noexcept { return read; }
