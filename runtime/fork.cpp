@@ -90,6 +90,7 @@ void fork_child(Heap& heap) noexcept {
     heap.serving.reset();
     if (!heap.is_active()) return;
     heap.leases.child();
+    heap.stats_file.every_ns = 0;  // the file is the parent's
     heap.fault_threads.forget();
     heap.evictor_running.store(false);
     heap.hand_taken.store(false);
@@ -146,6 +147,7 @@ void fork_parent() noexcept {
 
 void fork_child_all() noexcept {
     const os::RuntimeScope scope;
+    for_each_heap([](Heap& heap) { heap.hold_staging_addresses(); });
     for_each_heap([](Heap& heap) { fork_child(heap); });
     restore_signals();
 }

@@ -126,6 +126,12 @@ int Heap::map_staging(bool fixed) noexcept {
     return os::uffd_register(uffd.fd, staging_.address(), bytes, UFFDIO_REGISTER_MODE_MISSING);
 }
 
+void Heap::hold_staging_addresses() noexcept {
+    if (staging_.address() == nullptr) return;
+    const std::uint64_t bytes = (EvictLanes::count * batch_pages + 1) * page_bytes;
+    ::mmap(staging_.address(), bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);
+}
+
 int Heap::open_userfaultfd(std::string* message) {
     std::uint64_t wanted =
         UFFD_FEATURE_MOVE | UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_THREAD_ID | UFFD_FEATURE_POISON;

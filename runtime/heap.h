@@ -88,6 +88,9 @@ class Heap {
         return evict_lanes[static_cast<unsigned>(index / batch_pages)].out[index % batch_pages];
     }
     int map_staging(bool fixed) noexcept;
+    // In a forked child, before anything there maps memory: the staging area was not inherited, and whoever maps
+    // first would be given its addresses, which map_staging() takes again.
+    void hold_staging_addresses() noexcept;
 
     // ---- parts; each documents its own thread rule ----
     Config config;
