@@ -12,7 +12,9 @@ namespace {
 alignas(Options) constinit unsigned char options_storage[sizeof(Options)] = {};
 constinit Settings read = {};
 
-void warn(const char* line, void*) { say(line); }
+void warn(const char* line, void*) {
+    say(line);
+}
 
 }  // namespace
 
@@ -31,6 +33,8 @@ void settings_read() noexcept {
     read.stats_every_ms = static_cast<unsigned>(options->stats_every_ms);  // the table's maximum is an hour
 }
 
-const Settings& settings() noexcept { return read; }
+const Settings& settings() noexcept {
+    return read;
+}
 
 }  // namespace pnode::preload

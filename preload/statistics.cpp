@@ -19,7 +19,9 @@ constinit pn_heap* told_heap = nullptr;
 constinit pid_t owner = 0;
 constinit int standard_error = -1;  // for "-": a copy, because many programs close theirs on their way out
 
-bool goes_to_standard_error() noexcept { return std::strcmp(settings().stats_file, "-") == 0; }
+bool goes_to_standard_error() noexcept {
+    return std::strcmp(settings().stats_file, "-") == 0;
+}
 
 void write_all(int fd, const char* text, std::size_t bytes) noexcept {
     while (bytes != 0) {
@@ -36,8 +38,8 @@ void write_to_standard_error() noexcept {
     if (pn_stats_json(told_heap, text, sizeof(text)) == 0) write_all(standard_error, text, std::strlen(text));
 }
 
-// After the program's own destructors: what they freed is told too. A forked child has the parent's heap as it was, and
-// would tell the parent's past as its own, over the parent's file.
+// After the program's own destructors: what they freed is told too. A forked child has the parent's heap as
+// it was, and would tell the parent's past as its own, over the parent's file.
 [[gnu::destructor]] void at_exit() noexcept {
     if (told_heap == nullptr || *settings().stats_file == '\0' || getpid() != owner) return;
     const InsideRuntime inside;

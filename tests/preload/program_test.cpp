@@ -1,4 +1,5 @@
-// Real programs under the preload library: what they say and how they end is what they say and how they end without.
+// Real programs under the preload library: what they say and how they end is what they say and how they end
+// without.
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/wait.h>
@@ -31,7 +32,9 @@ Environment tiered(Environment more = {}) {
     return preloaded(std::move(more));
 }
 
-std::vector<std::string> shell(const std::string& script) { return {"/bin/sh", "-c", script}; }
+std::vector<std::string> shell(const std::string& script) {
+    return {"/bin/sh", "-c", script};
+}
 
 // ---- what the library shows ----
 
@@ -51,7 +54,8 @@ std::set<std::string> listed_symbols() {
     text = text.substr(first, text.find("local:") - first);
     std::set<std::string> names;
     const std::regex name("[A-Za-z_][A-Za-z0-9_]*");
-    for (std::sregex_iterator at(text.begin(), text.end(), name), end; at != end; ++at) names.insert(at->str());
+    for (std::sregex_iterator at(text.begin(), text.end(), name), end; at != end; ++at)
+        names.insert(at->str());
     return names;
 }
 
@@ -74,11 +78,11 @@ TEST(Library, BringsNoCxxLibraryIntoACProgram) {
 
 TEST(SmallProcess, HasNoThreadNoDescriptorAndNoRegion) {
     const Directory directory;
-    const Said said =
-        run(shell("exec perl -e 'print join(q( ), map { readlink($_) // q() } glob(q(/proc/self/fd/*))), qq(\\n);"
-                  "print scalar(() = glob(q(/proc/self/task/*))), qq( threads\\n);"
-                  "open F, q(</proc/self/maps); print <F>;'"),
-            preloaded(), directory);
+    const Said said = run(
+        shell("exec perl -e 'print join(q( ), map { readlink($_) // q() } glob(q(/proc/self/fd/*))), qq(\\n);"
+              "print scalar(() = glob(q(/proc/self/task/*))), qq( threads\\n);"
+              "open F, q(</proc/self/maps); print <F>;'"),
+        preloaded(), directory);
     EXPECT_EQ(said.status, 0) << said.err;
     EXPECT_EQ(said.err, "");
     EXPECT_NE(said.out.find("\n1 threads\n"), std::string::npos) << said.out;
@@ -159,7 +163,8 @@ TEST(Statistics, AForkedChildLeavesThemAlone) {
 TEST(Statistics, AFileThatCannotBeWrittenIsTold) {
     const Directory directory;
     // Not a program that closes its standard error before the end, as coreutils do.
-    const Said said = run({"perl", "-e", "print qq(hello\\n)"}, preloaded({{"PNODE_STATS", directory / "no/such/file"}}), directory);
+    const Said said = run({"perl", "-e", "print qq(hello\\n)"},
+                          preloaded({{"PNODE_STATS", directory / "no/such/file"}}), directory);
     EXPECT_EQ(said.status, 0);
     EXPECT_EQ(said.out, "hello\n");
     EXPECT_NE(said.err.find("PNODE_STATS"), std::string::npos) << said.err;
@@ -190,7 +195,9 @@ void expect_same(const std::vector<std::string>& arguments, void (*prepare)(cons
     EXPECT_EQ(run(arguments, tiered(), with), expected);
 }
 
-void with_lines(const Directory& directory) { write_lines(directory / "lines", 150000); }
+void with_lines(const Directory& directory) {
+    write_lines(directory / "lines", 150000);
+}
 
 TEST(Program, Python) {
     expect_same({"python3", "-c", R"(
@@ -219,19 +226,28 @@ print "$sum\n", `echo from a child`, scalar(keys %h), "\n";
 )"});
 }
 
-TEST(Program, Sort) { expect_same(shell("sort -n lines | md5sum; sort -u -S 40M --parallel=2 lines | md5sum"), with_lines); }
+TEST(Program, Sort) {
+    expect_same(shell("sort -n lines | md5sum; sort -u -S 40M --parallel=2 lines | md5sum"), with_lines);
+}
 
 TEST(Program, Compressors) {
-    expect_same(shell("xz -T2 -0 -k lines && xz -dc lines.xz | md5sum && gzip -k lines && gzip -dc lines.gz | md5sum"), with_lines);
+    expect_same(
+        shell(
+            "xz -T2 -0 -k lines && xz -dc lines.xz | md5sum && gzip -k lines && gzip -dc lines.gz | md5sum"),
+        with_lines);
 }
 
 TEST(Program, Git) {
-    expect_same(shell("export HOME=$PWD GIT_CONFIG_NOSYSTEM=1 GIT_AUTHOR_DATE='1700000000 +0000' GIT_COMMITTER_DATE='1700000000 +0000';"
-                      "git init -q repository && cd repository && git config user.name n && git config user.email e@example.org &&"
-                      "split -l 5000 ../lines part && git add . && git commit -qm one && sed -i s/words/deeds/ part* &&"
-                      "git commit -qam two && git gc -q && git fsck --strict 2>&1 && git rev-parse HEAD &&"
-                      "git diff --stat HEAD~1 | tail -1"),
-                with_lines);
+    expect_same(
+        shell(
+            "export HOME=$PWD GIT_CONFIG_NOSYSTEM=1 GIT_AUTHOR_DATE='1700000000 +0000' "
+            "GIT_COMMITTER_DATE='1700000000 +0000';"
+            "git init -q repository && cd repository && git config user.name n && git config user.email "
+            "e@example.org &&"
+            "split -l 5000 ../lines part && git add . && git commit -qm one && sed -i s/words/deeds/ part* &&"
+            "git commit -qam two && git gc -q && git fsck --strict 2>&1 && git rev-parse HEAD &&"
+            "git diff --stat HEAD~1 | tail -1"),
+        with_lines);
 }
 
 TEST(Program, Sqlite) {
@@ -252,8 +268,8 @@ select sum(length(name)) from t;
 class Redis {
   public:
     explicit Redis(const Environment& environment, const Directory& directory) : directory_(directory) {
-        pid_ = start({"redis-server", "--port", "0", "--unixsocket", socket(), "--dir", directory.path(), "--save", "",
-                      "--enable-debug-command", "yes", "--databases", "1"},
+        pid_ = start({"redis-server", "--port", "0", "--unixsocket", socket(), "--dir", directory.path(),
+                      "--save", "", "--enable-debug-command", "yes", "--databases", "1"},
                      environment, directory);
     }
     ~Redis() {
@@ -267,7 +283,8 @@ class Redis {
     bool answers() {
         const auto deadline = std::chrono::steady_clock::now() + std::chrono::minutes(1);
         while (ask({"ping"}) != "PONG\n") {
-            if (std::chrono::steady_clock::now() > deadline || waitpid(pid_, nullptr, WNOHANG) == pid_) return false;
+            if (std::chrono::steady_clock::now() > deadline || waitpid(pid_, nullptr, WNOHANG) == pid_)
+                return false;
             std::this_thread::yield();
         }
         return true;
@@ -280,7 +297,9 @@ class Redis {
     std::string info(const std::string& name) {
         const std::string text = ask({"info"});
         const std::size_t at = text.find("\n" + name + ":");
-        return at == std::string::npos ? "" : text.substr(at + name.size() + 2, text.find('\r', at + 1) - at - name.size() - 2);
+        return at == std::string::npos
+                   ? ""
+                   : text.substr(at + name.size() + 2, text.find('\r', at + 1) - at - name.size() - 2);
     }
     // Until the child that saves has ended.
     bool save_in_background() {
