@@ -1,5 +1,6 @@
 #include "preload/fork.h"
 
+#include <nss.h>
 #include <pthread.h>
 #include <sys/mman.h>
 
@@ -118,10 +119,19 @@ void after_fork() noexcept {
     thread_state = forking.state;
 }
 
+// libc's fork() reads its name-service state after the last prepare handler, when the runtime serves nobody:
+// on a far page it would wait for ever. libc allocates that state once, at the first look-up; so it is made
+// to now, from the bootstrap arena, by a setting that is refused (a malformed line) only after the state was
+// loaded.
+void keep_name_service_near() noexcept {
+    __nss_configure_lookup("aliases", "[");
+}
+
 }  // namespace
 
 // Without room for the handlers (ENOMEM) nothing is pinned, and forks are as good as the runtime makes them.
 void fork_prepare() noexcept {
+    keep_name_service_near();
     pthread_atfork(before_fork, after_fork, after_fork);
 }
 

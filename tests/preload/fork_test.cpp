@@ -1,6 +1,7 @@
 // fork() and its kin, under the preload library, with memory that is far.
 #include <gtest/gtest.h>
 #include <pthread.h>
+#include <pwd.h>
 #include <spawn.h>
 #include <sys/wait.h>
 
@@ -218,6 +219,17 @@ TEST(Fork, ThreadSpecificValuesOfOtherThreadsHarmNothing) {
     EXPECT_EQ(all_there(), 0);
     for (char* text : neighbours) std::free(text);
     for (const pthread_key_t key : keys) pthread_key_delete(key);
+}
+
+// libc's fork() reads its name-service state when the runtime serves no fault.
+TEST(Fork, AfterANameServiceLookup) {
+    ASSERT_NE(getpwuid(0), nullptr);
+    FarBlock block(large_bytes, 19);
+    for (std::uint64_t round = 0; round < 4; ++round) {
+        ASSERT_TRUE(becomes_mostly_far(block));
+        EXPECT_EQ(exit_code_of_child([] { return getpwuid(0) != nullptr ? 0 : 1; }), 0);
+        block.rewrite(20 + round);
+    }
 }
 
 TEST(Fork, HandlersOfTheProgramMayAllocate) {
