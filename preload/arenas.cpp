@@ -28,7 +28,8 @@ constinit std::size_t thread_arena_mib[2] = {};
 // As many as CPUs: a thread more on an arena costs less than the 2 MiB that an arena holds ready.
 unsigned slots_for_this_machine() noexcept {
     cpu_set_t cpus;
-    if (sched_getaffinity(0, sizeof(cpus), &cpus) != 0) return 1;  // more CPUs than the set holds, or none of our business
+    if (sched_getaffinity(0, sizeof(cpus), &cpus) != 0)
+        return 1;  // more CPUs than the set holds, or none of our business
     const int count = CPU_COUNT(&cpus);
     return count < 1 ? 1 : count > static_cast<int>(arenas_max) ? arenas_max : static_cast<unsigned>(count);
 }
@@ -56,9 +57,9 @@ unsigned make_arena() noexcept {
 
 }  // namespace
 
-// Muzzy pages would be ones that are given back lazily: ours are dropped or not. One second of decay keeps what a
-// program frees and takes again, and is shorter than it takes a page to grow cold. An arena for oversized
-// allocations would have plain memory.
+// Muzzy pages would be ones that are given back lazily: ours are dropped or not. One second of decay keeps
+// what a program frees and takes again, and is shorter than it takes a page to grow cold. An arena for
+// oversized allocations would have plain memory.
 const char* jemalloc_settings(bool managed) noexcept {
     return managed ? "narenas:1,retain:true,oversize_threshold:0,dirty_decay_ms:1000,muzzy_decay_ms:0,"
                      "background_thread:false,percpu_arena:disabled,abort_conf:false"

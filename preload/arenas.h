@@ -16,8 +16,8 @@ const char* jemalloc_settings(bool managed) noexcept;
 // Starts jemalloc. False when it cannot be.
 bool arenas_prepare() noexcept;
 
-// Gives the calling thread an arena of the heap, making it when there are few. From within InsideRuntime. A thread
-// that cannot get one stays with plain memory.
+// Gives the calling thread an arena of the heap, making it when there are few. From within InsideRuntime. A
+// thread that cannot get one stays with plain memory.
 void arenas_bind_this_thread() noexcept;
 
 }  // namespace pnode::preload

@@ -1,6 +1,6 @@
 // The bootstrap arena: memory for whoever allocates where jemalloc cannot be entered: before it is ready, and
-// inside the runtime (whose own memory must never be managed). Zero-filled, recognised by address, never reused,
-// because what asks for it is little and lasts.
+// inside the runtime (whose own memory must never be managed). Zero-filled, recognised by address, never
+// reused, because what asks for it is little and lasts.
 //
 // Thread rule: any thread at once; lock-free, so fork finds it whole. May be called from signal handlers.
 #pragma once

@@ -1,7 +1,7 @@
-// The ways to close a descriptor by its number. A program that daemonises closes every one there may be; the runtime's own must
-// outlive that, or the program's far pages are lost. So such a close succeeds and does nothing: they are
-// close-on-exec, and the program never had them. A dup2() onto one is refused as the kernel refuses a number that
-// is being taken: pretending success would let the program write to it.
+// The ways to close a descriptor by its number. A program that daemonises closes every one there may be; the
+// runtime's own must outlive that, or the program's far pages are lost. So such a close succeeds and does
+// nothing: they are close-on-exec, and the program never had them. A dup2() onto one is refused as the kernel
+// refuses a number that is being taken: pretending success would let the program write to it.
 //
 // Thread rule: any thread at once, and a child of vfork(): nothing here locks, allocates or keeps state.
 #include "runtime/os/descriptors.h"
@@ -17,7 +17,8 @@
 
 #define PN_ENTRY extern "C" [[gnu::visibility("default")]]
 
-// libc's own, under the names by which it exports them beside the ones taken here: close() is a cancellation point.
+// libc's own, under the names by which it exports them beside the ones taken here: close() is a cancellation
+// point.
 extern "C" int __close(int fd);
 extern "C" int __dup2(int from, int to) noexcept;
 
@@ -43,7 +44,8 @@ std::uint64_t next_own(std::uint64_t from, std::uint64_t last) noexcept {
 int close_all_but_own(unsigned first, unsigned last, int flags) noexcept {
     for (std::uint64_t at = first; at <= last;) {
         const std::uint64_t own = next_own(at, last);
-        if (own > at && close_numbers(static_cast<unsigned>(at), static_cast<unsigned>(own - 1), flags) != 0) return -1;
+        if (own > at && close_numbers(static_cast<unsigned>(at), static_cast<unsigned>(own - 1), flags) != 0)
+            return -1;
         at = own + 1;
     }
     return 0;
@@ -60,7 +62,9 @@ void close_one_by_one(int first) noexcept {
 
 }  // namespace
 
-PN_ENTRY int close(int fd) { return is_own_descriptor(fd) ? 0 : __close(fd); }
+PN_ENTRY int close(int fd) {
+    return is_own_descriptor(fd) ? 0 : __close(fd);
+}
 
 PN_ENTRY int close_range(unsigned first, unsigned last, int flags) noexcept {
     constexpr int close_on_exec = 1 << 2;  // CLOSE_RANGE_CLOEXEC closes nothing now

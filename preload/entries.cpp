@@ -1,12 +1,13 @@
-// What replaces libc's and libjemalloc's allocator: one line each where jemalloc can be entered, else entries_slow.h.
+// What replaces libc's and libjemalloc's allocator: one line each where jemalloc can be entered, else
+// entries_slow.h.
 #include <cerrno>
 #include <cstdint>
 #include <cstdlib>
 
+#include "pnode/pnode.h"
 #include "preload/entries_slow.h"
 #include "preload/jemalloc.h"
 #include "preload/thread_state.h"
-#include "pnode/pnode.h"
 
 #define PN_ENTRY extern "C" [[gnu::visibility("default")]]
 
@@ -14,22 +15,28 @@ namespace {
 
 using namespace pnode::preload;
 
-bool ready() noexcept { return __builtin_expect(thread_state == thread_ready, 1); }
+bool ready() noexcept {
+    return __builtin_expect(thread_state == thread_ready, 1);
+}
 
-// Free needs no arena of its own, but must stay out of jemalloc inside the runtime, and knows the bootstrap arena.
+// Free needs no arena of its own, but must stay out of jemalloc inside the runtime, and knows the bootstrap
+// arena.
 bool is_jemallocs(const void* address) noexcept {
     return __builtin_expect(thread_state == thread_ready && !bootstrap_owns(address), 1);
 }
 
-// The second level of pthread_setspecific's values: libc asks for it with these very numbers, and clears those of all
-// other threads *in a forked child, before any fork handler runs there*. So they must not lie in the heap (README.md).
+// The second level of pthread_setspecific's values: libc asks for it with these very numbers, and clears
+// those of all other threads *in a forked child, before any fork handler runs there*. So they must not lie in
+// the heap (README.md).
 bool is_thread_specific_block(std::size_t count, std::size_t bytes) noexcept {
     return __builtin_expect(count == 32 && bytes == 16, 0);
 }
 
 }  // namespace
 
-PN_ENTRY void* malloc(std::size_t bytes) noexcept { return ready() ? pn_je_malloc(bytes) : slow_malloc(bytes); }
+PN_ENTRY void* malloc(std::size_t bytes) noexcept {
+    return ready() ? pn_je_malloc(bytes) : slow_malloc(bytes);
+}
 
 PN_ENTRY void* calloc(std::size_t count, std::size_t bytes) noexcept {
     if (!ready() || is_thread_specific_block(count, bytes)) return slow_calloc(count, bytes);
@@ -71,7 +78,9 @@ PN_ENTRY void* memalign(std::size_t alignment, std::size_t bytes) noexcept {
     return aligned_alloc(power, bytes);
 }
 
-PN_ENTRY void* valloc(std::size_t bytes) noexcept { return aligned_alloc(PN_PAGE_BYTES, bytes); }
+PN_ENTRY void* valloc(std::size_t bytes) noexcept {
+    return aligned_alloc(PN_PAGE_BYTES, bytes);
+}
 
 PN_ENTRY void* pvalloc(std::size_t bytes) noexcept {
     const std::size_t pages = (bytes + PN_PAGE_BYTES - 1) & ~std::size_t{PN_PAGE_BYTES - 1};
@@ -86,7 +95,8 @@ PN_ENTRY std::size_t malloc_usable_size(void* address) noexcept {
     return bootstrap_owns(address) ? bootstrap_usable_bytes(address) : pn_je_malloc_usable_size(address);
 }
 
-// ---- jemalloc's own interface: a program that was linked with libjemalloc.so must not mix two allocators ----
+// ---- jemalloc's own interface: a program that was linked with libjemalloc.so must not mix two allocators
+// ----
 
 PN_ENTRY void* mallocx(std::size_t bytes, int flags) noexcept {
     return ready() ? pn_je_mallocx(bytes, flags) : slow_mallocx(bytes, flags);
@@ -112,7 +122,9 @@ PN_ENTRY void sdallocx(void* address, std::size_t bytes, int flags) noexcept {
     return is_jemallocs(address) ? pn_je_sdallocx(address, bytes, flags) : slow_free(address);
 }
 
-PN_ENTRY std::size_t nallocx(std::size_t bytes, int flags) noexcept { return pn_je_nallocx(bytes, flags); }
+PN_ENTRY std::size_t nallocx(std::size_t bytes, int flags) noexcept {
+    return pn_je_nallocx(bytes, flags);
+}
 
 PN_ENTRY int mallctl(const char* name, void* old_value, std::size_t* old_bytes, void* new_value,
                      std::size_t new_bytes) noexcept {
@@ -125,12 +137,13 @@ PN_ENTRY int mallctlnametomib(const char* name, std::size_t* mib, std::size_t* m
     return pn_je_mallctlnametomib(name, mib, mib_length);
 }
 
-PN_ENTRY int mallctlbymib(const std::size_t* mib, std::size_t mib_length, void* old_value, std::size_t* old_bytes,
-                          void* new_value, std::size_t new_bytes) noexcept {
+PN_ENTRY int mallctlbymib(const std::size_t* mib, std::size_t mib_length, void* old_value,
+                          std::size_t* old_bytes, void* new_value, std::size_t new_bytes) noexcept {
     if (!ready() && !slow_ready()) return EAGAIN;
     return pn_je_mallctlbymib(mib, mib_length, old_value, old_bytes, new_value, new_bytes);
 }
 
-PN_ENTRY void malloc_stats_print(void (*write)(void*, const char*), void* context, const char* options) noexcept {
+PN_ENTRY void malloc_stats_print(void (*write)(void*, const char*), void* context,
+                                 const char* options) noexcept {
     if (ready() || slow_ready()) pn_je_malloc_stats_print(write, context, options);
 }

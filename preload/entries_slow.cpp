@@ -18,7 +18,9 @@ void* from_bootstrap(std::size_t bytes, std::size_t alignment) noexcept {
     return block;
 }
 
-bool is_power_of_two(std::size_t value) noexcept { return value != 0 && (value & (value - 1)) == 0; }
+bool is_power_of_two(std::size_t value) noexcept {
+    return value != 0 && (value & (value - 1)) == 0;
+}
 
 std::size_t alignment_of(int flags) noexcept {
     const std::size_t alignment = std::size_t{1} << (flags & 0x3f);
@@ -39,7 +41,9 @@ std::size_t usable_bytes(void* address) noexcept {
 
 }  // namespace
 
-bool slow_ready() noexcept { return thread_may_allocate(); }
+bool slow_ready() noexcept {
+    return thread_may_allocate();
+}
 
 void* slow_malloc(std::size_t bytes) noexcept {
     return slow_ready() ? pn_je_malloc(bytes) : from_bootstrap(bytes, natural_alignment);

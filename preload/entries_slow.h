@@ -1,8 +1,9 @@
-// The entries' other half: a thread's first allocation, and every one that must stay out of jemalloc. Same meanings as
-// the functions they are named after; all out of line, so that the entries stay a compare and a jump.
+// The entries' other half: a thread's first allocation, and every one that must stay out of jemalloc. Same
+// meanings as the functions they are named after; all out of line, so that the entries stay a compare and a
+// jump.
 //
-// Thread rule: any thread at once. What is freed inside the runtime and is jemalloc's is leaked: jemalloc cannot be
-// entered there, and it happens to a few blocks of libc's in a process's life.
+// Thread rule: any thread at once. What is freed inside the runtime and is jemalloc's is leaked: jemalloc
+// cannot be entered there, and it happens to a few blocks of libc's in a process's life.
 #pragma once
 
 #include <cstddef>

@@ -1,16 +1,18 @@
 #include "preload/fork.h"
 
+#include <nss.h>
 #include <pthread.h>
 #include <sys/mman.h>
 
 #include <cstdint>
 #include <cstdio>
+#include <cstring>
 
 #include "preload/hooks.h"
 #include "preload/thread_state.h"
 
-// glibc's walk over all streams. Not in its headers, but in its ABI since 2.2; weak, because another libc has none and
-// resets no stream either.
+// glibc's walk over all streams. Not in its headers, but in its ABI since 2.2; weak, because another libc has
+// none and resets no stream either.
 extern "C" {
 [[gnu::weak]] void* _IO_iter_begin() noexcept;
 [[gnu::weak]] void* _IO_iter_end() noexcept;
@@ -23,13 +25,15 @@ extern "C" {
 namespace pnode::preload {
 namespace {
 
-constexpr std::size_t pages_a_stream = 3;  // the FILE may cross a page, its lock may be on another
+constexpr std::size_t json_bytes_max = 4096;         // pn_stats_json() says so
+constexpr std::size_t pages_a_stream = 3;            // the FILE may cross a page, its lock may be on another
 constexpr std::size_t vtable_bytes = sizeof(void*);  // behind the FILE that the headers show
 
 // Of the thread that forks, from its prepare handler to its parent or child handler.
 struct Forking {
     ThreadState state;
-    void** pages;  // pinned for the length of the fork: a mapping of `mapped_bytes`; null when no stream lies in the heap
+    void** pages;  // pinned for the length of the fork: a mapping of `mapped_bytes`; null when no stream lies
+                   // in the heap
     std::size_t mapped_bytes;
     std::size_t count;
 };
@@ -52,7 +56,8 @@ void pin_page(void* page) noexcept {
 
 void pin_bytes(const void* start, std::size_t bytes) noexcept {
     const auto first = reinterpret_cast<std::uintptr_t>(start);
-    for (std::uintptr_t page = first & ~std::uintptr_t{PN_PAGE_BYTES - 1}; page < first + bytes; page += PN_PAGE_BYTES) {
+    for (std::uintptr_t page = first & ~std::uintptr_t{PN_PAGE_BYTES - 1}; page < first + bytes;
+         page += PN_PAGE_BYTES) {
         pin_page(reinterpret_cast<void*>(page));
     }
 }
@@ -63,11 +68,18 @@ void pin_stream(const FILE* stream) noexcept {
     pin_bytes(stream->_lock, 1);
 }
 
+// A heap that has no engine yet has no far page; and a pin would give it one.
+bool heap_is_active() noexcept {
+    char text[json_bytes_max];
+    return pn_stats_json(heap_served(), text, sizeof(text)) == 0 &&
+           std::strstr(text, "\"engine\": \"none\"") == nullptr;
+}
+
 // Streams that lie in the heap, with room for the pages of each. False when there is none, or no room.
 bool map_pages() noexcept {
     std::size_t streams = 0;
     for_each_stream([&](const FILE* stream) { streams += is_managed(stream); });
-    if (streams == 0) return false;
+    if (streams == 0 || !heap_is_active()) return false;
     const std::size_t bytes = streams * pages_a_stream * sizeof(void*);
     void* mapping = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (mapping == MAP_FAILED) return false;
@@ -77,8 +89,8 @@ bool map_pages() noexcept {
 }
 
 // libc's fork() resets the lock of every stream *in the child, before any handler runs there*, so before the
-// runtime serves the child's pages: a stream on a far page would read as zeros, and its page would be lost. Pinned, they
-// are near in the child too.
+// runtime serves the child's pages: a stream on a far page would read as zeros, and its page would be lost.
+// Pinned, they are near in the child too.
 void pin_streams() noexcept {
     if (_IO_iter_begin == nullptr || _IO_list_lock == nullptr) return;
     _IO_list_lock();
@@ -93,8 +105,8 @@ void unpin_streams() noexcept {
     forking.count = 0;
 }
 
-// First of all prepare handlers: nothing is locked yet. From here to the end of the fork this thread stays out of
-// jemalloc, whose locks it is about to hold.
+// First of all prepare handlers: nothing is locked yet. From here to the end of the fork this thread stays
+// out of jemalloc, whose locks it is about to hold.
 void before_fork() noexcept {
     forking.state = thread_state;
     thread_state = thread_inside;
@@ -107,9 +119,20 @@ void after_fork() noexcept {
     thread_state = forking.state;
 }
 
+// libc's fork() reads its name-service state after the last prepare handler, when the runtime serves nobody:
+// on a far page it would wait for ever. libc allocates that state once, at the first look-up; so it is made
+// to now, from the bootstrap arena, by a setting that is refused (a malformed line) only after the state was
+// loaded.
+void keep_name_service_near() noexcept {
+    __nss_configure_lookup("aliases", "[");
+}
+
 }  // namespace
 
 // Without room for the handlers (ENOMEM) nothing is pinned, and forks are as good as the runtime makes them.
-void fork_prepare() noexcept { pthread_atfork(before_fork, after_fork, after_fork); }
+void fork_prepare() noexcept {
+    keep_name_service_near();
+    pthread_atfork(before_fork, after_fork, after_fork);
+}
 
 }  // namespace pnode::preload

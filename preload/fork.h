@@ -1,5 +1,5 @@
-// fork(): what this library owes to a child beside what the runtime and jemalloc do themselves. README.md has the
-// order of the handlers and why it is so.
+// fork(): what this library owes to a child beside what the runtime and jemalloc do themselves. README.md has
+// the order of the handlers and why it is so.
 #pragma once
 
 namespace pnode::preload {

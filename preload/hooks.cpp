@@ -15,12 +15,12 @@ namespace {
 
 constinit pn_heap* served_heap = nullptr;
 constinit bool strict_limit = false;
-// Set when the heap said for good that it cannot: all further extents are plain memory. Relaxed: a thread that
-// sees it late asks once more and is told the same.
+// Set when the heap said for good that it cannot: all further extents are plain memory. Relaxed: a thread
+// that sees it late asks once more and is told the same.
 constinit std::atomic<bool> refused_for_good{false};
 
-// The bounds of all buffers. A heap is one range of addresses, so nothing else of the process lies between them.
-// Relaxed: an address reaches another thread through jemalloc's locks, which order these stores too.
+// The bounds of all buffers. A heap is one range of addresses, so nothing else of the process lies between
+// them. Relaxed: an address reaches another thread through jemalloc's locks, which order these stores too.
 constinit std::atomic<std::uintptr_t> lowest{UINTPTR_MAX};
 constinit std::atomic<std::uintptr_t> end{0};
 
@@ -44,7 +44,8 @@ void note_bounds(std::uintptr_t first, std::uintptr_t past) noexcept {
 void* map_plain(std::size_t bytes, std::size_t alignment) noexcept {
     const std::size_t mapped = bytes + alignment - PN_PAGE_BYTES;
     if (mapped < bytes) return nullptr;
-    void* mapping = mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void* mapping =
+        mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (mapping == MAP_FAILED) return nullptr;
     const auto first = reinterpret_cast<std::uintptr_t>(mapping);
     const std::uintptr_t start = (first + alignment - 1) & ~(alignment - 1);
@@ -64,8 +65,8 @@ int allocate_managed(std::size_t bytes, std::size_t alignment, void** out) noexc
     return error;
 }
 
-void* allocate(extent_hooks_t*, void* wanted, std::size_t bytes, std::size_t alignment, bool* zero, bool* commit,
-               unsigned) noexcept {
+void* allocate(extent_hooks_t*, void* wanted, std::size_t bytes, std::size_t alignment, bool* zero,
+               bool* commit, unsigned) noexcept {
     if (wanted != nullptr) return nullptr;  // only the caches of the arena can extend in place
     const KeepErrno keep;
     void* extent = nullptr;
@@ -106,7 +107,8 @@ void destroy(extent_hooks_t*, void* extent, std::size_t bytes, bool, unsigned) n
 }
 
 // True when the pages still hold what they held.
-bool purge(extent_hooks_t*, void* extent, std::size_t, std::size_t offset, std::size_t length, unsigned) noexcept {
+bool purge(extent_hooks_t*, void* extent, std::size_t, std::size_t offset, std::size_t length,
+           unsigned) noexcept {
     const KeepErrno keep;
     void* start = static_cast<unsigned char*>(extent) + offset;
     if (!is_managed(extent)) return madvise(start, length, MADV_DONTNEED) != 0;
@@ -114,7 +116,9 @@ bool purge(extent_hooks_t*, void* extent, std::size_t, std::size_t offset, std::
     return pn_release(served_heap, start, length) != 0;
 }
 
-bool split(extent_hooks_t*, void*, std::size_t, std::size_t, std::size_t, bool, unsigned) noexcept { return false; }
+bool split(extent_hooks_t*, void*, std::size_t, std::size_t, std::size_t, bool, unsigned) noexcept {
+    return false;
+}
 
 // True keeps two neighbours apart: plain memory beside the heap.
 bool merge(extent_hooks_t*, void* a, std::size_t, void* b, std::size_t, bool, unsigned) noexcept {
@@ -132,7 +136,9 @@ void hooks_serve(pn_heap* heap, bool strict) noexcept {
     strict_limit = strict;
 }
 
-pn_heap* heap_served() noexcept { return served_heap; }
+pn_heap* heap_served() noexcept {
+    return served_heap;
+}
 
 bool is_managed(const void* address) noexcept {
     const auto at = reinterpret_cast<std::uintptr_t>(address);

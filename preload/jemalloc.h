@@ -1,10 +1,10 @@
-// jemalloc as it is embedded: its public symbols carry the prefix pn_je_ (jemalloc_symbols.txt), so that ours can
-// have the names that programs call.
+// jemalloc as it is embedded: its public symbols carry the prefix pn_je_ (jemalloc_symbols.txt), so that ours
+// can have the names that programs call.
 #pragma once
 
-#include <cstddef>
-
 #include <jemalloc/jemalloc.h>  // extent_hooks_t and the MALLOCX_ flags; its functions are the host's, not these
+
+#include <cstddef>
 
 extern "C" {
 // Read once, when jemalloc starts. Ours overrides the archive's weak one.
@@ -30,7 +30,7 @@ std::size_t pn_je_nallocx(std::size_t bytes, int flags) noexcept;
 int pn_je_mallctl(const char* name, void* old_value, std::size_t* old_bytes, void* new_value,
                   std::size_t new_bytes) noexcept;
 int pn_je_mallctlnametomib(const char* name, std::size_t* mib, std::size_t* mib_length) noexcept;
-int pn_je_mallctlbymib(const std::size_t* mib, std::size_t mib_length, void* old_value, std::size_t* old_bytes,
-                       void* new_value, std::size_t new_bytes) noexcept;
+int pn_je_mallctlbymib(const std::size_t* mib, std::size_t mib_length, void* old_value,
+                       std::size_t* old_bytes, void* new_value, std::size_t new_bytes) noexcept;
 void pn_je_malloc_stats_print(void (*write)(void*, const char*), void* context, const char* options) noexcept;
 }

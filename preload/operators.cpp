@@ -1,7 +1,7 @@
 // operator new and delete, every form. They are malloc and free, but for what happens without memory.
 //
-// The library brings its own C++ run-time library, hidden (README.md); what a program can see, its new handler and the exception it
-// catches, is the program's own and is looked up when it is needed.
+// The library brings its own C++ run-time library, hidden (README.md); what a program can see, its new
+// handler and the exception it catches, is the program's own and is looked up when it is needed.
 #include <dlfcn.h>
 
 #include <cstddef>
@@ -70,30 +70,66 @@ void* may_allocate(std::size_t bytes, Alignment... alignment) noexcept {
 
 }  // namespace
 
-PN_OPERATOR void* operator new(std::size_t bytes) { return must_allocate(bytes); }
-PN_OPERATOR void* operator new[](std::size_t bytes) { return must_allocate(bytes); }
-PN_OPERATOR void* operator new(std::size_t bytes, std::align_val_t alignment) { return must_allocate(bytes, alignment); }
+PN_OPERATOR void* operator new(std::size_t bytes) {
+    return must_allocate(bytes);
+}
+PN_OPERATOR void* operator new[](std::size_t bytes) {
+    return must_allocate(bytes);
+}
+PN_OPERATOR void* operator new(std::size_t bytes, std::align_val_t alignment) {
+    return must_allocate(bytes, alignment);
+}
 PN_OPERATOR void* operator new[](std::size_t bytes, std::align_val_t alignment) {
     return must_allocate(bytes, alignment);
 }
-PN_OPERATOR void* operator new(std::size_t bytes, const std::nothrow_t&) noexcept { return may_allocate(bytes); }
-PN_OPERATOR void* operator new[](std::size_t bytes, const std::nothrow_t&) noexcept { return may_allocate(bytes); }
-PN_OPERATOR void* operator new(std::size_t bytes, std::align_val_t alignment, const std::nothrow_t&) noexcept {
+PN_OPERATOR void* operator new(std::size_t bytes, const std::nothrow_t&) noexcept {
+    return may_allocate(bytes);
+}
+PN_OPERATOR void* operator new[](std::size_t bytes, const std::nothrow_t&) noexcept {
+    return may_allocate(bytes);
+}
+PN_OPERATOR void* operator new(std::size_t bytes, std::align_val_t alignment,
+                               const std::nothrow_t&) noexcept {
     return may_allocate(bytes, alignment);
 }
-PN_OPERATOR void* operator new[](std::size_t bytes, std::align_val_t alignment, const std::nothrow_t&) noexcept {
+PN_OPERATOR void* operator new[](std::size_t bytes, std::align_val_t alignment,
+                                 const std::nothrow_t&) noexcept {
     return may_allocate(bytes, alignment);
 }
 
-PN_OPERATOR void operator delete(void* block) noexcept { std::free(block); }
-PN_OPERATOR void operator delete[](void* block) noexcept { std::free(block); }
-PN_OPERATOR void operator delete(void* block, std::size_t) noexcept { std::free(block); }
-PN_OPERATOR void operator delete[](void* block, std::size_t) noexcept { std::free(block); }
-PN_OPERATOR void operator delete(void* block, const std::nothrow_t&) noexcept { std::free(block); }
-PN_OPERATOR void operator delete[](void* block, const std::nothrow_t&) noexcept { std::free(block); }
-PN_OPERATOR void operator delete(void* block, std::align_val_t) noexcept { std::free(block); }
-PN_OPERATOR void operator delete[](void* block, std::align_val_t) noexcept { std::free(block); }
-PN_OPERATOR void operator delete(void* block, std::size_t, std::align_val_t) noexcept { std::free(block); }
-PN_OPERATOR void operator delete[](void* block, std::size_t, std::align_val_t) noexcept { std::free(block); }
-PN_OPERATOR void operator delete(void* block, std::align_val_t, const std::nothrow_t&) noexcept { std::free(block); }
-PN_OPERATOR void operator delete[](void* block, std::align_val_t, const std::nothrow_t&) noexcept { std::free(block); }
+PN_OPERATOR void operator delete(void* block) noexcept {
+    std::free(block);
+}
+PN_OPERATOR void operator delete[](void* block) noexcept {
+    std::free(block);
+}
+PN_OPERATOR void operator delete(void* block, std::size_t) noexcept {
+    std::free(block);
+}
+PN_OPERATOR void operator delete[](void* block, std::size_t) noexcept {
+    std::free(block);
+}
+PN_OPERATOR void operator delete(void* block, const std::nothrow_t&) noexcept {
+    std::free(block);
+}
+PN_OPERATOR void operator delete[](void* block, const std::nothrow_t&) noexcept {
+    std::free(block);
+}
+PN_OPERATOR void operator delete(void* block, std::align_val_t) noexcept {
+    std::free(block);
+}
+PN_OPERATOR void operator delete[](void* block, std::align_val_t) noexcept {
+    std::free(block);
+}
+PN_OPERATOR void operator delete(void* block, std::size_t, std::align_val_t) noexcept {
+    std::free(block);
+}
+PN_OPERATOR void operator delete[](void* block, std::size_t, std::align_val_t) noexcept {
+    std::free(block);
+}
+PN_OPERATOR void operator delete(void* block, std::align_val_t, const std::nothrow_t&) noexcept {
+    std::free(block);
+}
+PN_OPERATOR void operator delete[](void* block, std::align_val_t, const std::nothrow_t&) noexcept {
+    std::free(block);
+}

@@ -33,7 +33,8 @@ namespace {
 
 enum class Phase : unsigned char { none, starting, started };
 
-// Release by the one who started, acquire by all others: what start() wrote is seen by whoever sees `started`.
+// Release by the one who started, acquire by all others: what start() wrote is seen by whoever sees
+// `started`.
 constinit std::atomic<Phase> phase{Phase::none};
 constinit bool managed = false;
 
@@ -63,18 +64,22 @@ bool start_once() noexcept {
     Phase seen = phase.load(std::memory_order_acquire);
     if (seen == Phase::started) return true;
     if (environ == nullptr) return false;  // libc itself is not ready
-    if (seen == Phase::none && phase.compare_exchange_strong(seen, Phase::starting, std::memory_order_acquire)) {
+    if (seen == Phase::none &&
+        phase.compare_exchange_strong(seen, Phase::starting, std::memory_order_acquire)) {
         start();
         phase.store(Phase::started, std::memory_order_release);
         return true;
     }
-    // Only a thread that was made without one allocation can come here; the one that starts needs nothing of it.
+    // Only a thread that was made without one allocation can come here; the one that starts needs nothing of
+    // it.
     while (phase.load(std::memory_order_acquire) != Phase::started) sched_yield();
     return true;
 }
 
 // Before every other constructor of this library, jemalloc's own above all.
-[[gnu::constructor(101)]] void start_early() noexcept { thread_may_allocate(); }
+[[gnu::constructor(101)]] void start_early() noexcept {
+    thread_may_allocate();
+}
 
 }  // namespace
 

@@ -10,11 +10,14 @@
 namespace pnode::preload {
 namespace {
 
-iovec piece(const char* text) noexcept { return {const_cast<char*>(text), std::strlen(text)}; }
+iovec piece(const char* text) noexcept {
+    return {const_cast<char*>(text), std::strlen(text)};
+}
 
 }  // namespace
 
-// One writev, so that lines of several processes do not mix. Where it cannot be written there is nobody to tell.
+// One writev, so that lines of several processes do not mix. Where it cannot be written there is nobody to
+// tell.
 void say(const char* line) noexcept {
     const iovec pieces[] = {piece("pnode: "), piece(line), piece("\n")};
     [[maybe_unused]] const ssize_t written = writev(STDERR_FILENO, pieces, 3);

@@ -12,7 +12,9 @@ namespace {
 alignas(Options) constinit unsigned char options_storage[sizeof(Options)] = {};
 constinit Settings read = {};
 
-void warn(const char* line, void*) { say(line); }
+void warn(const char* line, void*) {
+    say(line);
+}
 
 }  // namespace
 
@@ -28,8 +30,11 @@ void settings_read() noexcept {
     if (options->strict) read.heap.flags |= PN_HEAP_STRICT;
     if (options->stress) read.heap.flags |= PN_HEAP_STRESS;
     read.stats_file = options->stats.c_str();
+    read.stats_every_ms = static_cast<unsigned>(options->stats_every_ms);  // the table's maximum is an hour
 }
 
-const Settings& settings() noexcept { return read; }
+const Settings& settings() noexcept {
+    return read;
+}
 
 }  // namespace pnode::preload

@@ -6,11 +6,13 @@
 namespace pnode::preload {
 
 struct Settings {
-    pn_heap_options heap;    // points into storage that lasts as long as the process
-    const char* stats_file;  // "" for none, "-" for standard error
+    pn_heap_options heap;     // points into storage that lasts as long as the process
+    const char* stats_file;   // "" for none, "-" for standard error
+    unsigned stats_every_ms;  // 0: at exit only
 };
 
-// From within InsideRuntime, before settings() is used. A bad value is told in one line, and its default holds.
+// From within InsideRuntime, before settings() is used. A bad value is told in one line, and its default
+// holds.
 void settings_read() noexcept;
 
 // Constant after settings_read().

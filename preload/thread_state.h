@@ -1,7 +1,7 @@
 // Where a thread stands, in one byte that every entry reads first.
 //
-// Thread rule: each thread reads and writes its own byte only; no atomics. A signal handler sees it as the code
-// it interrupts left it, which is what it needs.
+// Thread rule: each thread reads and writes its own byte only; no atomics. A signal handler sees it as the
+// code it interrupts left it, which is what it needs.
 #pragma once
 
 namespace pnode::preload {

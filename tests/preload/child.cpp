@@ -32,7 +32,8 @@ Directory::~Directory() {
     std::filesystem::remove_all(path_, ignored);
 }
 
-pid_t start(const std::vector<std::string>& arguments, const Environment& environment, const Directory& directory) {
+pid_t start(const std::vector<std::string>& arguments, const Environment& environment,
+            const Directory& directory) {
     const pid_t child = fork();
     if (child != 0) return child;
     prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -47,7 +48,8 @@ pid_t start(const std::vector<std::string>& arguments, const Environment& enviro
     _exit(127);
 }
 
-Said run(const std::vector<std::string>& arguments, const Environment& environment, const Directory& directory) {
+Said run(const std::vector<std::string>& arguments, const Environment& environment,
+         const Directory& directory) {
     const pid_t child = start(arguments, environment, directory);
     int status = -1;
     if (child < 0 || waitpid(child, &status, 0) != child) status = -1;

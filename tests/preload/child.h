@@ -34,11 +34,13 @@ class Directory {
     std::filesystem::path path_;
 };
 
-// Starts `arguments[0]` (searched in PATH) in `directory`, output to the files DIRECTORY/out and DIRECTORY/err. `environment` is added to the
-// caller's. It dies with the caller.
-pid_t start(const std::vector<std::string>& arguments, const Environment& environment, const Directory& directory);
+// Starts `arguments[0]` (searched in PATH) in `directory`, output to the files DIRECTORY/out and
+// DIRECTORY/err. `environment` is added to the caller's. It dies with the caller.
+pid_t start(const std::vector<std::string>& arguments, const Environment& environment,
+            const Directory& directory);
 
-Said run(const std::vector<std::string>& arguments, const Environment& environment, const Directory& directory);
+Said run(const std::vector<std::string>& arguments, const Environment& environment,
+         const Directory& directory);
 
 std::string read_file(const std::filesystem::path& path);
 

@@ -1,7 +1,7 @@
-// Memory whose every byte is known, and how to see that it went far. For programs that run under the preload library.
+// Memory whose every byte is known, and how to see that it went far. For programs that run under the preload
+// library.
 #pragma once
 
-#include <sched.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -20,7 +20,9 @@ inline constexpr std::size_t page_bytes = 4096;
 class FarBlock {
   public:
     FarBlock(std::size_t bytes, std::uint64_t seed)
-        : words_(static_cast<std::uint64_t*>(std::malloc(bytes))), count_(bytes / sizeof(std::uint64_t)), seed_(seed) {
+        : words_(static_cast<std::uint64_t*>(std::malloc(bytes))),
+          count_(bytes / sizeof(std::uint64_t)),
+          seed_(seed) {
         if (words_ == nullptr) std::abort();
         for (std::size_t i = 0; i < count_; ++i) words_[i] = expected(i);
     }
@@ -60,14 +62,20 @@ inline std::size_t resident_pages(const void* address, std::size_t bytes) {
     return resident;
 }
 
-// Waits for the evictor until at most `pages_max` of the range are near; false when a minute did not suffice.
-inline bool becomes_far(const void* address, std::size_t bytes, std::size_t pages_max) {
+// Reads `pressure`, a block larger than the near limit, until at most `pages_max` of the range are near;
+// false when a minute did not suffice. The range must share its pages with nothing that is in use.
+inline bool becomes_far(const void* address, std::size_t bytes, std::size_t pages_max,
+                        const FarBlock& pressure) {
     const auto deadline = std::chrono::steady_clock::now() + std::chrono::minutes(1);
     while (resident_pages(address, bytes) > pages_max) {
-        if (std::chrono::steady_clock::now() > deadline) return false;
-        sched_yield();
+        if (!pressure.is_intact() || std::chrono::steady_clock::now() > deadline) return false;
     }
     return true;
+}
+
+// At least half of a block that is larger than the near limit goes far by itself.
+inline bool becomes_mostly_far(FarBlock& block) {
+    return becomes_far(block.data(), block.bytes(), block.bytes() / page_bytes / 2, block);
 }
 
 }  // namespace preload_test

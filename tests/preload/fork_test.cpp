@@ -1,6 +1,7 @@
 // fork() and its kin, under the preload library, with memory that is far.
 #include <gtest/gtest.h>
 #include <pthread.h>
+#include <pwd.h>
 #include <spawn.h>
 #include <sys/wait.h>
 
@@ -20,12 +21,14 @@ extern "C" char** environ;
 namespace {
 
 using preload_test::becomes_far;
+using preload_test::becomes_mostly_far;
 using preload_test::FarBlock;
 using preload_test::page_bytes;
 
 constexpr std::size_t large_bytes = std::size_t{32} << 20;  // four times the near limit
 
-// The exit code of a child that runs `body` and ends without anybody's destructors; 1000 + n when signal n ended it.
+// The exit code of a child that runs `body` and ends without anybody's destructors; 1000 + n when signal n
+// ended it.
 template <typename Body>
 int exit_code_of_child(Body&& body) {
     const pid_t child = fork();
@@ -35,18 +38,23 @@ int exit_code_of_child(Body&& body) {
     return WIFSIGNALED(status) ? 1000 + WTERMSIG(status) : WEXITSTATUS(status);
 }
 
-bool mostly_far(FarBlock& block) { return becomes_far(block.data(), block.bytes(), block.bytes() / page_bytes / 2); }
+// On a page of its own, so that nobody keeps it near.
+char* on_own_page(const char* text) {
+    char* page = static_cast<char*>(std::aligned_alloc(page_bytes, page_bytes));
+    std::strcpy(page, text);
+    return page;
+}
 
 TEST(Fork, ChildAndParentReadEveryFarByte) {
     FarBlock block(large_bytes, 1);
-    ASSERT_TRUE(mostly_far(block));
+    ASSERT_TRUE(becomes_mostly_far(block));
     EXPECT_EQ(exit_code_of_child([&] { return block.is_intact() ? 0 : 1; }), 0);
     EXPECT_TRUE(block.is_intact());
 }
 
 TEST(Fork, ChildSeesTheMomentOfTheFork) {
     FarBlock block(large_bytes, 2);
-    ASSERT_TRUE(mostly_far(block));
+    ASSERT_TRUE(becomes_mostly_far(block));
     int ready[2];
     ASSERT_EQ(pipe(ready), 0);
     const pid_t child = fork();
@@ -68,7 +76,7 @@ TEST(Fork, ChildSeesTheMomentOfTheFork) {
 
 TEST(Fork, ParentDoesNotSeeWhatTheChildWrites) {
     FarBlock block(large_bytes, 4);
-    ASSERT_TRUE(mostly_far(block));
+    ASSERT_TRUE(becomes_mostly_far(block));
     EXPECT_EQ(exit_code_of_child([&] {
                   block.rewrite(5);
                   return block.is_intact() ? 0 : 1;
@@ -79,7 +87,7 @@ TEST(Fork, ParentDoesNotSeeWhatTheChildWrites) {
 
 TEST(Fork, GrandchildrenReadEveryByte) {
     FarBlock block(large_bytes, 6);
-    ASSERT_TRUE(mostly_far(block));
+    ASSERT_TRUE(becomes_mostly_far(block));
     const auto grandchild = [&] { return block.is_intact() ? 0 : 1; };
     const auto child = [&] {
         const int deeper = exit_code_of_child([&] { return exit_code_of_child(grandchild); });
@@ -158,7 +166,7 @@ TEST(Fork, StreamsOnFarPagesSurvive) {
         ASSERT_EQ(std::fflush(streams.back()), 0);
     }
     FarBlock block(large_bytes, 12);
-    ASSERT_TRUE(becomes_far(streams[20], sizeof(FILE), 0));
+    ASSERT_TRUE(becomes_far(streams[20], sizeof(FILE), 0, block));
     EXPECT_EQ(exit_code_of_child([&] {
                   for (FILE* stream : streams) {
                       std::rewind(stream);
@@ -197,7 +205,7 @@ TEST(Fork, ThreadSpecificValuesOfOtherThreadsHarmNothing) {
     });
     ready.arrive_and_wait();
     FarBlock block(large_bytes, 13);
-    const bool far = becomes_far(neighbours[30], 496, 0);
+    const bool far = becomes_far(neighbours[30], 496, 0, block);
     const auto all_there = [&] {
         for (const char* text : neighbours) {
             if (std::strcmp(text, "in the same size class") != 0) return 1;
@@ -211,6 +219,17 @@ TEST(Fork, ThreadSpecificValuesOfOtherThreadsHarmNothing) {
     EXPECT_EQ(all_there(), 0);
     for (char* text : neighbours) std::free(text);
     for (const pthread_key_t key : keys) pthread_key_delete(key);
+}
+
+// libc's fork() reads its name-service state when the runtime serves no fault.
+TEST(Fork, AfterANameServiceLookup) {
+    ASSERT_NE(getpwuid(0), nullptr);
+    FarBlock block(large_bytes, 19);
+    for (std::uint64_t round = 0; round < 4; ++round) {
+        ASSERT_TRUE(becomes_mostly_far(block));
+        EXPECT_EQ(exit_code_of_child([] { return getpwuid(0) != nullptr ? 0 : 1; }), 0);
+        block.rewrite(20 + round);
+    }
 }
 
 TEST(Fork, HandlersOfTheProgramMayAllocate) {
@@ -227,11 +246,11 @@ TEST(Fork, HandlersOfTheProgramMayAllocate) {
 
 // The strings are read by the kernel, for a process that shares our memory.
 TEST(Spawn, ArgumentsMayBeFar) {
-    char* text = strdup("argument that went far");
-    char* path = strdup("/bin/sh");
-    char* script = strdup("test \"$1\" = 'argument that went far' && exit 23");
+    char* text = on_own_page("argument that went far");
+    char* path = on_own_page("/bin/sh");
+    char* script = on_own_page("test \"$1\" = 'argument that went far' && exit 23");
     FarBlock block(large_bytes, 16);
-    ASSERT_TRUE(becomes_far(text, 1, 0));
+    ASSERT_TRUE(becomes_far(text, 1, 0, block));
     char* arguments[] = {path, const_cast<char*>("-c"), script, path, text, nullptr};
     pid_t child = 0;
     ASSERT_EQ(posix_spawn(&child, path, nullptr, nullptr, arguments, environ), 0);
@@ -239,8 +258,7 @@ TEST(Spawn, ArgumentsMayBeFar) {
     ASSERT_EQ(waitpid(child, &status, 0), child);
     EXPECT_EQ(WEXITSTATUS(status), 23);
 
-    FarBlock again(large_bytes, 17);
-    ASSERT_TRUE(becomes_far(text, 1, 0));
+    ASSERT_TRUE(becomes_far(text, 1, 0, block));
     EXPECT_EQ(exit_code_of_child([&] {
                   execv(path, arguments);
                   return 1;

@@ -86,7 +86,8 @@ TEST(Malloc, CallocOverflowIsNoMemory) {
 }
 
 TEST(Malloc, CallocIsZeroAfterReuse) {
-    for (std::size_t bytes : {std::size_t{24}, std::size_t{512}, std::size_t{5000}, std::size_t{70000}, std::size_t{3} << 20}) {
+    for (std::size_t bytes :
+         {std::size_t{24}, std::size_t{512}, std::size_t{5000}, std::size_t{70000}, std::size_t{3} << 20}) {
         for (int round = 0; round < 8; ++round) {
             auto* block = static_cast<unsigned char*>(std::calloc(bytes, 1));
             ASSERT_NE(block, nullptr);
@@ -128,7 +129,8 @@ TEST(Malloc, ReallocKeepsContents) {
     std::string text = "the first bytes stay";
     auto* block = static_cast<char*>(std::malloc(text.size() + 1));
     std::memcpy(block, text.c_str(), text.size() + 1);
-    for (std::size_t bytes : {std::size_t{100}, std::size_t{5000}, std::size_t{200000}, std::size_t{9} << 20, std::size_t{300}}) {
+    for (std::size_t bytes :
+         {std::size_t{100}, std::size_t{5000}, std::size_t{200000}, std::size_t{9} << 20, std::size_t{300}}) {
         block = static_cast<char*>(std::realloc(block, bytes));
         ASSERT_NE(block, nullptr);
         ASSERT_EQ(block, text);
@@ -182,7 +184,8 @@ TEST(Malloc, AlignedFamilyAligns) {
 
 TEST(Malloc, BadAlignmentIsRefused) {
     void* block = &block;
-    for (std::size_t alignment : {std::size_t{0}, std::size_t{1}, std::size_t{4}, std::size_t{24}, std::size_t{4097}}) {
+    for (std::size_t alignment :
+         {std::size_t{0}, std::size_t{1}, std::size_t{4}, std::size_t{24}, std::size_t{4097}}) {
         errno = 7;
         EXPECT_EQ(posix_memalign(&block, hidden(alignment), 100), EINVAL) << alignment;
         EXPECT_EQ(errno, 7);
@@ -230,14 +233,15 @@ TEST(Operators, EveryFormAllocatesAndFrees) {
     auto* wides = new (std::nothrow) Wide[3];
     EXPECT_TRUE(is_aligned(wides, 256));
     delete[] wides;
-    void* raw = ::operator new(77, std::align_val_t{4096}, std::nothrow);
+    void* raw = ::operator new (77, std::align_val_t{4096}, std::nothrow);
     EXPECT_TRUE(is_aligned(raw, 4096));
-    ::operator delete(raw, std::size_t{77}, std::align_val_t{4096});
+    ::operator delete (raw, std::size_t{77}, std::align_val_t{4096});
 }
 
 TEST(Operators, WithoutMemoryTheProgramsOwnExceptionIsThrown) {
     EXPECT_THROW(static_cast<void>(::operator new(hidden(too_large))), std::bad_alloc);
-    EXPECT_THROW(static_cast<void>(::operator new[](hidden(too_large), std::align_val_t{64})), std::bad_alloc);
+    EXPECT_THROW(static_cast<void>(::operator new[](hidden(too_large), std::align_val_t{64})),
+                 std::bad_alloc);
     EXPECT_EQ(::operator new(hidden(too_large), std::nothrow), nullptr);
     EXPECT_EQ(std::uncaught_exceptions(), 0);
 }
@@ -315,7 +319,8 @@ TEST(Malloc, RandomBlocksKeepTheirBytes) {
 
 TEST(Malloc, FourTimesTheNearLimitKeepsItsBytes) {
     std::vector<std::unique_ptr<FarBlock>> blocks;
-    for (std::uint64_t i = 0; i < 32; ++i) blocks.push_back(std::make_unique<FarBlock>(std::size_t{1} << 20, i));
+    for (std::uint64_t i = 0; i < 32; ++i)
+        blocks.push_back(std::make_unique<FarBlock>(std::size_t{1} << 20, i));
     for (const auto& block : blocks) EXPECT_TRUE(block->is_intact());
 }
 

@@ -1,4 +1,5 @@
-// A library that a test opens and closes: memory that changes hands across its border, and a thread-local of its own.
+// A library that a test opens and closes: memory that changes hands across its border, and a thread-local of
+// its own.
 #include <cstdlib>
 #include <cstring>
 #include <string>
@@ -18,5 +19,7 @@ extern "C" {
     return copy;
 }
 
-[[gnu::visibility("default")]] void plugin_take(char* text) { std::free(text); }
+[[gnu::visibility("default")]] void plugin_take(char* text) {
+    std::free(text);
+}
 }

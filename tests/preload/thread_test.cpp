@@ -48,7 +48,8 @@ TEST(Threads, OneFreesWhatAnotherMade) {
     broken = 0;
     run_threads(threads, [](int index) {
         for (int round = 0; round < 300; ++round) {
-            auto* made = new FarBlock(static_cast<std::size_t>(1000 + 500 * round), static_cast<std::uint64_t>(index));
+            auto* made =
+                new FarBlock(static_cast<std::size_t>(1000 + 500 * round), static_cast<std::uint64_t>(index));
             FarBlock* taken = nullptr;
             {
                 const std::lock_guard lock(box_lock);
@@ -85,7 +86,8 @@ TEST(Threads, ShortLivedOnesComeAndGo) {
 // More keys than a thread's first level holds: libc allocates the second one.
 TEST(Threads, ManyThreadSpecificValues) {
     static std::array<pthread_key_t, 100> keys;
-    for (pthread_key_t& key : keys) ASSERT_EQ(pthread_key_create(&key, [](void* value) { std::free(value); }), 0);
+    for (pthread_key_t& key : keys)
+        ASSERT_EQ(pthread_key_create(&key, [](void* value) { std::free(value); }), 0);
     broken = 0;
     run_threads(threads, [](int) {
         for (const pthread_key_t key : keys) {
