@@ -169,6 +169,7 @@ int pn_heap_set_near_limit(pn_heap* heap, std::uint64_t near_bytes_max) noexcept
     const RuntimeScope scope;
     Heap& managed = heap->heap;
     managed.near.set_limit(pages);
+    managed.near.try_again();
     std::string message;
     if (!managed.is_active() && managed.near.past_high()) {
         if (const int error = managed.activate(&message)) return fail(error, message);

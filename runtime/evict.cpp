@@ -23,7 +23,6 @@ namespace {
 constexpr unsigned scan_pages_max = 8192;     // words looked at for one batch
 constexpr unsigned scan_pages_enough = 1024;  // ... once something was found
 constexpr unsigned move_retries_max = 16;
-constexpr std::uint64_t idle_ns = 20'000'000;  // how long nothing is tried after nothing could be done
 
 unsigned epoch_of(Heap& heap) noexcept {
     return static_cast<unsigned>(heap.evicted.load(std::memory_order_relaxed) /
@@ -329,6 +328,7 @@ Cleared clear(Heap& heap, EvictLane& lane) noexcept {
     lane.out_count = 0;
     heap.near.discharge(cleared.left);
     heap.evicted.fetch_add(cleared.left, std::memory_order_relaxed);
+    if (cleared.left != 0) heap.near.rested_well();
     return cleared;
 }
 
@@ -370,13 +370,12 @@ void drop_kept_blobs(Heap& heap) noexcept {
 }  // namespace
 
 unsigned evict_batch(Heap& heap, EvictLane& lane, Evicting who) noexcept {
-    if (heap.idle_until_ns.load(std::memory_order_relaxed) > os::now_ns()) return 0;
+    if (heap.near.is_resting()) return 0;
     pick(heap, lane, who);
     take_out(heap, lane);
     const Cleared cleared = clear(heap, lane);
     if (heap.far.is_nearly_full()) drop_kept_blobs(heap);
-    if (cleared.left == 0 && cleared.node_full)
-        heap.idle_until_ns.store(os::now_ns() + idle_ns, std::memory_order_relaxed);
+    if (cleared.left == 0 && cleared.node_full) heap.near.rest();
     return cleared.left;
 }
 
@@ -384,12 +383,13 @@ void make_room(Heap& heap, Evicting who) noexcept {
     // Enough for the hand to pass over warm pages as often as they may be passed over.
     constexpr unsigned fruitless_max = 64;
     for (unsigned fruitless = 0; heap.near.past_hard() && fruitless < fruitless_max;) {
-        if (heap.idle_until_ns.load(std::memory_order_relaxed) > os::now_ns()) return;
+        if (heap.near.is_resting()) return;
         LentEvictLane lane(heap.evict_lanes);
         heap.statistics.evictions_direct.add();
         if (evict_batch(heap, *lane, who) != 0) continue;
         if (!heap.near.past_limit()) return;  // the evictor is at it
-        ++fruitless;
+        // Everything is pinned, incompressible or in use: looking again at each fault would find no more.
+        if (++fruitless == fruitless_max) heap.near.rest();
     }
 }
 

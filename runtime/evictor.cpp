@@ -4,6 +4,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstring>
 
@@ -18,12 +19,12 @@ void evict_to_low(Heap& heap) noexcept {
     constexpr unsigned fruitless_max = 64;
     unsigned fruitless = 0;
     while (heap.near.pages() > heap.near.low_pages() && fruitless < fruitless_max &&
-           !heap.stop.load(std::memory_order_relaxed)) {
+           !heap.near.is_resting() && !heap.stop.load(std::memory_order_relaxed)) {
         const Inside inside(heap.operations);
         LentEvictLane lane(heap.evict_lanes);
         fruitless = evict_batch(heap, *lane, Evicting::other) == 0 ? fruitless + 1 : 0;
-        if (heap.idle_until_ns.load(std::memory_order_relaxed) > os::now_ns()) break;
     }
+    if (fruitless == fruitless_max) heap.near.rest();
 }
 
 void expire_leases(Heap& heap) noexcept {
@@ -48,8 +49,7 @@ void write_stats_if_due(Heap& heap) noexcept {
 // How long to sleep when nobody calls: for ever, unless something is due. Nothing to do must cost nothing.
 std::uint64_t sleep_ns(Heap& heap) noexcept {
     if (heap.stats_file.every_ns != 0) return heap.stats_file.every_ns;
-    if (heap.near.past_high())
-        return 20'000'000;  // tried and failed: the node was full, or everything was in use
+    if (heap.near.past_high()) return std::max<std::uint64_t>(heap.near.rest_left_ns(), 1'000'000);
     if (heap.leases.count() != 0) return 100'000'000;
     return 0;
 }

@@ -57,11 +57,9 @@ int FaultThreads::start(Heap& heap) noexcept {
     const unsigned wanted = std::min(threads_max, processors);
     awake_.store(1);
     running_.store(0);
-    const os::SignalsBlocked signals;  // inherited by the handlers
     for (count_ = 0; count_ < wanted; ++count_) {
         handlers_[count_] = Handler{this, &heap, count_, -1, 0, 0, look_every};
-        const int error =
-            ::pthread_create(&threads_[count_], nullptr, &FaultThreads::main, &handlers_[count_]);
+        const int error = threads_[count_].start(&FaultThreads::main, &handlers_[count_]);
         if (error != 0 && count_ == 0) return error;
         if (error != 0) break;  // fewer handlers than wished
     }
@@ -77,11 +75,12 @@ void FaultThreads::stop(Heap& heap) noexcept {
         ::madvise(doorbell_, page_bytes, MADV_DONTNEED);
         ::madvise(doorbell_, page_bytes, MADV_POPULATE_READ);
     }
-    for (unsigned index = 0; index < count_; ++index) ::pthread_join(threads_[index], nullptr);
+    for (unsigned index = 0; index < count_; ++index) threads_[index].join();
     count_ = 0;
 }
 
 void FaultThreads::forget() noexcept {
+    for (os::Thread& thread : threads_) thread.forget();
     count_ = 0;
 }
 

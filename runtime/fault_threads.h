@@ -9,11 +9,11 @@
 // allocate.
 #pragma once
 
-#include <pthread.h>
-
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+
+#include "runtime/os/thread.h"
 
 struct uffd_msg;
 
@@ -51,7 +51,7 @@ class FaultThreads {
     void follow(Handler& handler, std::uint32_t thread) noexcept;
     void set_awake(unsigned count) noexcept;
 
-    pthread_t threads_[threads_max] = {};
+    os::Thread threads_[threads_max];
     Handler handlers_[threads_max] = {};
     unsigned count_ = 0;
     std::atomic<std::uint32_t> awake_{1};  // handlers with a lower index read the descriptor

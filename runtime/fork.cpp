@@ -93,7 +93,7 @@ void fork_child(Heap& heap) noexcept {
     heap.leases.child();
     heap.stats_file.every_ns = 0;  // the file is the parent's
     heap.fault_threads.forget();
-    heap.evictor_running.store(false);
+    heap.evictor.forget();
     heap.hand_taken.store(false);
     heap.shared_after_fork.store(true, std::memory_order_relaxed);
     os::close_descriptor(heap.uffd.fd);

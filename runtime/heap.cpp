@@ -31,9 +31,9 @@ Heap::~Heap() {
     if (page_count == 0) return;
     forget_heap(*this);
     stop.store(true);
-    if (evictor_running.load()) {
+    if (evictor.is_running()) {
         near.wake_evictor();
-        ::pthread_join(evictor, nullptr);
+        evictor.join();
     }
     if (engine == Engine::thread && is_active()) fault_threads.stop(*this);
     os::close_descriptor(uffd.fd);
@@ -167,8 +167,7 @@ int Heap::activate(std::string* message) {
     if (error == 0) {
         // From here on faults are served; the evictor needs that.
         active.store(true, std::memory_order_release);
-        evictor_running.store(::pthread_create(&evictor, nullptr, &evictor_main, this) == 0);
-        if (!evictor_running.load())
+        if (evictor.start(&evictor_main, this) != 0)
             report("no evictor thread could be started: threads that fault make room themselves");
         return 0;
     }

@@ -11,8 +11,6 @@
 // order (release).
 #pragma once
 
-#include <pthread.h>
-
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -120,13 +118,10 @@ class Heap {
     std::atomic<std::uint64_t> evicted{0};  // pages ever taken out; epochs are counted in it
     std::atomic<std::uint64_t> tracked_chunks{0};
     std::atomic<std::uint64_t> far_released{0};  // pages, since the evictor was last told (release)
-    std::atomic<std::uint64_t> idle_until_ns{
-        0};  // eviction found nothing or the node is full: try again then
     std::atomic<bool> shared_after_fork{
         false};  // pages may be shared with a child: UFFDIO_MOVE may refuse them
 
-    pthread_t evictor{};
-    std::atomic<bool> evictor_running{false};
+    os::Thread evictor;
     std::atomic<bool> stop{false};
     StatsFile stats_file;
 

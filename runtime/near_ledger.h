@@ -52,9 +52,34 @@ class NearLedger {
     void charge(std::uint64_t pages, Statistics& statistics) noexcept {
         const std::uint64_t now = pages_.fetch_add(pages, std::memory_order_relaxed) + pages;
         if (now > statistics.near_pages_peak.value()) statistics.near_pages_peak.raise_to(now);
-        if (now > high_pages()) wake_evictor();
+        if (now > high_pages() && !is_resting()) wake_evictor();
     }
     void discharge(std::uint64_t pages) noexcept { pages_.fetch_sub(pages, std::memory_order_relaxed); }
+
+    // After eviction found nothing it could take out, or the node full, nobody tries again for a while:
+    // longer each time it finds nothing, up to a second.
+    bool is_resting() const noexcept {
+        return resting_until_ns_.load(std::memory_order_relaxed) > os::now_ns();
+    }
+    void rest() noexcept {
+        const std::uint64_t rest_ns = rest_ns_.load(std::memory_order_relaxed);
+        rest_ns_.store(std::min(2 * rest_ns, rest_ns_max), std::memory_order_relaxed);
+        resting_until_ns_.store(os::now_ns() + rest_ns, std::memory_order_relaxed);
+    }
+    // Something changed: what was pinned, full or too tight may not be any more.
+    void try_again() noexcept {
+        rested_well();
+        resting_until_ns_.store(0, std::memory_order_relaxed);
+    }
+    void rested_well() noexcept {
+        if (rest_ns_.load(std::memory_order_relaxed) != rest_ns_min)
+            rest_ns_.store(rest_ns_min, std::memory_order_relaxed);
+    }
+    std::uint64_t rest_left_ns() const noexcept {
+        const std::uint64_t until = resting_until_ns_.load(std::memory_order_relaxed);
+        const std::uint64_t now = os::now_ns();
+        return until > now ? until - now : 0;
+    }
 
     // Wakes once: the evictor clears the word before it looks at the ledger (wait_for_work), so no wake is
     // lost.
@@ -73,6 +98,11 @@ class NearLedger {
         return stress_ ? std::min(limit_pages(), limit_pages_min) : limit_pages();
     }
 
+    static constexpr std::uint64_t rest_ns_min = 10'000'000;
+    static constexpr std::uint64_t rest_ns_max = 1'280'000'000;
+
+    std::atomic<std::uint64_t> resting_until_ns_{0};
+    std::atomic<std::uint64_t> rest_ns_{rest_ns_min};
     std::atomic<std::uint64_t> pages_{0};
     std::atomic<std::uint64_t> limit_pages_{unlimited};
     std::atomic<std::uint32_t> work_{0};

@@ -89,6 +89,7 @@ int unpin(Heap& heap, std::uint64_t first, std::uint64_t pages) noexcept {
             return EINVAL;
         }
     }
+    heap.near.try_again();
     return 0;
 }
 

@@ -66,6 +66,7 @@ void release_piece(Heap& heap, std::uint64_t first, std::uint64_t pages) noexcep
     // Now and then the evictor gives the emptied slabs back; it sleeps while nobody calls.
     if (heap.far_released.fetch_add(far, std::memory_order_relaxed) + far >= trim_after_pages) {
         heap.far_released.store(0, std::memory_order_relaxed);
+        heap.near.try_again();
         heap.near.wake_evictor();
     }
 }

@@ -121,19 +121,12 @@ class Demonstration {
             2 * std::max(heap_bytes_, 32 * kMebibyte);  // room enough even if nothing compressed
         const std::uint64_t activation_bytes =
             near_limit_bytes_ / 2;  // the limit is kept from there on, so well below it
-        // Room for the other 60 % at a ratio of 1.2, and for the store's slabs that are filled in part. Blobs
-        // that near pages keep take what is over, so it is bounded: the whole is to be smaller than the heap
-        // was.
-        constexpr std::uint64_t kSlabBytes = 4 * kMebibyte;
-        const std::uint64_t far_bytes = heap_bytes_ / 2 + kSlabBytes;
         return {pnode_,
                 "run",
                 "--near",
                 std::to_string(near_limit_bytes_ / 1024) + "K",
                 "--activation",
                 std::to_string(activation_bytes / 1024) + "K",
-                "--far",
-                std::to_string(far_bytes / 1024) + "K",
                 "--node",
                 "memory:" + std::to_string(node_bytes / kMebibyte) + "M",
                 "--stats",

@@ -1,0 +1,54 @@
+// A thread of the runtime's: every signal but SIGBUS blocked, on a stack of ours.
+//
+// The stack is ours because glibc would hand out a cached one of some thread that ended, with tables that
+// malloc gave that thread: under the preload library those lie in managed memory, and in a forked child they
+// would be written before their pages are watched.
+//
+// Thread rule: start(), join() and forget() by one thread at a time.
+#pragma once
+
+#include <pthread.h>
+
+#include <cerrno>
+
+#include "runtime/os/memory.h"
+#include "runtime/os/signals_blocked.h"
+
+namespace pnode::os {
+
+class Thread {
+  public:
+    static constexpr std::size_t stack_bytes = 256 * 1024;  // touched as far as it is used
+
+    // 0 or an errno.
+    int start(void* (*main)(void*), void* argument) noexcept {
+        const SignalsBlocked inherited_by_the_thread;
+        if (stack_.address() == nullptr) {
+            if (const int error = stack_.map(stack_bytes + page)) return error;
+            ::mprotect(stack_.address(), page,
+                       PROT_NONE);  // a guard; without it an overflow is merely found later
+        }
+        pthread_attr_t attributes;
+        if (const int error = ::pthread_attr_init(&attributes)) return error;
+        int error = ::pthread_attr_setstack(&attributes, stack_.address() + page, stack_bytes);
+        if (error == 0) error = ::pthread_create(&thread_, &attributes, main, argument);
+        ::pthread_attr_destroy(&attributes);
+        running_ = error == 0;
+        return error;
+    }
+    void join() noexcept {
+        if (running_) ::pthread_join(thread_, nullptr);
+        running_ = false;
+    }
+    // In a forked child: the thread is not here, and its stack can be used again.
+    void forget() noexcept { running_ = false; }
+    bool is_running() const noexcept { return running_; }
+
+  private:
+    static constexpr std::size_t page = 4096;
+    Mapping stack_;
+    pthread_t thread_{};
+    bool running_ = false;
+};
+
+}  // namespace pnode::os
