@@ -40,7 +40,8 @@ class Mapping {
         return 0;
     }
 
-    // The mapping is not there any more (MADV_DONTFORK, in a child), and its addresses may be somebody else's.
+    // The mapping is not there any more (MADV_DONTFORK, in a child), and its addresses may be somebody
+    // else's.
     void forget() noexcept { address_ = nullptr; }
 
     std::byte* address() const noexcept { return address_; }
