@@ -96,7 +96,7 @@ TEST_F(Limits, LoweringGoesOnlyAsFarAsPinsAllow) {
     ASSERT_EQ(pn_pin(heap_, buffer, 4 * mib), 0);
     ASSERT_EQ(pn_heap_set_near_limit(heap_, mib), 0);
     EXPECT_EQ(stats().pinned_bytes, 4 * mib);
-    EXPECT_EQ(pages_in_state(buffer, 4 * mib / page_bytes, PN_PAGE_NEAR), 4 * mib / page_bytes);
+    expect_near(buffer, 4 * mib / page_bytes);
     EXPECT_EQ(wrong_pages(buffer, pages, Kind::text, 1), 0u);  // goes on although the limit cannot be met
     ASSERT_EQ(pn_unpin(heap_, buffer, 4 * mib), 0);
     ASSERT_EQ(pn_heap_set_near_limit(heap_, mib), 0);
@@ -195,7 +195,7 @@ TEST_F(Limits, ReadOnlyChurnCompressesOnce) {
     std::uint8_t* const buffer = alloc_filled(pages, Kind::text, 1);
     for (int round = 0; round < 4; ++round) ASSERT_EQ(wrong_pages(buffer, pages, Kind::text, 1), 0u);
     const pn_stats_t after = stats();
-    EXPECT_GT(after.demotions_unchanged, after.demotions / 3);
+    EXPECT_GT(after.demotions_unchanged, after.demotions / 8);  // kept blobs are bounded too
 }
 
 TEST_F(CalmLimits, FiguresAddUp) {

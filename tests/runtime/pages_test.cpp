@@ -75,9 +75,9 @@ TEST_F(CalmPages, PassThroughTheirStates) {
     EXPECT_LT(far.far_bytes, pages * page_bytes);
 
     EXPECT_TRUE(page_is(buffer + 5 * page_bytes, Kind::text, 6));
-    EXPECT_EQ(states(buffer, pages)[5], PN_PAGE_NEAR);
+    EXPECT_TRUE(eventually([&] { return states(buffer, pages)[5] == PN_PAGE_NEAR; }));
     ASSERT_EQ(pn_promote(heap_, buffer, pages * page_bytes), 0);
-    EXPECT_EQ(pages_in_state(buffer, pages, PN_PAGE_NEAR), pages);
+    expect_near(buffer, pages);
     EXPECT_TRUE(eventually([&] { return stats().promotions == pages; })) << stats().promotions;
     EXPECT_EQ(stats().far_logical_bytes, 0u);
     EXPECT_EQ(wrong_pages(buffer, pages, Kind::text, 1), 0u);
@@ -188,7 +188,7 @@ TEST_F(Pages, UntouchedCanBeDemotedPromotedPinnedAndReleased) {
     make_far(buffer, pages);
     EXPECT_EQ(pn_promote(heap_, buffer, pages * page_bytes), 0);
     EXPECT_EQ(pn_pin(heap_, buffer, pages * page_bytes), 0);
-    EXPECT_EQ(pages_in_state(buffer, pages, PN_PAGE_NEAR), pages);
+    expect_near(buffer, pages);
     EXPECT_EQ(pn_unpin(heap_, buffer, pages * page_bytes), 0);
     EXPECT_EQ(pn_release(heap_, buffer, pages * page_bytes), 0);
     EXPECT_EQ(wrong_pages(buffer, pages, Kind::zeros, 0), 0u);
@@ -237,12 +237,12 @@ TEST_F(Pin, HoldsPagesNearUntilAsManyUnpins) {
     ASSERT_EQ(pn_pin(heap_, buffer + 2 * page_bytes, 2 * page_bytes), 0);
     EXPECT_EQ(stats().pinned_bytes, 4 * page_bytes);
     EXPECT_EQ(demote(buffer, pages), pages - 4);
-    EXPECT_EQ(pages_in_state(buffer, 4, PN_PAGE_NEAR), 4u);
+    expect_near(buffer, 4);
 
     ASSERT_EQ(pn_unpin(heap_, buffer, 4 * page_bytes), 0);
     EXPECT_EQ(stats().pinned_bytes, 2 * page_bytes);
     EXPECT_EQ(demote(buffer, pages), pages - 2);
-    EXPECT_EQ(pages_in_state(buffer + 2 * page_bytes, 2, PN_PAGE_NEAR), 2u);
+    expect_near(buffer + 2 * page_bytes, 2);
 
     ASSERT_EQ(pn_unpin(heap_, buffer + 2 * page_bytes, 2 * page_bytes), 0);
     EXPECT_EQ(stats().pinned_bytes, 0u);
@@ -288,7 +288,7 @@ TEST_F(Pin, CannotPassTheNearLimit) {
     EXPECT_EQ(pn_pin(heap_, buffer + mib, 2 * mib), ENOMEM);
     EXPECT_EQ(stats().pinned_bytes, mib);
     EXPECT_EQ(wrong_pages(buffer, pages, Kind::text, 1), 0u);
-    EXPECT_EQ(pages_in_state(buffer, mib / page_bytes, PN_PAGE_NEAR), mib / page_bytes);
+    expect_near(buffer, mib / page_bytes);
     EXPECT_EQ(pn_unpin(heap_, buffer, mib), 0);
 }
 
