@@ -382,7 +382,7 @@ TEST_F(HeapOpen, JsonStatisticsHoldEveryFigure) {
 #define EXPECT_FIGURE(name, unit, sentence) EXPECT_TRUE(parsed.contains(#name)) << #name;
     PN_STATS_LIST(EXPECT_FIGURE)
 #undef EXPECT_FIGURE
-    EXPECT_EQ(parsed.value("engine", ""), "thread");
+    EXPECT_EQ(parsed.value("engine", ""), tests_inline_engine() ? "inline" : "thread");
     const char* const hidden = std::getenv("PNODE_HIDE");
     if (hidden != nullptr && std::string(hidden) == "move") {
         EXPECT_EQ(parsed.value("eviction", ""), "write-protect");

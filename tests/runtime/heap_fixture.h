@@ -1,8 +1,8 @@
 // A heap per test, and what the tests ask of it. Written from pnode.h alone.
 //
-// Every test runs in three modes (CMakeLists.txt): as it is, with PNODE_HIDE=move and with PNODE_STRESS=1.
-// Under stress a page may leave at any moment, so a suite whose name begins with "Calm" is left out there: it
-// asserts where unpinned pages are, or exact counts.
+// Every test runs in four modes (CMakeLists.txt): as it is, with PNODE_HIDE=move, with PNODE_STRESS=1 and
+// with the inline engine. Under stress a page may leave at any moment, so a suite whose name begins with
+// "Calm" is left out there: it asserts where unpinned pages are, or exact counts.
 #pragma once
 
 #include <fcntl.h>
@@ -15,6 +15,7 @@
 #include <chrono>
 #include <cstdlib>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -95,6 +96,11 @@ class HeapTest : public ::testing::Test {
         EXPECT_EQ(pn_heap_close(heap_), 0);
     }
 
+    static bool tests_inline_engine() {
+        const char* const engine = std::getenv("PNODE_TEST_ENGINE");
+        return engine != nullptr && std::string_view(engine) == "inline";
+    }
+
     // Small, active from the first byte on, with no near limit: nothing moves unless the test says so.
     static pn_heap_options fresh_options() {
         pn_heap_options options;
@@ -102,7 +108,7 @@ class HeapTest : public ::testing::Test {
         options.address_bytes_max = gib;
         options.activation_bytes = 0;
         options.node_spec = "memory:256M";
-        options.engine = PN_ENGINE_THREAD;
+        options.engine = tests_inline_engine() ? PN_ENGINE_INLINE : PN_ENGINE_THREAD;
         return options;
     }
 
