@@ -1,0 +1,136 @@
+// Bytes that went wrong in the node are never shown: the page is lost, and whoever asks is told.
+
+#include <dirent.h>
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <cstdio>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "tests/runtime/heap_fixture.h"
+
+namespace pnode::test {
+namespace {
+
+// The region of an embedded node is a memfd of this process: written to here as a broken device would change
+// it.
+int open_region() {
+    int found = -1;
+    DIR* const folder = opendir("/proc/self/fd");
+    while (const dirent* const entry = readdir(folder)) {
+        char target[256] = {};
+        const std::string path = std::string("/proc/self/fd/") + entry->d_name;
+        if (readlink(path.c_str(), target, sizeof(target) - 1) > 0 && std::strncmp(target, "/memfd:", 7) == 0)
+            found = open(path.c_str(), O_RDWR | O_CLOEXEC);
+    }
+    closedir(folder);
+    return found;
+}
+
+// Flips one bit in every 64 bytes that the node holds, wherever its blobs lie.
+void damage_node() {
+    const int region = open_region();
+    ASSERT_GE(region, 0);
+    std::vector<unsigned char> piece(64 * kib);
+    for (off_t at = lseek(region, 0, SEEK_DATA); at >= 0; at = lseek(region, at, SEEK_DATA)) {
+        const ssize_t length = pread(region, piece.data(), piece.size(), at);
+        ASSERT_GT(length, 0);
+        for (ssize_t index = 0; index < length; index += 64) piece[static_cast<std::size_t>(index)] ^= 1;
+        ASSERT_EQ(pwrite(region, piece.data(), static_cast<std::size_t>(length), at), length);
+        at += length;
+    }
+    close(region);
+}
+
+class Poison : public HeapTest {
+  protected:
+    static constexpr std::uint64_t pages = 32;
+
+    void TearDown() override { pn_heap_close(heap_); }  // its sums do not hold: pages were lost
+
+    void lose_pages() {
+        open_heap();
+        buffer_ = alloc_filled(pages, Kind::text, 7);
+        make_far(buffer_, pages);
+        damage_node();
+    }
+    std::uint8_t* buffer_ = nullptr;
+};
+
+TEST_F(Poison, AccessRaisesSigbusAndTheReportNamesTheCause) {
+    EXPECT_EXIT(
+        {
+            lose_pages();
+            const volatile std::uint8_t* const byte = buffer_ + 3 * page_bytes + 100;
+            std::printf("%d\n", *byte);
+        },
+        ::testing::KilledBySignal(SIGBUS), "page 0x[0-9a-f]+ is lost: its blob at 0x[0-9a-f]+ of the node");
+}
+
+TEST_F(Poison, PromoteAndPinSayEioAndNothingElseIsHarmed) {
+    lose_pages();
+    std::uint8_t* const other = alloc_filled(pages, Kind::text, 8);
+    make_far(other, pages);
+    EXPECT_EQ(pn_promote(heap_, buffer_, pages * page_bytes), EIO);
+    EXPECT_EQ(pn_pin(heap_, buffer_, page_bytes), EIO);
+    EXPECT_EQ(pages_in_state(buffer_, pages, PN_PAGE_POISONED), pages);
+    EXPECT_EQ(stats().poisoned, pages);
+    EXPECT_EQ(wrong_pages(other, pages, Kind::text, 8), 0u);
+}
+
+TEST_F(Poison, ReleasedPagesReadAsZerosAndCanBeUsedAgain) {
+    lose_pages();
+    EXPECT_EQ(pn_promote(heap_, buffer_, pages * page_bytes), EIO);
+    EXPECT_EQ(pn_release(heap_, buffer_, pages * page_bytes), 0);
+    EXPECT_EQ(wrong_pages(buffer_, pages, Kind::zeros, 0), 0u);
+    fill_pages(buffer_, pages, Kind::text, 9);
+    make_far(buffer_, pages);
+    EXPECT_EQ(wrong_pages(buffer_, pages, Kind::text, 9), 0u);
+}
+
+class StatsFile : public HeapTest {
+  protected:
+    std::string path_ = ::testing::TempDir() + "pnode-stats-" + std::to_string(getpid());
+    void TearDown() override {
+        HeapTest::TearDown();
+        unlink(path_.c_str());
+    }
+    nlohmann::json read() const {
+        std::ifstream file(path_);
+        return nlohmann::json::parse(file, nullptr, false);
+    }
+};
+
+TEST_F(StatsFile, IsWrittenAtOnceAndWhole) {
+    open_heap();
+    make_far(alloc_filled(16, Kind::text, 1), 16);
+    ASSERT_EQ(pn_stats_file(heap_, path_.c_str(), 0), 0);
+    EXPECT_TRUE(read().is_object());
+    EXPECT_GE(read().value("demotions", 0u), 16u);
+}
+
+TEST_F(StatsFile, IsRewrittenWhileTheHeapIsActive) {
+    open_heap();
+    ASSERT_EQ(pn_stats_file(heap_, path_.c_str(), 10), 0);
+    make_far(alloc_filled(16, Kind::text, 1), 16);
+    EXPECT_TRUE(eventually([&] {
+        const nlohmann::json found = read();
+        return found.is_object() && found.value("demotions", 0u) >= 16u;
+    }));
+}
+
+TEST_F(StatsFile, BadPathsAreRefused) {
+    open_heap();
+    EXPECT_EQ(pn_stats_file(heap_, "/nowhere/at/all", 0), ENOENT);
+    EXPECT_EQ(pn_stats_file(heap_, std::string(2000, 'x').c_str(), 0), EINVAL);
+    EXPECT_EQ(pn_stats_file(heap_, nullptr, 0), EINVAL);
+    EXPECT_EQ(pn_stats_file(nullptr, path_.c_str(), 0), EINVAL);
+}
+
+}  // namespace
+}  // namespace pnode::test
