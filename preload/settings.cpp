@@ -29,6 +29,7 @@ void settings_read() noexcept {
     read.heap.engine = options->engine;
     if (options->strict) read.heap.flags |= PN_HEAP_STRICT;
     if (options->stress) read.heap.flags |= PN_HEAP_STRESS;
+    if (options->verbose) read.heap.flags |= PN_HEAP_VERBOSE;
     read.stats_file = options->stats.c_str();
     read.stats_every_ms = static_cast<unsigned>(options->stats_every_ms);  // the table's maximum is an hour
 }

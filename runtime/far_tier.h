@@ -62,6 +62,7 @@ class FarTier {
     std::uint64_t physical_bytes() const noexcept;
     std::uint64_t bytes_max() const noexcept { return bytes_max_; }
     cxl::Node* node() noexcept { return node_; }
+    const cxl::Node* node() const noexcept { return node_; }
     // The store blobs are placed on; null before open().
     cxl::BlobStore* store() noexcept { return node_ != nullptr ? &node_->store() : nullptr; }
 

@@ -169,6 +169,7 @@ int Heap::activate(std::string* message) {
         active.store(true, std::memory_order_release);
         if (evictor.start(&evictor_main, this) != 0)
             report("no evictor thread could be started: threads that fault make room themselves");
+        if (config.verbose) say_active();
         return 0;
     }
     if (message->empty()) *message = "the fault engine could not be started";
@@ -177,6 +178,14 @@ int Heap::activate(std::string* message) {
     uffd.fd = -1;
     engine = Engine::none;
     return error;
+}
+
+void Heap::say_active() const {
+    report("active in process %d: %s engine, %s eviction by %s, node %s, codec %s, near limit %s", ::getpid(),
+           engine == Engine::in_line ? "inline" : "thread",
+           uffd.has(UFFD_FEATURE_MOVE) ? "move" : "write-protect", os::describe(uffd.rung),
+           far.node()->spec().c_str(), far.codec().codec->name,
+           near.is_limited() ? format_size(near.limit_pages() * page_bytes).c_str() : "none");
 }
 
 int Heap::pages_of(const void* address, std::uint64_t bytes, std::uint64_t* first,

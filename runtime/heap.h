@@ -51,6 +51,7 @@ class Heap {
         std::uint32_t engine = PN_ENGINE_AUTO;
         bool strict = false;
         bool stress = false;
+        bool verbose = false;
     };
 
     Heap() = default;
@@ -132,6 +133,7 @@ class Heap {
     void activate_if_due(std::uint64_t pages_more);
     bool has_room_for(std::uint64_t pages) noexcept;
     int open_userfaultfd(std::string* message);
+    void say_active() const;
 
     std::atomic<bool> active{false};
     std::atomic<bool> activation_failed{false};

@@ -44,7 +44,7 @@ inline std::vector<std::string> good_values(const OptionSpec& spec) {
         case OptionType::flag:
             return {"1", "0", "true", "false", "yes", "no", "on", "off"};
         case OptionType::choice:
-            return {"auto", "thread", "inline"};
+            return {"auto", "thread"};
         case OptionType::list:
             return {"move", "userfaultfd", "move,userfaultfd", "move,move"};
         case OptionType::codec:

@@ -137,7 +137,7 @@ TEST_F(Environment, EveryVariableReachesItsMember) {
                                       {"PNODE_FAR", "1G"},
                                       {"PNODE_NODE", "memory:32M"},
                                       {"PNODE_CODEC", "zstd"},
-                                      {"PNODE_ENGINE", "inline"},
+                                      {"PNODE_ENGINE", "thread"},
                                       {"PNODE_STATS", "-"},
                                       {"PNODE_STATS_EVERY", "250"},
                                       {"PNODE_ACTIVATION", "0"},
@@ -153,7 +153,7 @@ TEST_F(Environment, EveryVariableReachesItsMember) {
     EXPECT_EQ(options.far_bytes_max, std::uint64_t{1} << 30);
     EXPECT_EQ(options.node, "memory:32M");
     EXPECT_EQ(options.codec, "zstd");
-    EXPECT_EQ(options.engine, static_cast<std::uint32_t>(PN_ENGINE_INLINE));
+    EXPECT_EQ(options.engine, static_cast<std::uint32_t>(PN_ENGINE_THREAD));
     EXPECT_EQ(options.stats, "-");
     EXPECT_EQ(options.stats_every_ms, 250u);
     EXPECT_EQ(options.activation_bytes, 0u);

@@ -78,6 +78,13 @@ TEST(RunPreload, StatisticsAreWrittenAsJson) {
     std::filesystem::remove(file);
 }
 
+TEST(RunPreload, VerboseSaysWhatWasSetUp) {
+    const Outcome outcome = pnode_run({"--near", "8M", "--codec", "zstd:1", "--verbose"}, growing);
+    EXPECT_EQ(outcome.output, expected_sum()) << outcome.errors;
+    EXPECT_EQ(lines_with(outcome.errors, "thread engine"), 1) << outcome.errors;
+    EXPECT_EQ(lines_with(outcome.errors, "codec zstd, near limit 8.0 MiB"), 1) << outcome.errors;
+}
+
 TEST(RunPreload, WithoutAnyUserfaultfdTheProgramRunsAndOneLineSaysSo) {
     const Outcome outcome = pnode_run({"--near", "8M", "--hide", "userfaultfd"}, growing);
     EXPECT_EQ(outcome.exit_code, 0);

@@ -78,7 +78,8 @@ enum {
 
 enum {
     PN_HEAP_STRICT = 1, /* allocations that cannot be kept within the near limit fail with ENOMEM */
-    PN_HEAP_STRESS = 2  /* demote at every chance: for tests. Also set by PNODE_STRESS=1 in the environment */
+    PN_HEAP_STRESS = 2, /* demote at every chance: for tests. Also set by PNODE_STRESS=1 in the environment */
+    PN_HEAP_VERBOSE = 4 /* one line on standard error when the heap becomes active: what was set up */
 };
 
 PN_API void pn_heap_options_init(pn_heap_options* options) PN_NOEXCEPT;
