@@ -46,8 +46,8 @@ std::vector<std::size_t> compressed_sizes(const std::string& text) {
     std::vector<std::size_t> sizes;
     for (std::size_t at = 0; at + page_bytes <= text.size(); at += page_bytes) {
         const std::span contents(reinterpret_cast<const std::byte*>(text.data() + at), page_bytes);
-        const std::size_t bytes = compress::encode(
-            contents, {}, lz4, blob, {static_cast<std::byte*>(scratch.get()), scratch_bytes});
+        const std::size_t bytes = compress::encode(contents, {}, lz4, blob,
+                                                   {static_cast<std::byte*>(scratch.get()), scratch_bytes});
         if (bytes != 0) sizes.push_back(bytes);
     }
     return sizes;
