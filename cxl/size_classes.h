@@ -3,8 +3,8 @@
 // A size is a slab's size divided by a whole number and rounded down to 16, so that a slab has next to no
 // tail. Two things cost: slack, half of what a size is above its neighbour, in every slot; and half a slab of
 // each size that is only partly filled, which is what counts while a store is small. So neighbours are about
-// 9 % apart (slack is 3.5 % of a spread of blobs), and each size has the smallest slab that divides that
-// finely: 8 KiB up to some 700 bytes, 32 KiB for blobs of most pages. Slots above 8 KiB have coarser sizes,
+// 8 % apart (slack is under 4 % of a spread of blobs), and each size has the smallest slab that divides that
+// finely: 8 to 32 KiB for the blobs of pages. Slots above 8 KiB have coarser sizes,
 // and a slab is a whole chunk of 512 KiB.
 #pragma once
 
@@ -53,9 +53,9 @@ constexpr SlotSize divide_slab(std::uint8_t parts, std::uint32_t bytes, std::uin
     return found;
 }
 
-// The size after `bytes`: 9 % more, give or take half of that for the sake of a smaller slab.
+// The size after `bytes`: 8 % more, give or take half of that for the sake of a smaller slab.
 constexpr SlotSize next_size(std::uint32_t bytes) {
-    const std::uint32_t step = bytes * 9 / 100 > unit_bytes ? bytes * 9 / 100 : unit_bytes;
+    const std::uint32_t step = bytes * 8 / 100 > unit_bytes ? bytes * 8 / 100 : unit_bytes;
     const std::uint32_t wanted = bytes + step;
     if (bytes >= small_slot_bytes_max) return divide_slab(parts_per_chunk, bytes, wanted);
     SlotSize best{};
