@@ -103,14 +103,14 @@ struct BlobStore::State : Unmanaged {
 
     Place locate(BlobRef ref) const;
     BlobRef allocate_in(unsigned class_index, std::size_t bytes);
-    unsigned occupy_slot(SlotTables::View view);
+    unsigned occupy_slot(const SlotTables::View& view);
     SlabIndex add_slab(unsigned class_index);
     void remove_slab(SlabIndex index, unsigned class_index);
     void push_partial(SlabIndex index, unsigned class_index);
     void unlink_partial(SlabIndex index, unsigned class_index);
-    void settle_lease(SlotTables::View view, std::size_t words);
-    bool defer_if_leased(const Place& place, SlotTables::View view);
-    void vacate_slot(const Place& place, SlotTables::View view);
+    void settle_lease(const SlotTables::View& view, std::size_t words);
+    bool defer_if_leased(const Place& place, const SlotTables::View& view);
+    void vacate_slot(const Place& place, const SlotTables::View& view);
     bool free_deferred(unsigned class_index);
     const char* validate_slab(SlabIndex index, StoreCounters* sum) const;
     const char* validate_lists(unsigned class_index, std::size_t partial, std::size_t with_deferred) const;
@@ -140,7 +140,7 @@ BlobStore::State::Place BlobStore::State::locate(BlobRef ref) const {
     const unsigned class_index = class_at(slab);
     const SlotSize& size = classes.slot[class_index];
     if (class_index == 0) die("pnode: blob store: a reference to a slab that is free\n");
-    slab -= slab % size.parts;
+    slab &= ~(SlabIndex{size.parts} - 1);
     const auto inside = static_cast<std::uint32_t>(offset - slab * part_bytes);
     if (inside % size.bytes != 0 || inside / size.bytes >= size.slots)
         die("pnode: blob store: a reference into a slot\n");
@@ -191,7 +191,7 @@ void BlobStore::State::remove_slab(SlabIndex index, unsigned class_index) {
 
 // Brings a slab's `leased` up to date before its first change since the last lease_all(): what it holds now
 // is what it held then.
-void BlobStore::State::settle_lease(SlotTables::View view, std::size_t words) {
+void BlobStore::State::settle_lease(const SlotTables::View& view, std::size_t words) {
     Slab& slab = *view.slab;
     if (slab.lease_epoch == lease_epoch) return;
     const bool leased_before = slab.lease_epoch >= first_lease_epoch;
@@ -202,7 +202,7 @@ void BlobStore::State::settle_lease(SlotTables::View view, std::size_t words) {
 }
 
 // A free slot exists.
-unsigned BlobStore::State::occupy_slot(SlotTables::View view) {
+unsigned BlobStore::State::occupy_slot(const SlotTables::View& view) {
     Slab& slab = *view.slab;
     while (view.occupied[slab.first_word] == ~std::uint64_t{0}) ++slab.first_word;
     const unsigned slot =
@@ -229,7 +229,7 @@ BlobRef BlobStore::State::allocate_in(unsigned class_index, std::size_t bytes) {
 }
 
 // The slot is scrubbed and its class locked.
-void BlobStore::State::vacate_slot(const Place& place, SlotTables::View view) {
+void BlobStore::State::vacate_slot(const Place& place, const SlotTables::View& view) {
     Slab& slab = *view.slab;
     const bool was_full = slab.occupied == classes.slot[place.class_index].slots;
     clear_bit(view.occupied, place.slot);
@@ -239,7 +239,7 @@ void BlobStore::State::vacate_slot(const Place& place, SlotTables::View view) {
     if (slab.occupied == 0) remove_slab(place.slab, place.class_index);
 }
 
-bool BlobStore::State::defer_if_leased(const Place& place, SlotTables::View view) {
+bool BlobStore::State::defer_if_leased(const Place& place, const SlotTables::View& view) {
     if (leases.load(std::memory_order_relaxed) == 0) return false;
     Slab& slab = *view.slab;
     SizeClass& owner = by_class[place.class_index];

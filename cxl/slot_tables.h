@@ -42,7 +42,8 @@ constexpr std::size_t slot_table_bytes(std::size_t slots) {
 
 class SlotTables {
   public:
-    // Views of one block for a slab of `slots` slots.
+    // Views of one block for a slab of `slots` slots. Passed by reference: copying what was just written, in
+    // larger words, stalls for longer than an allocation takes.
     struct View {
         Slab* slab;
         std::uint64_t* occupied;
