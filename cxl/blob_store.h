@@ -48,7 +48,7 @@ class BlobStore {
 
     // `physical_bytes_max` (0: the region's size) bounds physical_bytes. The region must outlive the store,
     // and its bytes be zero or nobody's secret. Throws std::bad_alloc when the tables cannot be mapped: they
-    // are lazy, 5.7 KB of address space per 64 KiB of region.
+    // are lazy, 5.6 KB of address space per 64 KiB of region.
     explicit BlobStore(Region& region, std::size_t physical_bytes_max = 0);
     ~BlobStore();
     BlobStore(const BlobStore&) = delete;
