@@ -132,7 +132,7 @@ std::size_t SlabPool::begin_discards(Discard* batch) noexcept {
         const Mask parts = free_parts(chunk) & chunk.dirty;
         chunk.discarding |= parts;
         relist(head - 1);
-        batch[count++] = {head - 1, parts, false};
+        batch[count++] = {parts, head - 1, false};
     }
     return count;
 }

@@ -71,8 +71,8 @@ class SlabPool {
         List list;
     };
     struct Discard {
-        ChunkIndex chunk;
         Mask parts;
+        ChunkIndex chunk;
         bool done;
     };
     static constexpr std::size_t trim_chunks_max = 64;
