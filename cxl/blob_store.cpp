@@ -26,7 +26,7 @@ namespace {
 constexpr SizeClasses classes = detail::make_size_classes(BlobStore::blob_bytes_max);
 static_assert(classes.count < 128 && classes.last().bytes >= BlobStore::blob_bytes_max);
 static_assert(classes.by_units.size() * unit_bytes > BlobStore::blob_bytes_max);
-static_assert(BlobStore::region_bytes_min == small_slab_bytes);
+static_assert(BlobStore::region_bytes_min == 8 * part_bytes);
 static_assert(BlobStore::region_bytes_max == (std::size_t{1} << blob_ref_bits) * unit_bytes);
 
 unsigned class_for(std::size_t bytes) {
@@ -63,17 +63,6 @@ class Counter {
     std::atomic<std::uint64_t> value_{0};
 };
 
-// Under the lock of the slab's class.
-struct Slab {
-    SlabIndex previous, next;  // in the class's list of slabs with a free slot; no_slab ends
-    SlabIndex next_deferred;   // in the class's list of slabs with slots freed under a lease
-    TableIndex tables;
-    std::uint32_t lease_epoch;  // the last lease that `leased` takes into account
-    std::uint16_t occupied;     // slots, deferred ones included
-    std::uint16_t deferred;     // slots freed under a lease
-    std::uint16_t first_word;   // no free slot in the words of `occupied` before this
-};
-
 struct alignas(64) SizeClass {
     SpinLock lock;
     SlabIndex partial = no_slab;
@@ -87,22 +76,25 @@ struct BlobStore::State : Unmanaged {
     State(Region& region, std::size_t region_bytes)
         : base(region.bytes()),
           pool(region, region_bytes),
-          tables(pool.slab_count()),
-          slabs(pool.slab_count()),
-          class_of(pool.slab_count()) {}
+          tables(pool.part_count()),
+          tables_of(pool.part_count()),
+          class_of(pool.part_count()) {}
 
     struct Place {
-        SlabIndex slab;  // the first, of a large one
+        SlabIndex slab;
         unsigned class_index;
         unsigned slot;
     };
 
-    SlotTables::View view(const Slab& slab, unsigned class_index) const {
-        return tables.at(slab.tables, classes.slot[class_index].slots);
+    // Under the lock of the slab's class, as all that is in it.
+    SlotTables::View view(SlabIndex index, unsigned class_index) const {
+        return tables.at(tables_of[index], classes.slot[class_index].slots);
     }
-    unsigned class_at(SlabIndex slab) const { return class_of[slab].load(std::memory_order_relaxed); }
+    Slab& slab_at(SlabIndex index, unsigned class_index) const { return *view(index, class_index).slab; }
+    unsigned class_at(SlabIndex part) const { return class_of[part].load(std::memory_order_relaxed); }
+    void set_class(SlabIndex index, unsigned parts, unsigned class_index);
     std::byte* slot_at(const Place& place) const {
-        return base + place.slab * small_slab_bytes +
+        return base + place.slab * part_bytes +
                place.slot * std::size_t{classes.slot[place.class_index].bytes};
     }
     void scrub(const Place& place) const {
@@ -111,14 +103,14 @@ struct BlobStore::State : Unmanaged {
 
     Place locate(BlobRef ref) const;
     BlobRef allocate_in(unsigned class_index, std::size_t bytes);
-    unsigned occupy_slot(Slab& slab, SlotTables::View view);
+    unsigned occupy_slot(const SlotTables::View& view);
     SlabIndex add_slab(unsigned class_index);
     void remove_slab(SlabIndex index, unsigned class_index);
     void push_partial(SlabIndex index, unsigned class_index);
     void unlink_partial(SlabIndex index, unsigned class_index);
-    void settle_lease(Slab& slab, SlotTables::View view, std::size_t words);
-    bool defer_if_leased(const Place& place, SlotTables::View view);
-    void vacate_slot(const Place& place, SlotTables::View view);
+    void settle_lease(const SlotTables::View& view, std::size_t words);
+    bool defer_if_leased(const Place& place, const SlotTables::View& view);
+    void vacate_slot(const Place& place, const SlotTables::View& view);
     bool free_deferred(unsigned class_index);
     const char* validate_slab(SlabIndex index, StoreCounters* sum) const;
     const char* validate_lists(unsigned class_index, std::size_t partial, std::size_t with_deferred) const;
@@ -126,8 +118,8 @@ struct BlobStore::State : Unmanaged {
     std::byte* const base;
     SlabPool pool;
     SlotTables tables;
-    LazyArray<Slab> slabs;
-    // The class of each slab of 64 KiB, 0 for none; a byte each because bytes() reads nothing else. Written
+    LazyArray<TableIndex> tables_of;  // of each slab, under the lock of its class
+    // The class of each part of 8 KiB, 0 for none; a byte each because bytes() reads nothing else. Written
     // under the class's lock; relaxed, because whoever holds a reference got it from somebody who had
     // allocated it.
     LazyArray<std::atomic<std::uint8_t>> class_of;
@@ -141,15 +133,15 @@ struct BlobStore::State : Unmanaged {
 
 BlobStore::State::Place BlobStore::State::locate(BlobRef ref) const {
     const std::uint64_t offset = (ref - 1) * unit_bytes;
-    const std::uint64_t at = offset / small_slab_bytes;
-    if (ref == no_blob || at >= pool.slab_count())
+    const std::uint64_t at = offset / part_bytes;
+    if (ref == no_blob || at >= pool.part_count())
         die("pnode: blob store: a reference to no place in the region\n");
     auto slab = static_cast<SlabIndex>(at);
     const unsigned class_index = class_at(slab);
     const SlotSize& size = classes.slot[class_index];
     if (class_index == 0) die("pnode: blob store: a reference to a slab that is free\n");
-    if (size.large) slab -= slab % slabs_per_chunk;
-    const auto inside = static_cast<std::uint32_t>(offset - slab * small_slab_bytes);
+    slab &= ~(SlabIndex{size.parts} - 1);
+    const auto inside = static_cast<std::uint32_t>(offset - slab * part_bytes);
     if (inside % size.bytes != 0 || inside / size.bytes >= size.slots)
         die("pnode: blob store: a reference into a slot\n");
     return {slab, class_index, inside / size.bytes};
@@ -157,29 +149,34 @@ BlobStore::State::Place BlobStore::State::locate(BlobRef ref) const {
 
 void BlobStore::State::push_partial(SlabIndex index, unsigned class_index) {
     SizeClass& owner = by_class[class_index];
-    slabs[index].previous = no_slab;
-    slabs[index].next = owner.partial;
-    if (owner.partial != no_slab) slabs[owner.partial].previous = index;
+    Slab& slab = slab_at(index, class_index);
+    slab.previous = no_slab;
+    slab.next = owner.partial;
+    if (owner.partial != no_slab) slab_at(owner.partial, class_index).previous = index;
     owner.partial = index;
 }
 
 void BlobStore::State::unlink_partial(SlabIndex index, unsigned class_index) {
-    const Slab& slab = slabs[index];
-    (slab.previous != no_slab ? slabs[slab.previous].next : by_class[class_index].partial) = slab.next;
-    if (slab.next != no_slab) slabs[slab.next].previous = slab.previous;
+    const Slab& slab = slab_at(index, class_index);
+    SlabIndex& link =
+        slab.previous != no_slab ? slab_at(slab.previous, class_index).next : by_class[class_index].partial;
+    link = slab.next;
+    if (slab.next != no_slab) slab_at(slab.next, class_index).previous = slab.previous;
+}
+
+void BlobStore::State::set_class(SlabIndex index, unsigned parts, unsigned class_index) {
+    for (SlabIndex part = index; part < index + parts; ++part) {
+        class_of[part].store(static_cast<std::uint8_t>(class_index), std::memory_order_relaxed);
+    }
 }
 
 SlabIndex BlobStore::State::add_slab(unsigned class_index) {
     const SlotSize& size = classes.slot[class_index];
-    const SlabIndex index = pool.take(size.large);
+    const SlabIndex index = pool.take(size.parts);
     if (index == no_slab) return no_slab;
-    Slab& slab = slabs[index];
-    slab = {};
-    slab.tables = tables.take(size.slots);
-    slab.lease_epoch = lease_epoch;
-    for (SlabIndex part = index; part < index + (size.large ? slabs_per_chunk : 1); ++part) {
-        class_of[part].store(static_cast<std::uint8_t>(class_index), std::memory_order_relaxed);
-    }
+    tables_of[index] = tables.take(size.slots);
+    slab_at(index, class_index).lease_epoch = lease_epoch;
+    set_class(index, size.parts, class_index);
     push_partial(index, class_index);
     return index;
 }
@@ -187,16 +184,15 @@ SlabIndex BlobStore::State::add_slab(unsigned class_index) {
 void BlobStore::State::remove_slab(SlabIndex index, unsigned class_index) {
     const SlotSize& size = classes.slot[class_index];
     unlink_partial(index, class_index);
-    for (SlabIndex part = index; part < index + (size.large ? slabs_per_chunk : 1); ++part) {
-        class_of[part].store(0, std::memory_order_relaxed);
-    }
-    tables.give(slabs[index].tables, size.slots);
-    pool.give(index, size.large);
+    set_class(index, size.parts, 0);
+    tables.give(tables_of[index], size.slots);
+    pool.give(index, size.parts);
 }
 
 // Brings a slab's `leased` up to date before its first change since the last lease_all(): what it holds now
 // is what it held then.
-void BlobStore::State::settle_lease(Slab& slab, SlotTables::View view, std::size_t words) {
+void BlobStore::State::settle_lease(const SlotTables::View& view, std::size_t words) {
+    Slab& slab = *view.slab;
     if (slab.lease_epoch == lease_epoch) return;
     const bool leased_before = slab.lease_epoch >= first_lease_epoch;
     for (std::size_t word = 0; word < words; ++word) {
@@ -206,7 +202,8 @@ void BlobStore::State::settle_lease(Slab& slab, SlotTables::View view, std::size
 }
 
 // A free slot exists.
-unsigned BlobStore::State::occupy_slot(Slab& slab, SlotTables::View view) {
+unsigned BlobStore::State::occupy_slot(const SlotTables::View& view) {
+    Slab& slab = *view.slab;
     while (view.occupied[slab.first_word] == ~std::uint64_t{0}) ++slab.first_word;
     const unsigned slot =
         slab.first_word * 64u + static_cast<unsigned>(std::countr_one(view.occupied[slab.first_word]));
@@ -221,20 +218,19 @@ BlobRef BlobStore::State::allocate_in(unsigned class_index, std::size_t bytes) {
     const std::lock_guard guard(owner.lock);
     const SlabIndex index = owner.partial != no_slab ? owner.partial : add_slab(class_index);
     if (index == no_slab) return no_blob;
-    Slab& slab = slabs[index];
-    const SlotTables::View view = this->view(slab, class_index);
-    settle_lease(slab, view, SlotTables::words(size.slots));
-    const unsigned slot = occupy_slot(slab, view);
-    if (slab.occupied == size.slots) unlink_partial(index, class_index);
+    const SlotTables::View view = this->view(index, class_index);
+    settle_lease(view, SlotTables::words(size.slots));
+    const unsigned slot = occupy_slot(view);
+    if (view.slab->occupied == size.slots) unlink_partial(index, class_index);
     view.slack_bytes[slot] = static_cast<std::uint16_t>(size.bytes - bytes);
     owner.blobs.add(1);
     owner.blob_bytes.add(bytes);
-    return (index * small_slab_bytes + slot * std::size_t{size.bytes}) / unit_bytes + 1;
+    return (index * part_bytes + slot * std::size_t{size.bytes}) / unit_bytes + 1;
 }
 
 // The slot is scrubbed and its class locked.
-void BlobStore::State::vacate_slot(const Place& place, SlotTables::View view) {
-    Slab& slab = slabs[place.slab];
+void BlobStore::State::vacate_slot(const Place& place, const SlotTables::View& view) {
+    Slab& slab = *view.slab;
     const bool was_full = slab.occupied == classes.slot[place.class_index].slots;
     clear_bit(view.occupied, place.slot);
     --slab.occupied;
@@ -243,11 +239,11 @@ void BlobStore::State::vacate_slot(const Place& place, SlotTables::View view) {
     if (slab.occupied == 0) remove_slab(place.slab, place.class_index);
 }
 
-bool BlobStore::State::defer_if_leased(const Place& place, SlotTables::View view) {
+bool BlobStore::State::defer_if_leased(const Place& place, const SlotTables::View& view) {
     if (leases.load(std::memory_order_relaxed) == 0) return false;
-    Slab& slab = slabs[place.slab];
+    Slab& slab = *view.slab;
     SizeClass& owner = by_class[place.class_index];
-    settle_lease(slab, view, SlotTables::words(classes.slot[place.class_index].slots));
+    settle_lease(view, SlotTables::words(classes.slot[place.class_index].slots));
     if (!has_bit(view.leased, place.slot)) return false;
     set_bit(view.deferred, place.slot);
     if (slab.deferred++ == 0) {
@@ -264,8 +260,8 @@ bool BlobStore::State::free_deferred(unsigned class_index) {
     const std::lock_guard guard(owner.lock);
     if (owner.with_deferred == no_slab || leases.load(std::memory_order_relaxed) != 0) return false;
     const SlabIndex index = owner.with_deferred;
-    Slab& slab = slabs[index];
-    const SlotTables::View view = this->view(slab, class_index);
+    const SlotTables::View view = this->view(index, class_index);
+    Slab& slab = *view.slab;
     owner.with_deferred = slab.next_deferred;
     owner.leased_blobs.subtract(slab.deferred);
     unsigned left = slab.deferred;
@@ -300,9 +296,8 @@ void BlobStore::free(BlobRef ref) noexcept {
     State& state = *state_;
     const State::Place place = state.locate(ref);
     SizeClass& owner = state.by_class[place.class_index];
-    Slab& slab = state.slabs[place.slab];
     const std::lock_guard guard(owner.lock);
-    const SlotTables::View view = state.view(slab, place.class_index);
+    const SlotTables::View view = state.view(place.slab, place.class_index);
     if (!has_bit(view.occupied, place.slot) || has_bit(view.deferred, place.slot))
         die("pnode: blob store: a blob freed twice\n");
     owner.blobs.subtract(1);
@@ -314,7 +309,7 @@ void BlobStore::free(BlobRef ref) noexcept {
 
 std::span<std::byte> BlobStore::bytes(BlobRef ref) const noexcept {
     const std::uint64_t offset = (ref - 1) * unit_bytes;
-    const unsigned class_index = state_->class_at(static_cast<SlabIndex>(offset / small_slab_bytes));
+    const unsigned class_index = state_->class_at(static_cast<SlabIndex>(offset / part_bytes));
     return {state_->base + offset, classes.slot[class_index].bytes};
 }
 
@@ -362,7 +357,7 @@ void BlobStore::end_lease() noexcept {
 }
 
 void BlobStore::set_physical_bytes_max(std::size_t bytes) noexcept {
-    const std::uint64_t all = std::uint64_t{state_->pool.slab_count()} * small_slab_bytes;
+    const std::uint64_t all = std::uint64_t{state_->pool.part_count()} * part_bytes;
     state_->pool.physical_bytes_max.store(bytes == 0 ? all : bytes, std::memory_order_relaxed);
 }
 
@@ -392,8 +387,8 @@ StoreCounters BlobStore::counters() const noexcept {
 const char* BlobStore::State::validate_slab(SlabIndex index, StoreCounters* sum) const {
     const unsigned class_index = class_at(index);
     const SlotSize& size = classes.slot[class_index];
-    const Slab& slab = slabs[index];
-    const SlotTables::View view = this->view(slab, class_index);
+    const SlotTables::View view = this->view(index, class_index);
+    const Slab& slab = *view.slab;
     unsigned occupied = 0;
     unsigned deferred = 0;
     for (unsigned slot = 0; slot < SlotTables::words(size.slots) * 64; ++slot) {
@@ -419,14 +414,16 @@ const char* BlobStore::State::validate_slab(SlabIndex index, StoreCounters* sum)
 const char* BlobStore::State::validate_lists(unsigned class_index, std::size_t partial,
                                              std::size_t with_deferred) const {
     SlabIndex previous = no_slab;
-    for (SlabIndex index = by_class[class_index].partial; index != no_slab; index = slabs[index].next) {
+    for (SlabIndex index = by_class[class_index].partial; index != no_slab;
+         index = slab_at(index, class_index).next) {
         if (partial-- == 0) return "the list of slabs with a free slot has a cycle or a full slab";
         if (class_at(index) != class_index) return "a slab is in the list of another class";
-        if (slabs[index].previous != previous) return "the list of slabs with a free slot is broken";
+        if (slab_at(index, class_index).previous != previous)
+            return "the list of slabs with a free slot is broken";
         previous = index;
     }
     for (SlabIndex index = by_class[class_index].with_deferred; index != no_slab;
-         index = slabs[index].next_deferred) {
+         index = slab_at(index, class_index).next_deferred) {
         if (with_deferred-- == 0) return "the list of slabs with deferred slots has a cycle or one without";
         if (class_at(index) != class_index) return "a slab is in the deferred list of another class";
     }
@@ -440,16 +437,19 @@ const char* BlobStore::validate() const {
     std::array<std::size_t, classes.count> with_deferred{};
     StoreCounters sum{};
     sum.physical_bytes = physical_bytes();
-    for (SlabIndex index = 0; index < state.pool.slab_count(); ++index) {
+    for (SlabIndex index = 0; index < state.pool.part_count();) {
         const unsigned class_index = state.class_at(index);
         if ((class_index != 0) != state.pool.is_taken(index))
-            return "a slab is taken and has no class, or the reverse";
-        if (class_index == 0) continue;
+            return "a part is taken and has no class, or the reverse";
+        if (class_index == 0) {
+            ++index;
+            continue;
+        }
         if (const char* wrong = state.validate_slab(index, &sum)) return wrong;
-        const Slab& slab = state.slabs[index];
+        const Slab& slab = state.slab_at(index, class_index);
         partial[class_index] += slab.occupied < classes.slot[class_index].slots ? 1 : 0;
         with_deferred[class_index] += slab.deferred != 0 ? 1 : 0;
-        if (classes.slot[class_index].large) index += slabs_per_chunk - 1;
+        index += classes.slot[class_index].parts;
     }
     for (unsigned index = 1; index < classes.count; ++index) {
         if (const char* wrong = state.validate_lists(index, partial[index], with_deferred[index]))

@@ -41,14 +41,14 @@ class BlobStore {
   public:
     // Blobs up to 64 KiB + header.
     static constexpr std::size_t blob_bytes_max = 65536 + 64;
-    // The least a region must have to hold a blob; the largest blobs (over 8 KiB) need eight times that.
+    // The least a region must have to hold a blob; those over 8 KiB need eight times that.
     static constexpr std::size_t region_bytes_min = 64 * 1024;
     // What a BlobRef can name; more of a region is not used.
     static constexpr std::size_t region_bytes_max = std::size_t{1} << (blob_ref_bits + 4);
 
     // `physical_bytes_max` (0: the region's size) bounds physical_bytes. The region must outlive the store,
     // and its bytes be zero or nobody's secret. Throws std::bad_alloc when the tables cannot be mapped: they
-    // are lazy, 4.6 KB of address space per 64 KiB of region.
+    // are lazy, 5.6 KB of address space per 64 KiB of region.
     explicit BlobStore(Region& region, std::size_t physical_bytes_max = 0);
     ~BlobStore();
     BlobStore(const BlobStore&) = delete;

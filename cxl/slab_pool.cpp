@@ -7,26 +7,38 @@
 namespace pnode::cxl {
 
 namespace {
-constexpr unsigned whole_chunk = (1u << slabs_per_chunk) - 1;
+constexpr std::uint64_t whole_chunk = ~std::uint64_t{0};
 }
 
 SlabPool::SlabPool(Region& region, std::size_t region_bytes_max)
     : physical_bytes_max(region.size_bytes()),
       region_(region),
-      slab_count_(static_cast<SlabIndex>(std::min(region.size_bytes(), region_bytes_max) / small_slab_bytes)),
-      chunk_count_(static_cast<ChunkIndex>((slab_count_ + slabs_per_chunk - 1) / slabs_per_chunk)),
+      part_count_(static_cast<SlabIndex>(std::min(region.size_bytes(), region_bytes_max) / part_bytes)),
+      chunk_count_(static_cast<ChunkIndex>((part_count_ + parts_per_chunk - 1) / parts_per_chunk)),
       chunks_(chunk_count_) {}
 
-SlabPool::Mask SlabPool::free_slabs(const Chunk& chunk) noexcept {
-    return static_cast<Mask>(whole_chunk & ~(chunk.taken | chunk.discarding));
+SlabPool::Mask SlabPool::slab_at(SlabIndex slab, unsigned parts) noexcept {
+    return (whole_chunk >> (parts_per_chunk - parts)) << (slab % parts_per_chunk);
+}
+
+// A bit for each place where a slab of so many parts fits: at multiples of its size, all of them free.
+SlabPool::Mask SlabPool::starts_of_slabs(Mask parts_free, unsigned parts) noexcept {
+    constexpr Mask multiples[] = {whole_chunk, 0x5555555555555555, 0x1111111111111111, 0x0101010101010101};
+    if (parts == parts_per_chunk) return parts_free == whole_chunk ? 1 : 0;
+    for (unsigned run = 1; run < parts; run *= 2) parts_free &= parts_free >> run;
+    return parts_free & multiples[std::countr_zero(parts)];
+}
+
+SlabPool::Mask SlabPool::free_parts(const Chunk& chunk) noexcept {
+    return ~(chunk.taken | chunk.discarding);
 }
 
 SlabPool::List SlabPool::list_for(const Chunk& chunk) noexcept {
-    const Mask free = free_slabs(chunk);
+    const Mask free = free_parts(chunk);
     if (free == 0) return unlisted;
-    const bool dirty = (free & chunk.dirty) != 0;
-    if (free == whole_chunk) return dirty ? whole_dirty : whole_clean;
-    return dirty ? partial_dirty : partial_clean;
+    std::size_t largest = slab_parts.size() - 1;
+    while (starts_of_slabs(free, slab_parts[largest]) == 0) --largest;
+    return static_cast<List>(((free & chunk.dirty) != 0 ? first_dirty : first_clean) + largest);
 }
 
 void SlabPool::unlink(Chunk& chunk) noexcept {
@@ -50,84 +62,90 @@ void SlabPool::relist(ChunkIndex index) noexcept {
     heads_[list] = index + 1;
 }
 
-// Lists the next chunk that was never used. Slabs beyond the region's end are taken for good.
+// Lists the next chunk that was never used. Parts beyond the region's end are taken for good.
 bool SlabPool::open_chunk() noexcept {
     if (chunks_opened_ == chunk_count_) return false;
     const ChunkIndex index = chunks_opened_++;
-    const SlabIndex slabs = std::min(slabs_per_chunk, slab_count_ - index * slabs_per_chunk);
-    chunks_[index].taken = static_cast<Mask>(whole_chunk & ~((1u << slabs) - 1));
+    const SlabIndex parts = std::min(parts_per_chunk, part_count_ - index * parts_per_chunk);
+    chunks_[index].taken = ~slab_at(0, parts);
     relist(index);
     return true;
 }
 
-// A chunk with a free slab (or all free), plus one, dirty before clean before unused; 0 for none.
-SlabPool::ChunkIndex SlabPool::find(bool large) noexcept {
+// A chunk with room for such a slab, plus one, dirty before clean before unused; 0 for none.
+SlabPool::ChunkIndex SlabPool::find(unsigned parts) noexcept {
+    std::size_t smallest = 0;
+    while (slab_parts[smallest] != parts) ++smallest;
     do {
-        if (!large && heads_[partial_dirty] != 0) return heads_[partial_dirty];
-        if (heads_[whole_dirty] != 0) return heads_[whole_dirty];
-        if (!large && heads_[partial_clean] != 0) return heads_[partial_clean];
-        if (heads_[whole_clean] != 0) return heads_[whole_clean];
+        for (const List first : {first_dirty, first_clean}) {
+            for (std::size_t size = smallest; size < slab_parts.size(); ++size) {
+                if (heads_[first + size] != 0) return heads_[first + size];
+            }
+        }
     } while (open_chunk());
     return 0;
 }
 
-bool SlabPool::claim(Chunk& chunk, Mask slabs) noexcept {
-    const auto clean = static_cast<unsigned>(slabs & ~chunk.dirty);
-    const std::uint64_t physical = physical_bytes() + std::popcount(clean) * small_slab_bytes;
+bool SlabPool::claim(Chunk& chunk, Mask parts) noexcept {
+    const auto clean = static_cast<std::uint64_t>(std::popcount(parts & ~chunk.dirty));
+    const std::uint64_t physical = physical_bytes() + clean * part_bytes;
     if (physical > physical_bytes_max.load(std::memory_order_relaxed)) return false;
     physical_bytes_.store(physical, std::memory_order_relaxed);
-    chunk.taken = static_cast<Mask>(chunk.taken | slabs);
-    chunk.dirty = static_cast<Mask>(chunk.dirty | slabs);
+    chunk.taken |= parts;
+    chunk.dirty |= parts;
     return true;
 }
 
-SlabIndex SlabPool::take(bool large) noexcept {
+SlabIndex SlabPool::take(unsigned parts) noexcept {
     const std::lock_guard guard(lock_);
-    const ChunkIndex found = find(large);
+    const ChunkIndex found = find(parts);
     if (found == 0) return no_slab;
     const ChunkIndex index = found - 1;
     Chunk& chunk = chunks_[index];
-    unsigned candidates = free_slabs(chunk);
-    if ((candidates & chunk.dirty) != 0) candidates &= chunk.dirty;
-    const int first = large ? 0 : std::countr_zero(candidates);
-    if (!claim(chunk, static_cast<Mask>(large ? whole_chunk : 1u << first))) return no_slab;
+    const Mask free = free_parts(chunk);
+    Mask starts = starts_of_slabs(free & chunk.dirty, parts);
+    if (starts == 0) starts = starts_of_slabs(free, parts);
+    const SlabIndex slab = index * parts_per_chunk + static_cast<unsigned>(std::countr_zero(starts));
+    if (!claim(chunk, slab_at(slab, parts))) return no_slab;
     relist(index);
-    return index * slabs_per_chunk + static_cast<unsigned>(first);
+    return slab;
 }
 
-void SlabPool::give(SlabIndex slab, bool large) noexcept {
+void SlabPool::give(SlabIndex slab, unsigned parts) noexcept {
     const std::lock_guard guard(lock_);
-    const ChunkIndex index = slab / slabs_per_chunk;
-    const unsigned slabs = large ? whole_chunk : 1u << (slab % slabs_per_chunk);
-    chunks_[index].taken = static_cast<Mask>(chunks_[index].taken & ~slabs);
+    const ChunkIndex index = slab / parts_per_chunk;
+    chunks_[index].taken &= ~slab_at(slab, parts);
     relist(index);
 }
 
+// Chunks with the largest free runs first: the fewest calls for the most bytes.
 std::size_t SlabPool::begin_discards(Discard* batch) noexcept {
     const std::lock_guard guard(lock_);
     std::size_t count = 0;
-    while (count < trim_chunks_max) {
-        const ChunkIndex head = heads_[whole_dirty] != 0 ? heads_[whole_dirty] : heads_[partial_dirty];
-        if (head == 0) break;
+    for (List list = first_clean - 1; list >= first_dirty && count < trim_chunks_max;) {
+        const ChunkIndex head = heads_[list];
+        if (head == 0) {
+            --list;
+            continue;
+        }
         Chunk& chunk = chunks_[head - 1];
-        const auto slabs = static_cast<Mask>(free_slabs(chunk) & chunk.dirty);
-        chunk.discarding = static_cast<Mask>(chunk.discarding | slabs);
+        const Mask parts = free_parts(chunk) & chunk.dirty;
+        chunk.discarding |= parts;
         relist(head - 1);
-        batch[count++] = {head - 1, slabs, false};
+        batch[count++] = {parts, head - 1, false};
     }
     return count;
 }
 
 // One call to the region per run of neighbours.
 bool SlabPool::discard(const Discard& entry) noexcept {
-    unsigned left = entry.slabs;
+    Mask left = entry.parts;
     while (left != 0) {
-        const int first = std::countr_zero(left);
-        const int slabs = std::countr_one(left >> first);
-        const std::size_t offset =
-            (entry.chunk * slabs_per_chunk + static_cast<unsigned>(first)) * small_slab_bytes;
-        if (region_.discard(offset, static_cast<unsigned>(slabs) * small_slab_bytes) != 0) return false;
-        left &= ~(((1u << slabs) - 1) << first);
+        const auto first = static_cast<unsigned>(std::countr_zero(left));
+        const auto parts = static_cast<unsigned>(std::countr_one(left >> first));
+        const std::size_t offset = (entry.chunk * std::size_t{parts_per_chunk} + first) * part_bytes;
+        if (region_.discard(offset, parts * part_bytes) != 0) return false;
+        left &= ~slab_at(first, parts);
     }
     return true;
 }
@@ -137,10 +155,10 @@ std::size_t SlabPool::finish_discards(const Discard* batch, std::size_t count) n
     std::size_t discarded = 0;
     for (const Discard* entry = batch; entry != batch + count; ++entry) {
         Chunk& chunk = chunks_[entry->chunk];
-        chunk.discarding = static_cast<Mask>(chunk.discarding & ~entry->slabs);
+        chunk.discarding &= ~entry->parts;
         if (entry->done) {
-            chunk.dirty = static_cast<Mask>(chunk.dirty & ~entry->slabs);
-            discarded += std::popcount(static_cast<unsigned>(entry->slabs)) * small_slab_bytes;
+            chunk.dirty &= ~entry->parts;
+            discarded += static_cast<std::size_t>(std::popcount(entry->parts)) * part_bytes;
         }
         relist(entry->chunk);
     }
@@ -155,26 +173,26 @@ std::size_t SlabPool::trim() noexcept {
     return finish_discards(batch, count);
 }
 
-bool SlabPool::is_taken(SlabIndex slab) const noexcept {
-    return (chunks_[slab / slabs_per_chunk].taken >> (slab % slabs_per_chunk) & 1) != 0;
+bool SlabPool::is_taken(SlabIndex part) const noexcept {
+    return (chunks_[part / parts_per_chunk].taken >> (part % parts_per_chunk) & 1) != 0;
 }
 
 const char* SlabPool::validate() const {
-    std::uint64_t dirty_slabs = 0;
+    std::uint64_t dirty_parts = 0;
     std::uint64_t listed = 0;
     for (ChunkIndex index = 0; index < chunks_opened_; ++index) {
         const Chunk& chunk = chunks_[index];
-        if (chunk.discarding != 0) return "a slab is being discarded by nobody";
+        if (chunk.discarding != 0) return "a part is being discarded by nobody";
         if (chunk.list != list_for(chunk)) return "a chunk is in the wrong list";
         if (chunk.list != unlisted) ++listed;
-        for (SlabIndex slab = index * slabs_per_chunk;
-             slab < (index + 1) * slabs_per_chunk && slab < slab_count_; ++slab) {
-            const bool dirty = (chunk.dirty >> (slab % slabs_per_chunk) & 1) != 0;
-            if (is_taken(slab) && !dirty) return "a taken slab is not counted as physical";
-            dirty_slabs += dirty ? 1 : 0;
+        for (SlabIndex part = index * parts_per_chunk;
+             part < (index + 1) * parts_per_chunk && part < part_count_; ++part) {
+            const bool dirty = (chunk.dirty >> (part % parts_per_chunk) & 1) != 0;
+            if (is_taken(part) && !dirty) return "a taken part is not counted as physical";
+            dirty_parts += dirty ? 1 : 0;
         }
     }
-    for (unsigned list = partial_dirty; list < list_count; ++list) {
+    for (List list = first_dirty; list < list_count; ++list) {
         ChunkIndex previous = 0;
         for (ChunkIndex link = heads_[list]; link != 0; link = chunks_[link - 1].next) {
             if (listed-- == 0) return "the lists of chunks have a cycle";
@@ -184,8 +202,7 @@ const char* SlabPool::validate() const {
         }
     }
     if (listed != 0) return "a chunk is in no list";
-    return physical_bytes() == dirty_slabs * small_slab_bytes ? nullptr
-                                                              : "physical_bytes differs from the walk";
+    return physical_bytes() == dirty_parts * part_bytes ? nullptr : "physical_bytes differs from the walk";
 }
 
 }  // namespace pnode::cxl

@@ -1,8 +1,8 @@
-// The tables of a slab's slots: which are occupied, which a lease covers, which were freed under one, and how
-// many bytes of each the blob does not use. A slab takes a block of tables when it takes a class and gives it
-// back when it is empty.
+// What is known of a slab: its place in its class's lists, which of its slots are occupied, which a lease
+// covers, which were freed under one, and how many bytes of each the blob does not use. A slab takes a block
+// of tables when it takes a class and gives it back when it is empty.
 //
-// Blocks come in a few sizes from lazy arrays, so that tables cost what the blobs alive need (about 0.2 % of
+// Blocks come in a few sizes from lazy arrays, so that tables cost what the blobs alive need (some 0.4 % of
 // typical blobs), not what the smallest slots would need everywhere.
 //
 // Thread rule: take() and give() by any thread, one short spin lock; a block's contents belong to its slab.
@@ -14,6 +14,7 @@
 #include <cstdint>
 
 #include "cxl/size_classes.h"
+#include "cxl/slab_pool.h"
 #include "cxl/spin_lock.h"
 #include "cxl/unmanaged.h"
 
@@ -21,18 +22,30 @@ namespace pnode::cxl {
 
 using TableIndex = std::uint32_t;
 
-// Three bitmaps and a number per slot.
+// The head of a block.
+struct Slab {
+    SlabIndex previous, next;   // in the class's list of slabs with a free slot; no_slab ends
+    SlabIndex next_deferred;    // in the class's list of slabs with slots freed under a lease
+    std::uint32_t lease_epoch;  // the last lease that `leased` takes into account
+    std::uint16_t occupied;     // slots, deferred ones included
+    std::uint16_t deferred;     // slots freed under a lease
+    std::uint16_t first_word;   // no free slot in the words of `occupied` before this
+};
+
+// The head, three bitmaps and a number per slot.
 constexpr std::size_t slot_table_words(std::size_t slots) {
     return (slots + 63) / 64;
 }
 constexpr std::size_t slot_table_bytes(std::size_t slots) {
-    return 3 * 8 * slot_table_words(slots) + 2 * slots;
+    return sizeof(Slab) + 3 * 8 * slot_table_words(slots) + 2 * slots;
 }
 
 class SlotTables {
   public:
-    // Views of one block for a slab of `slots` slots.
+    // Views of one block for a slab of `slots` slots. Passed by reference: copying what was just written, in
+    // larger words, stalls for longer than an allocation takes.
     struct View {
+        Slab* slab;
         std::uint64_t* occupied;
         std::uint64_t* leased;
         std::uint64_t* deferred;
@@ -41,15 +54,14 @@ class SlotTables {
 
     static constexpr std::size_t words(std::size_t slots) { return slot_table_words(slots); }
 
-    explicit SlotTables(std::size_t slab_count)
-        : blocks_{LazyArray<std::byte>(slab_count * block_bytes[0]),
-                  LazyArray<std::byte>(slab_count * block_bytes[1]),
-                  LazyArray<std::byte>(slab_count * block_bytes[2]),
-                  LazyArray<std::byte>(slab_count * block_bytes[3]),
-                  LazyArray<std::byte>(slab_count * block_bytes[4]),
-                  LazyArray<std::byte>(slab_count * block_bytes[5])} {}
+    explicit SlotTables(std::size_t part_count)
+        : blocks_{LazyArray<std::byte>(part_count * block_bytes[0]),
+                  LazyArray<std::byte>(part_count * block_bytes[1]),
+                  LazyArray<std::byte>(part_count * block_bytes[2]),
+                  LazyArray<std::byte>(part_count * block_bytes[3]),
+                  LazyArray<std::byte>(part_count * block_bytes[4])} {}
 
-    // A block with nothing occupied. There is one for every slab, so this cannot fail.
+    // A block with nothing occupied. There is one for every part, so this cannot fail.
     TableIndex take(std::size_t slots) noexcept {
         const std::size_t kind = kind_for(slots);
         lock_.lock();
@@ -60,7 +72,9 @@ class SlotTables {
             index = ++used_[kind];
         }
         lock_.unlock();
-        std::fill_n(at(index, slots).occupied, 3 * words(slots), 0);
+        const View view = at(index, slots);
+        *view.slab = {};
+        std::fill_n(view.occupied, 3 * words(slots), 0);
         return index;
     }
 
@@ -74,17 +88,22 @@ class SlotTables {
 
     View at(TableIndex index, std::size_t slots) const noexcept {
         const std::size_t count = words(slots);
-        auto* const first = reinterpret_cast<std::uint64_t*>(block(kind_for(slots), index));
-        return {first, first + count, first + 2 * count, reinterpret_cast<std::uint16_t*>(first + 3 * count)};
+        std::byte* const head = block(kind_for(slots), index);
+        auto* const first = reinterpret_cast<std::uint64_t*>(head + sizeof(Slab));
+        return {reinterpret_cast<Slab*>(head), first, first + count, first + 2 * count,
+                reinterpret_cast<std::uint16_t*>(first + 3 * count)};
     }
 
     void lock() noexcept { lock_.lock(); }
     void unlock() noexcept { lock_.unlock(); }
 
   private:
-    static constexpr std::size_t kinds = 6;
-    static constexpr std::array<std::size_t, kinds> block_bytes = {
-        64, 128, 256, 512, 1024, slot_table_bytes(slots_per_slab_max)};
+    // For up to 4, 12, 20, 52 slots, and for the most.
+    static constexpr std::size_t kinds = 5;
+    static constexpr std::array<std::size_t, kinds> block_bytes = {slot_table_bytes(4), slot_table_bytes(12),
+                                                                   slot_table_bytes(20), slot_table_bytes(52),
+                                                                   slot_table_bytes(slots_per_slab_max)};
+    static_assert(sizeof(Slab) % 8 == 0 && slot_table_bytes(slots_per_slab_max) % 8 == 0);
 
     static constexpr std::size_t kind_for(std::size_t slots) {
         std::size_t kind = 0;

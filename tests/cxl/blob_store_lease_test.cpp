@@ -29,7 +29,7 @@ TEST_F(BlobLease, keeps_the_bytes_of_freed_blobs_until_it_ends) {
     store->end_lease();
     EXPECT_TRUE(is_zero(slot));
     EXPECT_EQ(store->counters().leased_blobs, 0u);
-    EXPECT_EQ(store->trim(), 64 * KiB);
+    EXPECT_EQ(store->trim(), 8 * KiB);
     expect_sound();
 }
 

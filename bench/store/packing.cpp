@@ -1,0 +1,108 @@
+// How tightly the store packs: physical bytes over blob bytes, for sets from small to large.
+//
+// The blobs are as many and as large as pages of the Debian package catalogue make, compressed with lz4 as a
+// heap does it. Two numbers a set: after loading it, and after replacing three times as many blobs as it has,
+// each a random one by one of another size. Everything is from fixed seeds and nothing is timed: a run gives
+// the same numbers anywhere.
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "bench/common/catalogue.h"
+#include "compress/blob.h"
+#include "cxl/blob_store.h"
+#include "cxl/region.h"
+
+namespace {
+
+using namespace pnode;
+
+constexpr std::size_t page_bytes = 4096;
+// A block that saves less than an eighth stays near.
+constexpr std::size_t blob_bytes_worth_storing = page_bytes - page_bytes / 8;
+constexpr std::uint64_t megabyte = 1'000'000;
+
+std::string catalogue_text() {
+    const bench::Catalogue catalogue = bench::load_catalogue();
+    std::string text;
+    for (const bench::Record& record : catalogue.records) text += record.text;
+    std::printf("pages of %s\n", catalogue.source.c_str());
+    return text;
+}
+
+// Sizes of the blobs that the text's pages become.
+std::vector<std::size_t> compressed_sizes(const std::string& text) {
+    const compress::CodecChoice lz4{compress::codec_by_name("lz4"), 0};
+    const std::size_t scratch_bytes =
+        (compress::encode_scratch_bytes(lz4) / compress::scratch_alignment + 1) * compress::scratch_alignment;
+    const std::unique_ptr<void, void (*)(void*)> scratch(
+        std::aligned_alloc(compress::scratch_alignment, scratch_bytes), std::free);
+    std::fill_n(static_cast<std::byte*>(scratch.get()), scratch_bytes, std::byte{0});
+    std::vector<std::byte> blob(blob_bytes_worth_storing);
+    std::vector<std::size_t> sizes;
+    for (std::size_t at = 0; at + page_bytes <= text.size(); at += page_bytes) {
+        const std::span contents(reinterpret_cast<const std::byte*>(text.data() + at), page_bytes);
+        const std::size_t bytes = compress::encode(contents, {}, lz4, blob,
+                                                   {static_cast<std::byte*>(scratch.get()), scratch_bytes});
+        if (bytes != 0) sizes.push_back(bytes);
+    }
+    return sizes;
+}
+
+struct Set {
+    Set(const std::vector<std::size_t>& blob_sizes, std::uint64_t blob_bytes)
+        : sizes(blob_sizes), pick(0, blob_sizes.size() - 1) {
+        std::string message;
+        if (cxl::open_memory_region(blob_bytes * 2, &region, &message) != 0) {
+            std::fprintf(stderr, "pnode-bench-packing: %s\n", message.c_str());
+            std::exit(1);
+        }
+        store = std::make_unique<cxl::BlobStore>(*region);
+    }
+
+    void add() { blobs.push_back(store->allocate(sizes[pick(random)])); }
+    void replace() {
+        const std::size_t victim = random() % blobs.size();
+        store->free(blobs[victim]);
+        blobs[victim] = store->allocate(sizes[pick(random)]);
+    }
+    void report(const char* when) const {
+        while (store->trim() != 0) continue;
+        const cxl::StoreCounters counters = store->counters();
+        const auto blob_bytes = static_cast<double>(counters.blob_bytes);
+        std::printf("%-8s %7.1f %10.2f %14.2f\n", when, blob_bytes / megabyte,
+                    100 * (static_cast<double>(counters.slot_bytes) / blob_bytes - 1),
+                    100 * (static_cast<double>(counters.physical_bytes) / blob_bytes - 1));
+    }
+
+    const std::vector<std::size_t>& sizes;
+    std::mt19937_64 random{1};
+    std::uniform_int_distribution<std::size_t> pick;
+    std::unique_ptr<cxl::Region> region;
+    std::unique_ptr<cxl::BlobStore> store;
+    std::vector<cxl::BlobRef> blobs;
+};
+
+void measure(const std::vector<std::size_t>& sizes, std::uint64_t blob_bytes) {
+    Set set(sizes, blob_bytes);
+    while (set.store->counters().blob_bytes < blob_bytes) set.add();
+    set.report("loaded");
+    for (std::size_t left = 3 * set.blobs.size(); left > 0; --left) set.replace();
+    set.report("replaced");
+}
+
+}  // namespace
+
+int main() {
+    const std::vector<std::size_t> sizes = compressed_sizes(catalogue_text());
+    std::uint64_t sum = 0;
+    for (const std::size_t bytes : sizes) sum += bytes;
+    std::printf("%zu blobs, %.0f bytes on average\n", sizes.size(),
+                static_cast<double>(sum) / static_cast<double>(sizes.size()));
+    std::printf("%-8s %7s %10s %14s\n", "", "MB", "slots +%", "physical +%");
+    for (const std::uint64_t megabytes : {5, 15, 42, 200}) measure(sizes, megabytes * megabyte);
+}
