@@ -288,7 +288,8 @@ BlobRef BlobStore::allocate(std::size_t bytes) noexcept {
     if (!is_blob_size(bytes)) return no_blob;
     const unsigned class_index = class_for(bytes);
     const BlobRef ref = state_->allocate_in(class_index, bytes);
-    if (ref != no_blob || trim() == 0) return ref;
+    if (ref != no_blob) return ref;
+    trim();  // waits for another's, whose slabs are then free again
     return state_->allocate_in(class_index, bytes);
 }
 

@@ -167,6 +167,7 @@ std::size_t SlabPool::finish_discards(const Discard* batch, std::size_t count) n
 }
 
 std::size_t SlabPool::trim() noexcept {
+    const std::lock_guard one_at_a_time(trim_lock_);
     Discard batch[trim_chunks_max];
     const std::size_t count = begin_discards(batch);
     for (std::size_t i = 0; i < count; ++i) batch[i].done = discard(batch[i]);

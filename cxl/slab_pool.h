@@ -39,7 +39,7 @@ class SlabPool {
     void give(SlabIndex slab, unsigned parts) noexcept;
 
     // Discards free dirty parts, of at most 64 chunks. Returns bytes discarded; what the region refuses stays
-    // free, dirty and counted.
+    // free, dirty and counted. One at a time: others wait, for slabs on their way are free for nobody.
     std::size_t trim() noexcept;
 
     SlabIndex part_count() const noexcept { return part_count_; }
@@ -94,6 +94,7 @@ class SlabPool {
     const SlabIndex part_count_;
     const ChunkIndex chunk_count_;
     LazyArray<Chunk> chunks_;
+    SpinLock trim_lock_;  // before lock_; not fork's to hold: a child never trims its parent's store
     SpinLock lock_;
     // All below and the chunks: under lock_. Chunks from chunks_opened_ on have never been used.
     ChunkIndex chunks_opened_ = 0;

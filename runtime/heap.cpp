@@ -180,6 +180,14 @@ int Heap::activate(std::string* message) {
     return error;
 }
 
+void Heap::far_room_made(std::uint64_t pages) noexcept {
+    constexpr std::uint64_t worth_a_look = 64;
+    if (far_left.fetch_add(pages, std::memory_order_relaxed) + pages < worth_a_look) return;
+    far_left.store(0, std::memory_order_relaxed);
+    near.end_rest();
+    near.wake_evictor();
+}
+
 void Heap::say_active() const {
     report("active in process %d: %s engine, %s eviction by %s, node %s, codec %s, near limit %s", ::getpid(),
            engine == Engine::in_line ? "inline" : "thread",

@@ -87,6 +87,8 @@ class Heap {
         return evict_lanes[static_cast<unsigned>(index / batch_pages)].out[index % batch_pages];
     }
     int map_staging() noexcept;
+    // Pages left the node. Now and then that ends a rest, and has the evictor give emptied slabs back.
+    void far_room_made(std::uint64_t pages) noexcept;
 
     // ---- parts; each documents its own thread rule ----
     Config config;
@@ -118,7 +120,7 @@ class Heap {
     std::uint64_t keep_hand = 0;            // the same, of the search for kept blobs to drop
     std::atomic<std::uint64_t> evicted{0};  // pages ever taken out; epochs are counted in it
     std::atomic<std::uint64_t> tracked_chunks{0};
-    std::atomic<std::uint64_t> far_released{0};  // pages, since the evictor was last told (release)
+    std::atomic<std::uint64_t> far_left{0};  // pages, since the evictor was last told (release)
     std::atomic<bool> shared_after_fork{
         false};  // pages may be shared with a child: UFFDIO_MOVE may refuse them
 

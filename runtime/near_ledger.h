@@ -69,8 +69,9 @@ class NearLedger {
     // Something changed: what was pinned, full or too tight may not be any more.
     void try_again() noexcept {
         rested_well();
-        resting_until_ns_.store(0, std::memory_order_relaxed);
+        end_rest();
     }
+    void end_rest() noexcept { resting_until_ns_.store(0, std::memory_order_relaxed); }
     void rested_well() noexcept {
         if (rest_ns_.load(std::memory_order_relaxed) != rest_ns_min)
             rest_ns_.store(rest_ns_min, std::memory_order_relaxed);

@@ -10,7 +10,6 @@ namespace pnode {
 namespace {
 
 constexpr std::uint64_t piece_pages = 256;
-constexpr std::uint64_t trim_after_pages = 1024;  // far pages released: a slab is worth giving back
 
 // Owns the page whatever its state; what it was. Waits for other owners; everybody who owns several pages
 // takes them in ascending order, so nobody waits in a circle.
@@ -63,12 +62,7 @@ void release_piece(Heap& heap, std::uint64_t first, std::uint64_t pages) noexcep
         heap.word(first + index).publish(PageWord().with_pinned(before[index].pinned()));
     }
     heap.near.discharge(discharged);
-    // Now and then the evictor gives the emptied slabs back; it sleeps while nobody calls.
-    if (heap.far_released.fetch_add(far, std::memory_order_relaxed) + far >= trim_after_pages) {
-        heap.far_released.store(0, std::memory_order_relaxed);
-        heap.near.try_again();
-        heap.near.wake_evictor();
-    }
+    heap.far_room_made(far);
 }
 
 // In a chunk the kernel looks after it is one call; false: the chunk is tracked, or became so meanwhile.

@@ -160,6 +160,7 @@ Resolved resolve_far(Heap& heap, std::uint64_t page, PageWord word, ResolveLane&
     if (!keep) near_word = near_word.without_blob();
     heap.word(page).publish(near_word);
     if (!keep) heap.far.drop(word);
+    if (!keep && heap.near.is_resting()) heap.far_room_made(1);
     heap.statistics.far_pages.subtract(1);
     heap.statistics.promotions.add();
     return Resolved::served;
