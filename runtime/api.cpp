@@ -286,7 +286,7 @@ int pn_stats_file(pn_heap* heap, const char* path, std::uint32_t every_ms) noexc
     if (heap == nullptr || path == nullptr || std::strlen(path) >= pnode::StatsFile::path_max) return EINVAL;
     if (every_ms == 0) return pnode::write_stats_file(heap->heap, path);
     pnode::StatsFile& file = heap->heap.stats_file;
-    std::strcpy(file.path, path);
+    std::memcpy(file.path, path, std::strlen(path) + 1);
     file.every_ns = std::uint64_t{every_ms} * 1'000'000;
     if (heap->heap.is_active()) heap->heap.near.wake_evictor();
     return 0;

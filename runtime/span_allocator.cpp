@@ -41,7 +41,7 @@ int SpanAllocator::init(std::uint64_t pages, std::uint64_t base_page) noexcept {
 }
 
 unsigned SpanAllocator::list_of(std::uint64_t pages) noexcept {
-    const unsigned log = static_cast<unsigned>(std::bit_width(pages)) - 1;
+    const unsigned log = static_cast<unsigned>(std::bit_width(pages | 1)) - 1;
     const unsigned quarter = log >= 2 ? static_cast<unsigned>(pages >> (log - 2)) & 3 : 0;
     return log * 4 + quarter;
 }

@@ -52,7 +52,7 @@ std::string own_folder() {
 }
 
 std::string required_program(const std::string& name, const std::string& cure) {
-    const std::string path = find_program(name);
+    std::string path = find_program(name);
     if (path.empty()) throw Failure(name + " is missing or cannot be run: " + cure);
     return path;
 }
@@ -239,14 +239,14 @@ void shorten(Options& options) {
 
 int main(int argc, char** argv) {
     using namespace pnode::demo;
-    CLI::App app("Debian's package catalogue in redis-server, with a part of the memory its heap needs",
-                 "pnode-demo");
-    Options options;
-    declare(app, options);
-    CLI11_PARSE(app, argc, argv);
-    if (options.quick) shorten(options);
-    catch_signals();
     try {
+        CLI::App app("Debian's package catalogue in redis-server, with a part of the memory its heap needs",
+                     "pnode-demo");
+        Options options;
+        declare(app, options);
+        CLI11_PARSE(app, argc, argv);
+        if (options.quick) shorten(options);
+        catch_signals();
         return Demonstration(options).run() ? 0 : 1;
     } catch (const Interrupted& interrupted) {
         std::fprintf(stderr, "pnode-demo: interrupted; its servers are ended\n");
