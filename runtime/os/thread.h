@@ -9,10 +9,13 @@
 
 #include <pthread.h>
 
+#include <atomic>
 #include <cerrno>
+#include <cstdint>
 
 #include "runtime/os/memory.h"
 #include "runtime/os/signals_blocked.h"
+#include "runtime/os/wait.h"
 
 namespace pnode::os {
 
@@ -20,7 +23,8 @@ class Thread {
   public:
     static constexpr std::size_t stack_bytes = 256 * 1024;  // touched as far as it is used
 
-    // 0 or an errno.
+    // 0 or an errno. The thread runs when this returns: a fork right afterwards finds it past libc's (and a
+    // sanitizer's) own start, which takes locks that a child would inherit.
     int start(void* (*main)(void*), void* argument) noexcept {
         const SignalsBlocked inherited_by_the_thread;
         if (stack_.address() == nullptr) {
@@ -31,9 +35,13 @@ class Thread {
         pthread_attr_t attributes;
         if (const int error = ::pthread_attr_init(&attributes)) return error;
         int error = ::pthread_attr_setstack(&attributes, stack_.address() + page, stack_bytes);
-        if (error == 0) error = ::pthread_create(&thread_, &attributes, main, argument);
+        main_ = main;
+        argument_ = argument;
+        begun_.store(0, std::memory_order_relaxed);
+        if (error == 0) error = ::pthread_create(&thread_, &attributes, &Thread::begin, this);
         ::pthread_attr_destroy(&attributes);
         running_ = error == 0;
+        while (running_ && begun_.load(std::memory_order_acquire) == 0) futex_wait(begun_, 0);
         return error;
     }
     void join() noexcept {
@@ -45,7 +53,19 @@ class Thread {
     bool is_running() const noexcept { return running_; }
 
   private:
+    static void* begin(void* self) {
+        Thread& thread = *static_cast<Thread*>(self);
+        void* (*const main)(void*) = thread.main_;
+        void* const argument = thread.argument_;
+        thread.begun_.store(1, std::memory_order_release);  // pairs with start()'s acquire
+        futex_wake_all(thread.begun_);
+        return main(argument);
+    }
+
     static constexpr std::size_t page = 4096;
+    void* (*main_)(void*) = nullptr;
+    void* argument_ = nullptr;
+    std::atomic<std::uint32_t> begun_{0};
     Mapping stack_;
     pthread_t thread_{};
     bool running_ = false;
