@@ -3,6 +3,7 @@
 // Not run under ThreadSanitizer, which does not support threads started after a fork of a process with
 // threads.
 #include <atomic>
+#include <latch>
 
 #include "tests/runtime/child_process.h"
 #include "tests/runtime/heap_fixture.h"
@@ -309,11 +310,14 @@ TEST_F(Fork, OfAProcessWhoseThreadsFaultAndDemote) {
     std::uint8_t* const still = alloc_filled(many, Kind::text, 1);
     std::atomic<bool> done = false;
     std::atomic<std::uint64_t> wrong = 0;
+    // A thread's start allocates, and a sanitizer's allocator does not survive a fork that comes in between.
+    std::latch started(4);
     std::vector<std::thread> threads;
     for (std::uint64_t t = 0; t < 3; ++t) {
         std::uint8_t* const own = alloc_filled(pages, Kind::text, t * 1000);
         threads.emplace_back([&, own, t] {
             Random random(t);
+            started.arrive_and_wait();
             while (!done) {
                 const std::uint64_t page = random.below(pages);
                 wrong += page_is(own + page * page_bytes, Kind::text, t * 1000 + page) ? 0 : 1;
@@ -324,6 +328,7 @@ TEST_F(Fork, OfAProcessWhoseThreadsFaultAndDemote) {
             }
         });
     }
+    started.arrive_and_wait();
     for (int i = 0; i < 12; ++i) {
         EXPECT_EQ(verdict_of_child([&] {
                       return wrong_pages(still, many, Kind::text, 1) == 0 ? Verdict::good

@@ -132,10 +132,13 @@ TEST_P(ModelOf, ThreadsHoldEveryByte) {
     std::vector<std::thread> threads;
     for (std::uint64_t t = 0; t < threads_max; ++t) {
         threads.emplace_back([&, t] {
-            Model own(heap_, {.seed = seed_ * threads_max + t,
-                              .pages_max = 512,
-                              .forks = !thread_sanitized && t == 0,
-                              .moves_limit = t == 1});
+            Model own(
+                heap_,
+                {.seed = seed_ * threads_max + t,
+                 .pages_max = 512,
+                 // The other threads allocate, and a sanitizer's allocator does not survive a fork meanwhile.
+                 .forks = !sanitized && t == 0,
+                 .moves_limit = t == 1});
             Random random(seed_ * threads_max + t);
             for (std::uint64_t i = 0; i < operations && wrong[t].empty(); i += 10) {
                 wrong[t] = own.run(10);
