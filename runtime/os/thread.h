@@ -21,7 +21,9 @@ namespace pnode::os {
 
 class Thread {
   public:
-    static constexpr std::size_t stack_bytes = 256 * 1024;  // touched as far as it is used
+    // Room for what a program keeps in thread-local storage too, which is carved from the stack; touched as
+    // far as it is used.
+    static constexpr std::size_t stack_bytes = 2 * 1024 * 1024;
 
     // 0 or an errno. The thread runs when this returns: a fork right afterwards finds it past libc's (and a
     // sanitizer's) own start, which takes locks that a child would inherit.
