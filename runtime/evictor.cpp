@@ -40,15 +40,13 @@ void trim(Heap& heap) noexcept {
 }
 
 void write_stats_if_due(Heap& heap) noexcept {
-    StatsFile& file = heap.stats_file;
-    if (file.every_ns == 0 || os::now_ns() < file.due_ns) return;
-    write_stats_file(heap, file.path);
-    file.due_ns = os::now_ns() + file.every_ns;
+    char path[StatsFile::path_max];
+    if (heap.stats_file.take_due(os::now_ns(), path)) write_stats_file(heap, path);
 }
 
 // How long to sleep when nobody calls: for ever, unless something is due. Nothing to do must cost nothing.
 std::uint64_t sleep_ns(Heap& heap) noexcept {
-    if (heap.stats_file.every_ns != 0) return heap.stats_file.every_ns;
+    if (heap.stats_file.every_ns() != 0) return heap.stats_file.every_ns();
     if (heap.near.past_high()) return std::max<std::uint64_t>(heap.near.rest_left_ns(), 1'000'000);
     if (heap.leases.count() != 0) return 100'000'000;
     return 0;

@@ -56,12 +56,12 @@ int FaultThreads::start(Heap& heap) noexcept {
     const auto processors = static_cast<unsigned>(std::max(1L, ::sysconf(_SC_NPROCESSORS_ONLN)));
     const unsigned wanted = std::min(threads_max, processors);
     awake_.store(1);
-    running_.store(0);
-    for (count_ = 0; count_ < wanted; ++count_) {
-        handlers_[count_] = Handler{this, &heap, count_, -1, 0, 0, look_every};
-        const int error = threads_[count_].start(&FaultThreads::main, &handlers_[count_]);
-        if (error != 0 && count_ == 0) return error;
+    for (unsigned index = 0; index < wanted; ++index) {
+        handlers_[index] = Handler{this, &heap, index, -1, 0, 0, look_every};
+        const int error = threads_[index].start(&FaultThreads::main, &handlers_[index]);
+        if (error != 0 && index == 0) return error;
         if (error != 0) break;  // fewer handlers than wished
+        count_.store(index + 1);
     }
     return 0;
 }

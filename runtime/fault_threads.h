@@ -53,10 +53,9 @@ class FaultThreads {
 
     os::Thread threads_[threads_max];
     Handler handlers_[threads_max] = {};
-    unsigned count_ = 0;
+    std::atomic<unsigned> count_{0};       // handlers started
     std::atomic<std::uint32_t> awake_{1};  // handlers with a lower index read the descriptor
-    std::atomic<std::uint32_t> running_{0};
-    std::byte* doorbell_ = nullptr;  // a registered page nobody uses: touching it wakes a reader
+    std::byte* doorbell_ = nullptr;        // a registered page nobody uses: touching it wakes a reader
 };
 
 }  // namespace pnode

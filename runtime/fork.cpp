@@ -91,7 +91,7 @@ void fork_child(Heap& heap) noexcept {
     if (!heap.is_active()) return;
     heap.staging_.forget();
     heap.leases.child();
-    heap.stats_file.every_ns = 0;  // the file is the parent's
+    heap.stats_file.leave_to_parent();
     heap.fault_threads.forget();
     heap.evictor.forget();
     heap.hand_taken.store(false);

@@ -29,17 +29,11 @@
 #include "runtime/page_word.h"
 #include "runtime/span_allocator.h"
 #include "runtime/statistics.h"
+#include "runtime/stats_file.h"
 
 namespace pnode {
 
 enum class Engine : std::uint8_t { none, thread, in_line };
-
-struct StatsFile {
-    static constexpr std::size_t path_max = 1024;
-    char path[path_max] = {};
-    std::uint64_t every_ns = 0;
-    std::uint64_t due_ns = 0;
-};
 
 class Heap {
   public:
