@@ -160,13 +160,21 @@ void take_out_refused(Heap& heap, EvictLane& lane, unsigned index) noexcept {
     put_back_near(heap, out, 7);
 }
 
+// MOVE wants equal protection at both ends. What may be read can leave in place; what may not stays near.
+bool is_read_only(Heap& heap, std::uint64_t page) noexcept {
+    const int protection = PageTraits::protection_of(heap.traits[page]);
+    return (protection & PROT_READ) != 0 && heap.uffd.has(UFFD_FEATURE_PAGEFAULT_FLAG_WP);
+}
+
 // One run of neighbours, out[from] .. out[from + count).
 void move_out(Heap& heap, EvictLane& lane, unsigned from, unsigned count) noexcept {
     unsigned retries = 0;
+    unsigned piece_max = batch_pages;
     while (count != 0) {
         std::size_t done = 0;
+        const unsigned piece = std::min(count, piece_max);
         const int error = os::uffd_move(heap.uffd.fd, lane.staging + from * page_bytes,
-                                        heap.address_of(lane.out[from].page), count * page_bytes, &done);
+                                        heap.address_of(lane.out[from].page), piece * page_bytes, &done);
         const auto moved = static_cast<unsigned>(done / page_bytes);
         for (unsigned index = from; index < from + moved; ++index) enter_limbo(heap, lane, index);
         from += moved;
@@ -177,10 +185,16 @@ void move_out(Heap& heap, EvictLane& lane, unsigned from, unsigned count) noexce
             ::madvise(lane.staging + from * page_bytes, page_bytes, MADV_DONTNEED);
             continue;
         }
+        if (error == EINVAL && piece > 1) {
+            piece_max = 1;  // not all of the run has the same protection
+            continue;
+        }
         if (error == ENOENT) {
             take_out_absent(heap, lane.out[from]);
         } else if (error == EBUSY) {
             take_out_refused(heap, lane, from);
+        } else if (error == EINVAL && is_read_only(heap, lane.out[from].page)) {
+            enter_limbo_in_place(heap, lane, from);
         } else {
             heap.statistics.refused_pinned.add();
             put_back_near(heap, lane.out[from], 7);

@@ -11,17 +11,6 @@ namespace {
 
 constexpr std::uint64_t piece_pages = 256;
 
-// Owns the page whatever its state; what it was. Waits for other owners; everybody who owns several pages
-// takes them in ascending order, so nobody waits in a circle.
-PageWord own(Heap& heap, std::uint64_t page) noexcept {
-    os::Backoff backoff;
-    for (;;) {
-        const PageWord word = heap.word(page).load();
-        if (word.state() != PageState::busy && heap.word(page).make_busy(word)) return word;
-        backoff.wait();
-    }
-}
-
 void forget_blob(Heap& heap, PageWord word) noexcept {
     if (word.place() == cxl::no_blob) return;
     if (word.state() == PageState::near)
@@ -78,6 +67,17 @@ bool release_untracked(Heap& heap, std::uint64_t first, std::uint64_t pages) noe
 }
 
 }  // namespace
+
+// Waits for other owners; everybody who owns several pages takes them in ascending order, so nobody waits in
+// a circle.
+PageWord own(Heap& heap, std::uint64_t page) noexcept {
+    os::Backoff backoff;
+    for (;;) {
+        const PageWord word = heap.word(page).load();
+        if (word.state() != PageState::busy && heap.word(page).make_busy(word)) return word;
+        backoff.wait();
+    }
+}
 
 void release(Heap& heap, std::uint64_t first, std::uint64_t pages) noexcept {
     heap.statistics.released_pages.add(pages);
