@@ -182,7 +182,7 @@ void move_out(Heap& heap, EvictLane& lane, unsigned from, unsigned count) noexce
         if (error == 0 || count == 0) continue;
         if (error == EAGAIN && ++retries < move_retries_max) continue;
         if (error == EEXIST && ++retries < move_retries_max) {
-            ::madvise(lane.staging + from * page_bytes, page_bytes, MADV_DONTNEED);
+            os::drop_pages(lane.staging + from * page_bytes, page_bytes);
             continue;
         }
         if (error == EINVAL && piece > 1) {
@@ -255,7 +255,7 @@ void return_near(Heap& heap, OutgoingPage& out, PageWord word) noexcept {
 // The caller owns the busy page; its bytes are safe in a blob, or zero. In place they have to be dropped
 // first.
 void leave(Heap& heap, OutgoingPage& out, PageWord word) noexcept {
-    if (out.in_place) ::madvise(heap.address_of(out.page), page_bytes, MADV_DONTNEED);
+    if (out.in_place) os::drop_pages(heap.address_of(out.page), page_bytes);
     heap.word(out.page).publish(word);
 }
 
@@ -338,7 +338,7 @@ Cleared clear(Heap& heap, EvictLane& lane) noexcept {
         staged_end = index + 1;
     }
     for (unsigned index = 0; index < staged_end; ++index) wait_until_copied(heap, lane.out[index].page);
-    if (staged_end != 0) ::madvise(lane.staging, staged_end * page_bytes, MADV_DONTNEED);
+    if (staged_end != 0) os::drop_pages(lane.staging, staged_end * page_bytes);
     lane.out_count = 0;
     heap.near.discharge(cleared.left);
     heap.evicted.fetch_add(cleared.left, std::memory_order_relaxed);

@@ -41,7 +41,7 @@ std::uint64_t settle(Heap& heap, PageWord word, std::uint64_t* far) noexcept {
 void release_piece(Heap& heap, std::uint64_t first, std::uint64_t pages) noexcept {
     PageWord before[piece_pages];
     for (std::uint64_t index = 0; index < pages; ++index) before[index] = own(heap, first + index);
-    ::madvise(heap.address_of(first), pages * page_bytes, MADV_DONTNEED);
+    os::drop_pages(heap.address_of(first), pages * page_bytes);
     std::uint64_t discharged = 0;
     std::uint64_t far = 0;
     for (std::uint64_t index = 0; index < pages; ++index) {
@@ -58,7 +58,7 @@ void release_piece(Heap& heap, std::uint64_t first, std::uint64_t pages) noexcep
 bool release_untracked(Heap& heap, std::uint64_t first, std::uint64_t pages) noexcept {
     const std::uint64_t chunk = heap.chunk_of(first);
     if (heap.chunks.state(chunk) == ChunkState::untracked) {
-        ::madvise(heap.address_of(first), pages * page_bytes, MADV_DONTNEED);
+        os::drop_pages(heap.address_of(first), pages * page_bytes);
         if (heap.chunks.state(chunk) == ChunkState::untracked) return true;
     }
     os::Backoff backoff;

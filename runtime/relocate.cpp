@@ -42,7 +42,7 @@ void copy_page(Heap& heap, std::uint64_t to, const std::byte* contents) noexcept
     for (os::Backoff backoff;; backoff.wait()) {
         const int error = os::uffd_copy(heap.uffd.fd, heap.address_of(to), contents, page_bytes, &done);
         if (error == 0) return;
-        if (error == EEXIST) ::madvise(heap.address_of(to), page_bytes, MADV_DONTNEED);
+        if (error == EEXIST) os::drop_pages(heap.address_of(to), page_bytes);
         heap.near.wake_evictor();
     }
 }
@@ -53,7 +53,7 @@ bool copy_near(Heap& heap, const Piece& piece, unsigned index) noexcept {
     std::byte* const address = heap.address_of(piece.from + index);
     if (!is_present(address)) return false;
     copy_page(heap, piece.to + index, address);
-    ::madvise(address, page_bytes, MADV_DONTNEED);
+    os::drop_pages(address, page_bytes);
     return true;
 }
 
@@ -97,7 +97,7 @@ void relocate_limbo(Heap& heap, const Piece& piece, unsigned index) noexcept {
     const PageWord near_word = word.in_place() ? word.without_blob().with_in_place(false) : out.word;
     heap.statistics.limbo_returns.add();
     copy_page(heap, piece.to + index, out.contents);
-    if (word.in_place()) ::madvise(heap.address_of(piece.from + index), page_bytes, MADV_DONTNEED);
+    if (word.in_place()) os::drop_pages(heap.address_of(piece.from + index), page_bytes);
     publish(heap, piece, index, near_word.with(PageState::near));
 }
 
@@ -128,7 +128,7 @@ void own_range(Heap& heap, std::uint64_t first, unsigned pages, PageWord* words)
 void drop_target(Heap& heap, const Piece& piece, const PageWord* words) noexcept {
     for (unsigned index = 0; index < piece.pages; ++index) {
         if (words[index].state() != PageState::near) continue;
-        ::madvise(heap.address_of(piece.to + index), page_bytes, MADV_DONTNEED);
+        os::drop_pages(heap.address_of(piece.to + index), page_bytes);
         heap.near.discharge(1);
     }
 }
