@@ -221,7 +221,8 @@ void restore_near_limit() noexcept {
 
 long mapping_advise(Address address, std::size_t bytes, int advice) noexcept {
     Range range;
-    if (!whole_pages(address, bytes, &range) || !range.touches(heap_range()))
+    const bool ours_to_know = meaning_of(advice).meaning != Meaning::kernels || is_populate(advice);
+    if (!ours_to_know || !whole_pages(address, bytes, &range) || !range.touches(heap_range()))
         return kernel::advise(address, bytes, advice);
     if (is_inside_runtime()) return -ENOMEM;
     const Range ours = range.within(heap_range());

@@ -61,6 +61,7 @@ MappingFrame::MappingFrame() noexcept {
 
 MappingFrame::~MappingFrame() {
     mappings_let_go();
+    errno = errno_;
 }
 
 bool is_inside_runtime() noexcept {

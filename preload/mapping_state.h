@@ -3,9 +3,11 @@
 //
 // Thread rule: MappingFrame around everything that changes or reads mappings of the heap. One thread at a
 // time has it, as the kernel lets one thread at a time change an address space. A holder has all signals
-// blocked and is inside the runtime; it waits for nobody who could want the frame.
+// blocked and is inside the runtime, errno is as it was afterwards; it waits for nobody who could want the
+// frame.
 #pragma once
 
+#include <cerrno>
 #include <cstddef>
 #include <cstdint>
 
@@ -46,6 +48,7 @@ class MappingFrame {
     MappingFrame& operator=(const MappingFrame&) = delete;
 
   private:
+    const int errno_ = errno;
     const os::SignalsBlocked signals_;
     const InsideRuntime inside_;
 };
