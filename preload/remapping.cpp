@@ -49,6 +49,7 @@ void give_notes(Range range, std::uint8_t notes) noexcept {
     if ((notes & note_locked) != 0) lock_pages(range, 0);  // as in the kernel, what cannot be locked is not
     notes &= static_cast<std::uint8_t>(~note_locked);
     if (notes != 0) set_notes(range, notes, notes);
+    if ((notes & note_not_dumped) != 0) kernel::advise(range.first, range.bytes(), MADV_DONTDUMP);
 }
 
 // A new place in the heap; the target's former contents are gone then, as they are in the kernel.
@@ -66,12 +67,15 @@ int place(const Remap& remap, Range* placed) noexcept {
     return error;
 }
 
-void leave_old(const Remap& remap) noexcept {
+// What stays mapped there is all that it was but locked.
+void leave_old(const Remap& remap, std::uint8_t notes) noexcept {
     pn_heap* const heap = heap_served();
-    if (remap.keeps_old())
-        pn_protect(heap, at(remap.old), remap.old.bytes(), remap.extent.protection);
-    else
+    if (!remap.keeps_old()) {
         unmap_pages(remap.old);
+        return;
+    }
+    pn_protect(heap, at(remap.old), remap.old.bytes(), remap.extent.protection);
+    give_notes(remap.old, notes & static_cast<std::uint8_t>(~note_locked));
 }
 
 long move_within_heap(const Remap& remap) noexcept {
@@ -90,7 +94,7 @@ long move_within_heap(const Remap& remap) noexcept {
         give_notes(remap.old, notes);
         return -ENOMEM;
     }
-    leave_old(remap);
+    leave_old(remap, notes);
     give_notes(placed, notes);
     return static_cast<long>(placed.first);
 }
@@ -106,9 +110,9 @@ long move_out_of_heap(const Remap& remap) noexcept {
     if (const int error = pn_protect(heap, at(remap.old), remap.old.bytes(), read_write)) return -error;
     std::memcpy(at(target), at(remap.old), remap.kept_bytes());
     kernel::protect(target.first, target.bytes(), remap.extent.protection);
-    forget_notes(remap.old, all_notes);
+    const std::uint8_t notes = take_notes(remap.old);
     if (remap.keeps_old()) pn_release(heap, at(remap.old), remap.old.bytes());
-    leave_old(remap);
+    leave_old(remap, notes);
     return mapped;
 }
 
@@ -152,11 +156,28 @@ void close_hole(Range hole) noexcept {
     if (!kernel::failed(mapped)) unmap_pages(hole);
 }
 
+// Where the addresses behind are free, the kernel must find a hole there.
+bool grow_foreign_in_place(const Remap& remap, std::size_t old_bytes, std::size_t new_bytes) noexcept {
+    const Range more{remap.old.end, remap.old.first + remap.bytes};
+    if (more.within(heap_range()).bytes() != more.bytes() ||
+        pn_buffer_alloc_at(heap_served(), at(more), more.bytes(), PN_RESERVED) != 0)
+        return false;
+    if (hand_out_pages(more) != 0 || kernel::failed(kernel::unmap(more.first, more.bytes()))) {
+        unmap_pages(more);
+        return false;
+    }
+    const bool grown = !kernel::failed(kernel::remap(remap.old.first, old_bytes, new_bytes, 0, 0));
+    if (!grown) close_hole(more);
+    return grown;
+}
+
 long remap_foreign(const Remap& remap, std::size_t old_bytes, std::size_t new_bytes) noexcept {
     if (!remap.is_fixed() && !remap.keeps_old() && remap.bytes <= remap.old.bytes()) {
         const int error = unmap_pages({remap.old.first + remap.bytes, remap.old.end});
         return error != 0 ? -error : static_cast<long>(remap.old.first);
     }
+    if (!remap.is_fixed() && !remap.keeps_old() && grow_foreign_in_place(remap, old_bytes, new_bytes))
+        return static_cast<long>(remap.old.first);
     const Range target = Range{remap.target, remap.target + remap.bytes}.within(heap_range());
     if (remap.is_fixed() && !target.is_empty()) {
         if (const int error = hand_out_pages(target)) return -error;

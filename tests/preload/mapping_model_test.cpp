@@ -213,10 +213,13 @@ class Model {
     }
     const char* map_file() {
         const Part part = any_part(32);
-        const auto offset = static_cast<off_t>(below(file_pages - part.pages) * page_bytes);
+        // Whether a private page sees what is written to its file later is nobody's promise: so two halves.
+        const bool shared = below(2) == 0;
+        const std::size_t page = below(file_pages / 2 - part.pages + 1) + (shared ? file_pages / 2 : 0);
+        const auto offset = static_cast<off_t>(page * page_bytes);
         if (below(8) == 0)  // refused: nothing may have changed
             return map_over(part, PROT_READ, MAP_PRIVATE | MAP_FIXED, -1, -1, offset);
-        return map_over(part, any_protection(), (below(2) == 0 ? MAP_PRIVATE : MAP_SHARED) | MAP_FIXED, file_,
+        return map_over(part, any_protection(), (shared ? MAP_SHARED : MAP_PRIVATE) | MAP_FIXED, file_,
                         twin_file_, offset);
     }
     const char* map_if_free() {
