@@ -260,8 +260,11 @@ class Model {
         const Part target{&arena_, to.first, pages};
         const Part source{&arena_, from.first, pages};
         if (!is_uniform(source) || !source.begin()->mapped) return nullptr;
+        // Of a part of a locked mapping, MREMAP_DONTUNMAP unlocks the rest too: the kernel alone knows how
+        // far.
         const int flags =
-            MREMAP_MAYMOVE | MREMAP_FIXED | (below(4) == 0 && !source.begin()->file ? dont_unmap : 0);
+            MREMAP_MAYMOVE | MREMAP_FIXED |
+            (below(4) == 0 && !source.begin()->file && !source.begin()->locked ? dont_unmap : 0);
         const Result expected = result_of([&] {
             return raw::remap(source.kernel(), source.bytes(), target.bytes(), flags, target.kernel()) ==
                    MAP_FAILED;
