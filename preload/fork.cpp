@@ -4,11 +4,14 @@
 #include <pthread.h>
 #include <sys/mman.h>
 
+#include <cstddef>
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
 
 #include "preload/hooks.h"
+#include "preload/mapping_state.h"
+#include "preload/mappings.h"
 #include "preload/thread_state.h"
 
 // glibc's walk over all streams. Not in its headers, but in its ABI since 2.2; weak, because another libc has
@@ -27,6 +30,9 @@ namespace {
 
 constexpr std::size_t json_bytes_max = 4096;         // pn_stats_json() says so
 constexpr std::size_t pages_a_stream = 3;            // the FILE may cross a page, its lock may be on another
+constexpr std::size_t stack_below_bytes = 96 << 10;  // what a fork may use of the stack it runs on
+constexpr std::size_t stack_above_bytes = 16 << 10;
+constexpr std::size_t stack_pages = (stack_below_bytes + stack_above_bytes) / PN_PAGE_BYTES + 2;
 constexpr std::size_t vtable_bytes = sizeof(void*);  // behind the FILE that the headers show
 
 // Of the thread that forks, from its prepare handler to its parent or child handler.
@@ -45,7 +51,6 @@ void for_each_stream(Visit&& visit) noexcept {
 }
 
 void pin_page(void* page) noexcept {
-    if (!is_managed(page)) return;
     if (pn_pin(heap_served(), page, PN_PAGE_BYTES) == 0) {
         forking.pages[forking.count++] = page;
         return;
@@ -62,6 +67,23 @@ void pin_bytes(const void* start, std::size_t bytes) noexcept {
     }
 }
 
+bool is_on_heap(Address at) noexcept {
+    return at >= heap_range().first && at < heap_range().end;
+}
+
+// A thread may run on a stack that the program mapped or allocated; it is used while nobody serves a fault.
+void pin_stack(Address here) noexcept {
+    if (!is_on_heap(here)) return;
+    const Address page = here & ~page_mask;
+    const Range around = Range{page - stack_below_bytes, page + stack_above_bytes}.within(heap_range());
+    for_each_extent(heap_served(), around, [](Range part, const pn_extent_t& extent) {
+        const bool usable = extent.kind == PN_EXTENT_BUFFER && extent.protection != PROT_NONE;
+        for (Address at = part.first; usable && at < part.end; at += PN_PAGE_BYTES)
+            pin_page(reinterpret_cast<void*>(at));
+        return true;
+    });
+}
+
 void pin_stream(const FILE* stream) noexcept {
     if (!is_managed(stream)) return;
     pin_bytes(stream, sizeof(FILE) + vtable_bytes);
@@ -75,12 +97,13 @@ bool heap_is_active() noexcept {
            std::strstr(text, "\"engine\": \"none\"") == nullptr;
 }
 
-// Streams that lie in the heap, with room for the pages of each. False when there is none, or no room.
-bool map_pages() noexcept {
+// Room for the pages of each stream that lies in the heap, and of the stack, if it does. False when there is
+// none, or no room.
+bool map_pages(Address here) noexcept {
     std::size_t streams = 0;
     for_each_stream([&](const FILE* stream) { streams += is_managed(stream); });
-    if (streams == 0 || !heap_is_active()) return false;
-    const std::size_t bytes = streams * pages_a_stream * sizeof(void*);
+    if ((streams == 0 && !is_on_heap(here)) || !heap_is_active()) return false;
+    const std::size_t bytes = (streams * pages_a_stream + stack_pages) * sizeof(void*);
     void* mapping = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (mapping == MAP_FAILED) return false;
     forking.pages = static_cast<void**>(mapping);
@@ -93,8 +116,12 @@ bool map_pages() noexcept {
 // Pinned, they are near in the child too.
 void pin_streams() noexcept {
     if (_IO_iter_begin == nullptr || _IO_list_lock == nullptr) return;
+    const auto here = reinterpret_cast<Address>(__builtin_frame_address(0));
     _IO_list_lock();
-    if (map_pages()) for_each_stream(pin_stream);
+    if (map_pages(here)) {
+        for_each_stream(pin_stream);
+        pin_stack(here);
+    }
     _IO_list_unlock();
 }
 
@@ -110,13 +137,20 @@ void unpin_streams() noexcept {
 void before_fork() noexcept {
     forking.state = thread_state;
     thread_state = thread_inside;
+    mappings_hold();
     pin_streams();
 }
 
 // Last of all, in the parent and in the child: everything is up again.
 void after_fork() noexcept {
     unpin_streams();
+    mappings_let_go();
     thread_state = forking.state;
+}
+
+void after_fork_in_child() noexcept {
+    mappings_after_fork_in_child();
+    after_fork();
 }
 
 // libc's fork() reads its name-service state after the last prepare handler, when the runtime serves nobody:
@@ -132,7 +166,7 @@ void keep_name_service_near() noexcept {
 // Without room for the handlers (ENOMEM) nothing is pinned, and forks are as good as the runtime makes them.
 void fork_prepare() noexcept {
     keep_name_service_near();
-    pthread_atfork(before_fork, after_fork, after_fork);
+    pthread_atfork(before_fork, after_fork, after_fork_in_child);
 }
 
 }  // namespace pnode::preload

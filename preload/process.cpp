@@ -10,6 +10,7 @@
 #include "preload/fork.h"
 #include "preload/hooks.h"
 #include "preload/jemalloc.h"
+#include "preload/mappings.h"
 #include "preload/say.h"
 #include "preload/settings.h"
 #include "preload/statistics.h"
@@ -38,6 +39,7 @@ enum class Phase : unsigned char { none, starting, started };
 constinit std::atomic<Phase> phase{Phase::none};
 constinit bool managed = false;
 
+// Was the heap opened?
 bool open_heap() noexcept {
     pn_heap* heap = nullptr;
     const int error = pn_heap_open(&settings().heap, &heap);
@@ -45,7 +47,10 @@ bool open_heap() noexcept {
         say_unmanaged(error);
         return false;
     }
-    hooks_serve(heap, (settings().heap.flags & PN_HEAP_STRICT) != 0);
+    const bool strict = (settings().heap.flags & PN_HEAP_STRICT) != 0;
+    hooks_serve(heap, strict);
+    mappings_serve(heap);
+    if (settings().captures_mmap) mappings_capture(settings().capture_bytes_min, strict);
     statistics_write_at_exit(heap);
     return true;
 }
@@ -54,10 +59,11 @@ bool open_heap() noexcept {
 void start() noexcept {
     const InsideRuntime inside;
     settings_read();
-    managed = open_heap();
+    const bool opened = open_heap();
+    managed = opened && settings().captures_malloc;
     pn_je_malloc_conf = jemalloc_settings(managed);
     managed = arenas_prepare() && managed;
-    if (managed) fork_prepare();
+    if (opened) fork_prepare();
 }
 
 bool start_once() noexcept {

@@ -30,6 +30,9 @@ void settings_read() noexcept {
     if (options->strict) read.heap.flags |= PN_HEAP_STRICT;
     if (options->stress) read.heap.flags |= PN_HEAP_STRESS;
     if (options->verbose) read.heap.flags |= PN_HEAP_VERBOSE;
+    read.captures_malloc = (options->capture & Options::capture_malloc) != 0;
+    read.captures_mmap = (options->capture & Options::capture_mmap) != 0;
+    read.capture_bytes_min = options->capture_bytes_min;
     read.stats_file = options->stats.c_str();
     read.stats_every_ms = static_cast<unsigned>(options->stats_every_ms);  // the table's maximum is an hour
 }

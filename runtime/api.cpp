@@ -1,5 +1,6 @@
 // The public C API: arguments are checked here, once; everything behind trusts them.
 
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -30,6 +31,7 @@ struct pn_heap : pnode::cxl::Unmanaged {
 namespace {
 
 using pnode::Heap;
+using pnode::PageTraits;
 using pnode::os::RuntimeScope;
 using pnode::os::SignalsBlocked;
 
@@ -74,6 +76,17 @@ int on_active_pages(pn_heap* heap, const void* address, std::uint64_t bytes, Bod
         const pnode::Inside inside(managed.operations);
         return body(managed, first, pages);
     });
+}
+
+// Whole pages of the heap's address space, in buffers or not.
+bool is_in_range(const Heap& heap, const void* address, std::uint64_t bytes) noexcept {
+    const auto at = reinterpret_cast<std::uint64_t>(address);
+    return bytes != 0 && at % pnode::page_bytes == 0 && heap.contains(at) &&
+           bytes <= (heap.page_count - heap.page_at(at)) * pnode::page_bytes;
+}
+
+bool is_ordinary(const Heap& heap, std::uint64_t first, std::uint64_t pages) noexcept {
+    return heap.traits[first] == PageTraits::ordinary && heap.traits.run(first, pages, 0xff) == pages;
 }
 
 int parse_options(const pn_heap_options& options, Heap::Config* config) {
@@ -190,7 +203,87 @@ int pn_heap_set_near_limit(pn_heap* heap, std::uint64_t near_bytes_max) noexcept
 
 int pn_buffer_alloc(pn_heap* heap, std::uint64_t bytes, std::uint64_t alignment, void** out) noexcept {
     if (heap == nullptr || out == nullptr) return EINVAL;
-    return guarded([&] { return heap->heap.allocate(bytes, alignment, out); });
+    return guarded([&] { return heap->heap.allocate(bytes, {.alignment = alignment}, out); });
+}
+
+int pn_buffer_reserve(pn_heap* heap, std::uint64_t bytes, std::uint64_t alignment, void** out) noexcept {
+    if (heap == nullptr || out == nullptr) return EINVAL;
+    return guarded(
+        [&] { return heap->heap.allocate(bytes, {.alignment = alignment, .reserved = true}, out); });
+}
+
+int pn_buffer_alloc_at(pn_heap* heap, void* address, std::uint64_t bytes, std::uint32_t flags) noexcept {
+    if (heap == nullptr || !is_in_range(heap->heap, address, bytes) ||
+        (flags & ~std::uint32_t{PN_RESERVED}) != 0)
+        return EINVAL;
+    return guarded([&] {
+        void* out = nullptr;
+        return heap->heap.allocate(bytes, {.at = address, .reserved = flags != 0}, &out);
+    });
+}
+
+int pn_heap_range(pn_heap* heap, void** address, std::uint64_t* bytes) noexcept {
+    if (heap == nullptr || address == nullptr || bytes == nullptr) return EINVAL;
+    *address = heap->heap.base;
+    *bytes = heap->heap.page_count * pnode::page_bytes;
+    return 0;
+}
+
+int pn_protect(pn_heap* heap, void* address, std::uint64_t bytes, int protection) noexcept {
+    if ((protection & ~(PROT_READ | PROT_WRITE | PROT_EXEC)) != 0) return EINVAL;
+    return on_pages(heap, address, bytes, [&](Heap& managed, std::uint64_t first, std::uint64_t pages) {
+        return managed.protect(first, pages, protection);
+    });
+}
+
+int pn_relocate(pn_heap* heap, void* from, void* to, std::uint64_t bytes) noexcept {
+    return on_pages(heap, from, bytes, [&](Heap& managed, std::uint64_t first, std::uint64_t pages) {
+        std::uint64_t target = 0;
+        if (managed.pages_of(to, bytes, &target, &pages) != 0) return EINVAL;
+        if (target < first + pages && first < target + pages) return EINVAL;
+        if (!is_ordinary(managed, first, pages) || !is_ordinary(managed, target, pages)) return EINVAL;
+        const SignalsBlocked signals;
+        const pnode::Inside inside(managed.operations);
+        if (any_pinned(managed, first, pages) || any_pinned(managed, target, pages)) return EBUSY;
+        release(managed, target, pages);
+        const int error = relocate(managed, first, target, pages);
+        if (managed.is_active()) make_room(managed, pnode::Evicting::other);
+        return error;
+    });
+}
+
+int pn_hand_out(pn_heap* heap, void* address, std::uint64_t bytes) noexcept {
+    return on_pages(heap, address, bytes, [](Heap& managed, std::uint64_t first, std::uint64_t pages) {
+        return managed.hand_out(first, pages);
+    });
+}
+
+int pn_take_back(pn_heap* heap, void* address, std::uint64_t bytes) noexcept {
+    if (heap == nullptr || !is_in_range(heap->heap, address, bytes)) return EINVAL;
+    Heap& managed = heap->heap;
+    const std::uint64_t first = managed.page_at(reinterpret_cast<std::uint64_t>(address));
+    const std::uint64_t pages = (bytes + pnode::page_bytes - 1) / pnode::page_bytes;
+    const std::uint8_t mask = PageTraits::handed_out;
+    if ((managed.traits[first] & mask) == 0 || managed.traits.run(first, pages, mask) != pages) return EINVAL;
+    const RuntimeScope scope;
+    return managed.take_back(first, pages);
+}
+
+int pn_extent(pn_heap* heap, const void* address, std::uint64_t bytes, pn_extent_t* out) noexcept {
+    if (heap == nullptr || out == nullptr || !is_in_range(heap->heap, address, bytes)) return EINVAL;
+    const Heap& managed = heap->heap;
+    const std::uint64_t first = managed.page_at(reinterpret_cast<std::uint64_t>(address));
+    std::uint64_t pages = managed.spans.run(first, (bytes + pnode::page_bytes - 1) / pnode::page_bytes);
+    *out = {pages * pnode::page_bytes, PN_EXTENT_FREE, 0};
+    if (!managed.spans.is_allocated(first, 1)) return 0;
+    constexpr std::uint8_t told = 7 | PageTraits::handed_out;
+    const std::uint8_t traits = managed.traits[first];
+    const bool is_out = (traits & PageTraits::handed_out) != 0;
+    pages = managed.traits.run(first, pages, told);
+    *out = {pages * pnode::page_bytes,
+            static_cast<std::uint32_t>(is_out ? PN_EXTENT_HANDED_OUT : PN_EXTENT_BUFFER),
+            PageTraits::protection_of(traits)};
+    return 0;
 }
 
 int pn_buffer_free(pn_heap* heap, void* address, std::uint64_t bytes) noexcept {

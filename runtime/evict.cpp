@@ -160,13 +160,21 @@ void take_out_refused(Heap& heap, EvictLane& lane, unsigned index) noexcept {
     put_back_near(heap, out, 7);
 }
 
+// MOVE wants equal protection at both ends. What may be read can leave in place; what may not stays near.
+bool is_read_only(Heap& heap, std::uint64_t page) noexcept {
+    const int protection = PageTraits::protection_of(heap.traits[page]);
+    return (protection & PROT_READ) != 0 && heap.uffd.has(UFFD_FEATURE_PAGEFAULT_FLAG_WP);
+}
+
 // One run of neighbours, out[from] .. out[from + count).
 void move_out(Heap& heap, EvictLane& lane, unsigned from, unsigned count) noexcept {
     unsigned retries = 0;
+    unsigned piece_max = batch_pages;
     while (count != 0) {
         std::size_t done = 0;
+        const unsigned piece = std::min(count, piece_max);
         const int error = os::uffd_move(heap.uffd.fd, lane.staging + from * page_bytes,
-                                        heap.address_of(lane.out[from].page), count * page_bytes, &done);
+                                        heap.address_of(lane.out[from].page), piece * page_bytes, &done);
         const auto moved = static_cast<unsigned>(done / page_bytes);
         for (unsigned index = from; index < from + moved; ++index) enter_limbo(heap, lane, index);
         from += moved;
@@ -174,13 +182,19 @@ void move_out(Heap& heap, EvictLane& lane, unsigned from, unsigned count) noexce
         if (error == 0 || count == 0) continue;
         if (error == EAGAIN && ++retries < move_retries_max) continue;
         if (error == EEXIST && ++retries < move_retries_max) {
-            ::madvise(lane.staging + from * page_bytes, page_bytes, MADV_DONTNEED);
+            os::drop_pages(lane.staging + from * page_bytes, page_bytes);
+            continue;
+        }
+        if (error == EINVAL && piece > 1) {
+            piece_max = 1;  // not all of the run has the same protection
             continue;
         }
         if (error == ENOENT) {
             take_out_absent(heap, lane.out[from]);
         } else if (error == EBUSY) {
             take_out_refused(heap, lane, from);
+        } else if (error == EINVAL && is_read_only(heap, lane.out[from].page)) {
+            enter_limbo_in_place(heap, lane, from);
         } else {
             heap.statistics.refused_pinned.add();
             put_back_near(heap, lane.out[from], 7);
@@ -241,7 +255,7 @@ void return_near(Heap& heap, OutgoingPage& out, PageWord word) noexcept {
 // The caller owns the busy page; its bytes are safe in a blob, or zero. In place they have to be dropped
 // first.
 void leave(Heap& heap, OutgoingPage& out, PageWord word) noexcept {
-    if (out.in_place) ::madvise(heap.address_of(out.page), page_bytes, MADV_DONTNEED);
+    if (out.in_place) os::drop_pages(heap.address_of(out.page), page_bytes);
     heap.word(out.page).publish(word);
 }
 
@@ -324,7 +338,7 @@ Cleared clear(Heap& heap, EvictLane& lane) noexcept {
         staged_end = index + 1;
     }
     for (unsigned index = 0; index < staged_end; ++index) wait_until_copied(heap, lane.out[index].page);
-    if (staged_end != 0) ::madvise(lane.staging, staged_end * page_bytes, MADV_DONTNEED);
+    if (staged_end != 0) os::drop_pages(lane.staging, staged_end * page_bytes);
     lane.out_count = 0;
     heap.near.discharge(cleared.left);
     heap.evicted.fetch_add(cleared.left, std::memory_order_relaxed);

@@ -72,7 +72,7 @@ void FaultThreads::stop(Heap& heap) noexcept {
     // One ring a handler: it serves the fault that the ring is and ends; the others go on until it is their
     // turn.
     for (unsigned ring = 0; ring < count_; ++ring) {
-        ::madvise(doorbell_, page_bytes, MADV_DONTNEED);
+        os::drop_pages(doorbell_, page_bytes);
         ::madvise(doorbell_, page_bytes, MADV_POPULATE_READ);
     }
     for (unsigned index = 0; index < count_; ++index) threads_[index].join();

@@ -115,8 +115,6 @@ void fork_child(Heap& heap) noexcept {
         ::_exit(127);
     }
     const std::uint64_t chunks = heap.page_count / heap.chunk_pages;
-    const std::uint64_t mode = UFFDIO_REGISTER_MODE_MISSING |
-                               (heap.uffd.has(UFFD_FEATURE_PAGEFAULT_FLAG_WP) ? UFFDIO_REGISTER_MODE_WP : 0);
     for (std::uint64_t chunk = 0; chunk < chunks;) {
         if (heap.chunks.state(chunk) != ChunkState::tracked) {
             ++chunk;
@@ -124,9 +122,8 @@ void fork_child(Heap& heap) noexcept {
         }
         std::uint64_t end = chunk + 1;
         while (end < chunks && heap.chunks.state(end) == ChunkState::tracked) ++end;
-        void* address = heap.address_of(chunk * heap.chunk_pages);
-        const std::uint64_t bytes = (end - chunk) * heap.chunk_pages * page_bytes;
-        if (const int refused = os::uffd_register(heap.uffd.fd, address, bytes, mode)) {
+        if (const int refused =
+                watch_pages(heap, chunk * heap.chunk_pages, (end - chunk) * heap.chunk_pages)) {
             report("a forked child cannot watch its far memory and ends: errno %d", refused);
             ::_exit(127);
         }

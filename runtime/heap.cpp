@@ -71,6 +71,7 @@ int Heap::reserve(std::string* message) {
     if (error == 0)
         error = spans.init(pages, reinterpret_cast<std::uint64_t>(address_space_.address()) / page_bytes);
     if (error == 0) error = chunks.init(bytes / chunk_bytes);
+    if (error == 0) error = traits.init(pages);
     if (error != 0) {
         *message = "cannot reserve " + format_size(bytes) +
                    " of address space: lower address_bytes_max or raise the address-space limit (ulimit -v)";
@@ -202,39 +203,70 @@ int Heap::pages_of(const void* address, std::uint64_t bytes, std::uint64_t* firs
     if (bytes == 0 || at % page_bytes != 0 || !contains(at) || bytes > page_count * page_bytes) return EINVAL;
     *first = page_at(at);
     *pages = round_up(bytes, page_bytes) / page_bytes;
-    return spans.is_allocated(*first, *pages) ? 0 : EINVAL;
+    if (!spans.is_allocated(*first, *pages)) return EINVAL;
+    const std::uint8_t mask = PageTraits::handed_out;
+    return (traits[*first] & mask) == 0 && traits.run(*first, *pages, mask) == *pages ? 0 : EINVAL;
 }
 
-int Heap::allocate(std::uint64_t bytes, std::uint64_t alignment, void** out) {
-    if (bytes == 0 || (alignment & (alignment - 1)) != 0) return EINVAL;
-    if (bytes > page_count * page_bytes || alignment > page_count * page_bytes) return ENOMEM;
+int Heap::allocate(std::uint64_t bytes, const Placing& placing, void** out) {
+    if (bytes == 0 || (placing.alignment & (placing.alignment - 1)) != 0) return EINVAL;
+    if (bytes > page_count * page_bytes || placing.alignment > page_count * page_bytes) return ENOMEM;
     const std::uint64_t pages = round_up(bytes, page_bytes) / page_bytes;
-    activate_if_due(pages);
-    if (config.strict && !has_room_for(pages)) return ENOMEM;
+    if (!placing.reserved) {
+        activate_if_due(pages);
+        if (config.strict && !has_room_for(pages)) return ENOMEM;
+    }
     const os::SignalsBlocked signals;
     const Inside inside(operations);
     std::uint64_t first = 0;
+    if (!take_pages(pages, placing, &first)) return placing.at != nullptr ? EEXIST : ENOMEM;
+    if (const int error = make_ordinary(first, pages, placing.reserved)) {
+        const std::lock_guard lock(span_lock);
+        spans.free(first, pages);
+        return error;
+    }
+    if (!placing.reserved) charge_new(first, pages);
+    *out = address_of(first);
+    return 0;
+}
+
+bool Heap::take_pages(std::uint64_t pages, const Placing& placing, std::uint64_t* first) noexcept {
+    const std::lock_guard lock(span_lock);
+    if (placing.at == nullptr)
+        return spans.allocate(pages, std::max<std::uint64_t>(placing.alignment / page_bytes, 1), first);
+    *first = page_at(reinterpret_cast<std::uint64_t>(placing.at));
+    return spans.allocate_at(*first, pages);
+}
+
+// What a former owner left inaccessible is accessible again; what is reserved is not. The range is ours.
+int Heap::make_ordinary(std::uint64_t first, std::uint64_t pages, bool reserved) noexcept {
+    const std::uint8_t wanted =
+        reserved ? PageTraits::reserved | PageTraits::of_protection(PROT_NONE) : PageTraits::ordinary;
+    const std::uint8_t all = 0xff;
+    if (!reserved && traits[first] == wanted && traits.run(first, pages, all) == pages) return 0;
+    if (::mprotect(address_of(first), pages * page_bytes, reserved ? PROT_NONE : PROT_READ | PROT_WRITE) != 0)
+        return errno;
+    const std::lock_guard lock(span_lock);
+    traits.set(first, pages, all, wanted);
+    return 0;
+}
+
+// Of pages that nobody can touch yet. What does not fit under the high watermark is watched from the start,
+// and charged page by page as it is touched.
+void Heap::charge_new(std::uint64_t first, std::uint64_t pages) noexcept {
     {
         const std::lock_guard lock(span_lock);
-        if (!spans.allocate(pages, std::max<std::uint64_t>(alignment / page_bytes, 1), &first)) return ENOMEM;
-        *out = address_of(first);
-        if (near.fits(pages) || !is_active()) {
-            charge_spans(first, pages, +1);
-            return 0;
-        }
+        if (near.fits(pages) || !is_active()) return charge_spans(first, pages, +1);
     }
-    // What does not fit under the high watermark is watched from the start, and charged page by page as it is
-    // touched. The range is ours already.
     for (std::uint64_t chunk = chunk_of(first); chunk <= chunk_of(first + pages - 1); ++chunk)
         track_chunk(*this, chunk);
     const std::lock_guard lock(span_lock);
     charge_spans(first, pages, +1);
-    return 0;
 }
 
 void Heap::activate_if_due(std::uint64_t pages_more) {
     if (is_active() || activation_failed.load() ||
-        (spans.allocated_pages() + pages_more) * page_bytes <= config.activation_bytes)
+        (near.pages() + pages_more) * page_bytes <= config.activation_bytes)
         return;
     std::string message;
     if (activate(&message) != 0) report("%s; the program runs unmanaged", message.c_str());
@@ -276,7 +308,9 @@ int Heap::free(std::uint64_t first, std::uint64_t pages) {
     const std::lock_guard lock(span_lock);
     if (!spans.is_allocated(first, pages)) return EINVAL;  // somebody else freed it meanwhile
     spans.free(first, pages);
-    charge_spans(first, pages, -1);
+    traits.for_each(first, pages, PageTraits::reserved, 0,
+                    [&](std::uint64_t at, std::uint64_t count) { charge_spans(at, count, -1); });
+    traits.set(first, pages, PageTraits::reserved, 0);
     return 0;
 }
 

@@ -3,6 +3,7 @@
 //
 //     tracking   the kernel's pages to page words         resolve   bring one page near
 //     evict      take pages out                           release   drop contents
+//     mapping    protect, reserve, hand out               relocate  contents to other addresses
 //     pin        promise that a page stays                fault_threads, inline_engine   who calls resolve
 //     fork       a child reads its snapshot               heap      open, allocate, activate
 //
@@ -26,6 +27,7 @@
 #include "runtime/leases.h"
 #include "runtime/near_ledger.h"
 #include "runtime/os/userfaultfd.h"
+#include "runtime/page_traits.h"
 #include "runtime/page_word.h"
 #include "runtime/span_allocator.h"
 #include "runtime/statistics.h"
@@ -56,11 +58,22 @@ class Heap {
     int open(Config config, std::string* message);
 
     // ---- buffers (heap.cpp) ----
-    int allocate(std::uint64_t bytes, std::uint64_t alignment, void** out);
+    struct Placing {
+        std::uint64_t alignment = 0;
+        const void* at = nullptr;  // these very addresses; EEXIST when they are not all free
+        bool reserved = false;     // inaccessible and not charged before protect() says otherwise
+    };
+    int allocate(std::uint64_t bytes, const Placing& placing, void** out);
     int free(std::uint64_t first, std::uint64_t pages);
     // The pages of [address, address + bytes), which must lie in buffers; EINVAL otherwise.
     int pages_of(const void* address, std::uint64_t bytes, std::uint64_t* first,
                  std::uint64_t* pages) const noexcept;
+
+    // ---- as the kernel sees buffers (mapping.cpp) ----
+    // An errno of mprotect(2); ENOMEM also where strict forbids what becomes accessible.
+    int protect(std::uint64_t first, std::uint64_t pages, int protection);
+    int hand_out(std::uint64_t first, std::uint64_t pages) noexcept;
+    int take_back(std::uint64_t first, std::uint64_t pages) noexcept;
 
     // Thread, userfaultfd and node, once; idempotent. 0 or an errno.
     int activate(std::string* message);
@@ -75,6 +88,11 @@ class Heap {
     }
     std::uint64_t chunk_of(std::uint64_t page) const noexcept { return page / chunk_pages; }
     AtomicPageWord& word(std::uint64_t page) const noexcept { return words[page]; }
+    // What pages are registered for.
+    std::uint64_t uffd_mode() const noexcept {
+        return UFFDIO_REGISTER_MODE_MISSING |
+               (uffd.has(UFFD_FEATURE_PAGEFAULT_FLAG_WP) ? UFFDIO_REGISTER_MODE_WP : 0);
+    }
 
     // Staging: slot s is page s of the staging area, out[s % batch_pages] of lane s / batch_pages.
     OutgoingPage& slot(std::uint64_t index) noexcept {
@@ -95,6 +113,7 @@ class Heap {
     std::atomic<std::uint8_t>* pins =
         nullptr;  // touched for pinned pages alone; changed by the owner of the busy page
     SpanAllocator spans;
+    PageTraits traits;
     ChunkTable chunks;
     cxl::SpinLock activation_lock;
     cxl::SpinLock span_lock;
@@ -126,6 +145,12 @@ class Heap {
     int reserve(std::string* message);
     int map_lanes(std::string* message);
     void charge_spans(std::uint64_t first, std::uint64_t pages, std::int64_t sign) noexcept;
+    void charge_new(std::uint64_t first, std::uint64_t pages) noexcept;
+    void charge_reserved(std::uint64_t first, std::uint64_t pages) noexcept;
+    int map_again(std::uint64_t first, std::uint64_t pages) noexcept;
+    int mark_handed_out(std::uint64_t first, std::uint64_t pages) noexcept;
+    bool take_pages(std::uint64_t pages, const Placing& placing, std::uint64_t* first) noexcept;
+    int make_ordinary(std::uint64_t first, std::uint64_t pages, bool reserved) noexcept;
     void activate_if_due(std::uint64_t pages_more);
     bool has_room_for(std::uint64_t pages) noexcept;
     int open_userfaultfd(std::string* message);
@@ -146,6 +171,24 @@ class Heap {
 // Tracks the chunk if it is not; false when the kernel refused (then nothing in it can be demoted). Heap
 // active.
 bool track_chunk(Heap& heap, std::uint64_t chunk) noexcept;
+// Registers what of the pages is not handed out. 0 or an errno.
+int watch_pages(Heap& heap, std::uint64_t first, std::uint64_t pages) noexcept;
+
+// While it lives nobody tracks a chunk of the pages that was not tracked before. Waits for who does just now.
+class ChunksClaimed {
+  public:
+    ChunksClaimed(Heap& heap, std::uint64_t first, std::uint64_t pages) noexcept;
+    ~ChunksClaimed();
+    ChunksClaimed(const ChunksClaimed&) = delete;
+    ChunksClaimed& operator=(const ChunksClaimed&) = delete;
+    bool any_tracked() const noexcept { return tracked_ != 0; }
+
+  private:
+    Heap& heap_;
+    std::uint64_t first_chunk_;
+    std::uint64_t end_chunk_;
+    std::uint64_t tracked_ = 0;
+};
 
 enum class FaultKind : std::uint8_t { missing, write_protected, unknown };
 enum class Resolved : std::uint8_t { served, fresh, redundant, poisoned, gone, retry };
@@ -165,6 +208,12 @@ int demote(Heap& heap, std::uint64_t first, std::uint64_t pages, std::uint64_t* 
 void* evictor_main(void* heap) noexcept;
 
 void release(Heap& heap, std::uint64_t first, std::uint64_t pages) noexcept;
+
+// Contents and states of [from, from + pages) to [to, to + pages), which is released, ordinary and disjoint;
+// `from` is ordinary and fresh afterwards. Nothing is decoded. 0 or an errno.
+int relocate(Heap& heap, std::uint64_t from, std::uint64_t to, std::uint64_t pages) noexcept;
+// Takes the page whatever its state; what it was. Several pages are owned in ascending order.
+PageWord own(Heap& heap, std::uint64_t page) noexcept;
 
 int pin(Heap& heap, std::uint64_t first, std::uint64_t pages) noexcept;
 int unpin(Heap& heap, std::uint64_t first, std::uint64_t pages) noexcept;

@@ -11,17 +11,6 @@ namespace {
 
 constexpr std::uint64_t piece_pages = 256;
 
-// Owns the page whatever its state; what it was. Waits for other owners; everybody who owns several pages
-// takes them in ascending order, so nobody waits in a circle.
-PageWord own(Heap& heap, std::uint64_t page) noexcept {
-    os::Backoff backoff;
-    for (;;) {
-        const PageWord word = heap.word(page).load();
-        if (word.state() != PageState::busy && heap.word(page).make_busy(word)) return word;
-        backoff.wait();
-    }
-}
-
 void forget_blob(Heap& heap, PageWord word) noexcept {
     if (word.place() == cxl::no_blob) return;
     if (word.state() == PageState::near)
@@ -52,7 +41,7 @@ std::uint64_t settle(Heap& heap, PageWord word, std::uint64_t* far) noexcept {
 void release_piece(Heap& heap, std::uint64_t first, std::uint64_t pages) noexcept {
     PageWord before[piece_pages];
     for (std::uint64_t index = 0; index < pages; ++index) before[index] = own(heap, first + index);
-    ::madvise(heap.address_of(first), pages * page_bytes, MADV_DONTNEED);
+    os::drop_pages(heap.address_of(first), pages * page_bytes);
     std::uint64_t discharged = 0;
     std::uint64_t far = 0;
     for (std::uint64_t index = 0; index < pages; ++index) {
@@ -69,7 +58,7 @@ void release_piece(Heap& heap, std::uint64_t first, std::uint64_t pages) noexcep
 bool release_untracked(Heap& heap, std::uint64_t first, std::uint64_t pages) noexcept {
     const std::uint64_t chunk = heap.chunk_of(first);
     if (heap.chunks.state(chunk) == ChunkState::untracked) {
-        ::madvise(heap.address_of(first), pages * page_bytes, MADV_DONTNEED);
+        os::drop_pages(heap.address_of(first), pages * page_bytes);
         if (heap.chunks.state(chunk) == ChunkState::untracked) return true;
     }
     os::Backoff backoff;
@@ -78,6 +67,17 @@ bool release_untracked(Heap& heap, std::uint64_t first, std::uint64_t pages) noe
 }
 
 }  // namespace
+
+// Waits for other owners; everybody who owns several pages takes them in ascending order, so nobody waits in
+// a circle.
+PageWord own(Heap& heap, std::uint64_t page) noexcept {
+    os::Backoff backoff;
+    for (;;) {
+        const PageWord word = heap.word(page).load();
+        if (word.state() != PageState::busy && heap.word(page).make_busy(word)) return word;
+        backoff.wait();
+    }
+}
 
 void release(Heap& heap, std::uint64_t first, std::uint64_t pages) noexcept {
     heap.statistics.released_pages.add(pages);

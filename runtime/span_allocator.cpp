@@ -72,6 +72,29 @@ bool SpanAllocator::take(unsigned list, unsigned tries, std::uint64_t pages, std
     return false;
 }
 
+bool SpanAllocator::allocate_at(std::uint64_t first, std::uint64_t pages) noexcept {
+    if (pages == 0 || first >= pages_ || pages > pages_ - first || !free_at(first)) return false;
+    const std::uint32_t run = run_first(first);
+    if (first + pages > run + std::uint64_t{entries_[run].run}) return false;
+    carve(run, first, pages);
+    return true;
+}
+
+// Free runs are maximal: this one begins behind the last allocated page before it.
+std::uint32_t SpanAllocator::run_first(std::uint64_t free_page) const noexcept {
+    std::uint64_t page = free_page;
+    while (page != 0) {
+        if (page % 64 == 0 && bits_[page / 64 - 1].load(std::memory_order_relaxed) == 0) {
+            page -= 64;
+        } else if (free_at(page - 1)) {
+            --page;
+        } else {
+            break;
+        }
+    }
+    return static_cast<std::uint32_t>(page);
+}
+
 void SpanAllocator::carve(std::uint32_t run_first, std::uint64_t first, std::uint64_t pages) noexcept {
     const std::uint64_t run_end = run_first + std::uint64_t{entries_[run_first].run};
     unlink(run_first);
@@ -133,6 +156,24 @@ bool SpanAllocator::is_allocated(std::uint64_t first, std::uint64_t pages) const
     return for_each_word(first, pages, [&](std::uint64_t word, std::uint64_t mask) {
         return (bits_[word].load(std::memory_order_relaxed) & mask) == mask;
     });
+}
+
+std::uint64_t SpanAllocator::run(std::uint64_t first, std::uint64_t pages) const noexcept {
+    const bool allocated = is_allocated(first, 1);
+    const std::uint64_t uniform = allocated ? ~std::uint64_t{0} : 0;
+    std::uint64_t length = 1;
+    while (length < pages) {
+        const std::uint64_t page = first + length;
+        if (page % 64 == 0 && pages - length >= 64 &&
+            bits_[page / 64].load(std::memory_order_relaxed) == uniform) {
+            length += 64;
+        } else if (is_allocated(page, 1) == allocated) {
+            ++length;
+        } else {
+            break;
+        }
+    }
+    return length;
 }
 
 const char* SpanAllocator::validate() const noexcept {

@@ -26,11 +26,15 @@ class SpanAllocator {
     // First page of a range of `pages` whose address is a multiple of `alignment_pages` (a power of two);
     // false: no such range.
     bool allocate(std::uint64_t pages, std::uint64_t alignment_pages, std::uint64_t* first) noexcept;
+    // These very pages; false: not all of them are free.
+    bool allocate_at(std::uint64_t first, std::uint64_t pages) noexcept;
     // Any part of what was allocated.
     void free(std::uint64_t first, std::uint64_t pages) noexcept;
 
     // Every page of the range is in a buffer.
     bool is_allocated(std::uint64_t first, std::uint64_t pages) const noexcept;
+    // Pages from `first` on, at most `pages`, that are all in buffers, or all in none, as `first` is.
+    std::uint64_t run(std::uint64_t first, std::uint64_t pages) const noexcept;
     std::uint64_t allocated_pages() const noexcept {
         return allocated_pages_.load(std::memory_order_relaxed);
     }
@@ -56,6 +60,7 @@ class SpanAllocator {
     void unlink(std::uint32_t first) noexcept;
     void mark(std::uint64_t first, std::uint64_t pages, bool allocated) noexcept;
     bool free_at(std::uint64_t page) const noexcept;
+    std::uint32_t run_first(std::uint64_t free_page) const noexcept;
 
     std::uint64_t pages_ = 0;
     std::uint64_t base_page_ = 0;

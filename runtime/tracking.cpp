@@ -32,6 +32,34 @@ std::uint64_t adopt_present_pages(Heap& heap, std::uint64_t first, std::uint64_t
 
 }  // namespace
 
+int watch_pages(Heap& heap, std::uint64_t first, std::uint64_t pages) noexcept {
+    int error = 0;
+    heap.traits.for_each(first, pages, PageTraits::handed_out, 0, [&](std::uint64_t at, std::uint64_t count) {
+        if (error == 0)
+            error =
+                os::uffd_register(heap.uffd.fd, heap.address_of(at), count * page_bytes, heap.uffd_mode());
+    });
+    return error;
+}
+
+// In ascending order, so that two that want the same wait for each other in no circle; who tracks a chunk
+// claims one alone.
+ChunksClaimed::ChunksClaimed(Heap& heap, std::uint64_t first, std::uint64_t pages) noexcept
+    : heap_(heap), first_chunk_(heap.chunk_of(first)), end_chunk_(heap.chunk_of(first + pages - 1) + 1) {
+    for (std::uint64_t chunk = first_chunk_; chunk < end_chunk_; ++chunk) {
+        os::Backoff backoff;
+        while (heap.chunks.state(chunk) != ChunkState::tracked && !heap.chunks.claim(chunk)) backoff.wait();
+        tracked_ += heap.chunks.state(chunk) == ChunkState::tracked ? 1 : 0;
+    }
+}
+
+ChunksClaimed::~ChunksClaimed() {
+    for (std::uint64_t chunk = first_chunk_; chunk < end_chunk_; ++chunk) {
+        if (heap_.chunks.state(chunk) == ChunkState::tracking)
+            heap_.chunks.set_state(chunk, ChunkState::untracked);
+    }
+}
+
 bool track_chunk(Heap& heap, std::uint64_t chunk) noexcept {
     os::Backoff backoff;
     while (!heap.chunks.claim(chunk)) {
@@ -40,9 +68,7 @@ bool track_chunk(Heap& heap, std::uint64_t chunk) noexcept {
     }
     const std::uint64_t first = chunk * heap.chunk_pages;
     const std::uint64_t pages = std::min(heap.chunk_pages, heap.page_count - first);
-    const std::uint64_t mode = UFFDIO_REGISTER_MODE_MISSING |
-                               (heap.uffd.has(UFFD_FEATURE_PAGEFAULT_FLAG_WP) ? UFFDIO_REGISTER_MODE_WP : 0);
-    if (const int error = os::uffd_register(heap.uffd.fd, heap.address_of(first), pages * page_bytes, mode)) {
+    if (const int error = watch_pages(heap, first, pages)) {
         heap.chunks.set_state(chunk, ChunkState::untracked);
         static std::atomic<bool> told{false};
         if (!told.exchange(true))
@@ -50,7 +76,10 @@ bool track_chunk(Heap& heap, std::uint64_t chunk) noexcept {
         return false;
     }
     heap.tracked_chunks.fetch_add(1, std::memory_order_relaxed);
-    const std::uint64_t present = adopt_present_pages(heap, first, pages);
+    std::uint64_t present = 0;
+    heap.traits.for_each(first, pages, PageTraits::handed_out, 0, [&](std::uint64_t at, std::uint64_t count) {
+        present += adopt_present_pages(heap, at, count);
+    });
     const std::lock_guard lock(heap.span_lock);
     // In this order: pages that were charged unseen are not charged twice, which the peak would remember.
     heap.near.discharge(heap.chunks.allocated_pages(chunk));

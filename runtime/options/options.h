@@ -25,12 +25,15 @@ struct Options {
     std::string stats;                 // a file, "-" for standard error, empty for none
     std::uint64_t stats_every_ms = 0;  // 0: at exit only
     std::uint64_t activation_bytes = 0;
+    std::uint32_t capture = capture_malloc;  // Capture bits: which memory becomes the heap's
+    std::uint64_t capture_bytes_min = std::uint64_t{1} << 20;
     bool verbose = false;
     bool strict = false;
     bool stress = false;
     std::uint32_t hide =
         0;  // Hide bits: what the kernel offers and must not be used, so that tests reach the other path
 
+    enum Capture : std::uint32_t { capture_malloc = 1, capture_mmap = 2 };
     enum Hide : std::uint32_t { hide_move = 1, hide_userfaultfd = 2 };
 
     // One line without "pnode: " and without a newline.

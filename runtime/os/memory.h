@@ -9,6 +9,14 @@
 
 namespace pnode::os {
 
+// The contents of whole pages, near ones, are gone: they read as zeros, or fault. Locked ones too, which
+// MADV_DONTNEED leaves alone: the program may have locked what is ours to drop (mlock, mlockall).
+inline void drop_pages(void* address, std::size_t bytes) noexcept {
+    constexpr int dontneed_locked = 24;  // MADV_DONTNEED_LOCKED (5.18)
+    if (::madvise(address, bytes, MADV_DONTNEED) != 0 && errno == EINVAL)
+        ::madvise(address, bytes, dontneed_locked);
+}
+
 // A private anonymous mapping; costs nothing until touched, is zero, and is unmapped with its owner.
 class Mapping {
   public:

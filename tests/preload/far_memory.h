@@ -2,7 +2,7 @@
 // library.
 #pragma once
 
-#include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <chrono>
@@ -51,12 +51,13 @@ class FarBlock {
     std::uint64_t seed_;
 };
 
-// Pages of the range that are mapped in place right now. Touches none.
+// Pages of the range that are mapped in place right now, which the library's mincore() does not tell. Touches
+// none.
 inline std::size_t resident_pages(const void* address, std::size_t bytes) {
     const auto first = reinterpret_cast<std::uintptr_t>(address) & ~(page_bytes - 1);
     const std::size_t span = reinterpret_cast<std::uintptr_t>(address) + bytes - first;
     std::vector<unsigned char> pages((span + page_bytes - 1) / page_bytes);
-    if (mincore(reinterpret_cast<void*>(first), span, pages.data()) != 0) return pages.size();
+    if (syscall(SYS_mincore, first, span, pages.data()) != 0) return pages.size();
     std::size_t resident = 0;
     for (const unsigned char page : pages) resident += page & 1U;
     return resident;

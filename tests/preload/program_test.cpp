@@ -263,6 +263,92 @@ select sum(length(name)) from t;
 )"});
 }
 
+// ---- programs that map their memory themselves ----
+
+TEST(Mapping, PythonMapsGrowsAndShares) {
+    expect_same({"python3", "-c", R"(
+import hashlib, mmap, os
+area = mmap.mmap(-1, 24 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+for at in range(0, 24 << 20, 4096): area[at:at + 8] = at.to_bytes(8, 'little')
+digest = lambda: hashlib.sha256(area).hexdigest()
+print(digest())
+area.madvise(mmap.MADV_DONTNEED, 1 << 20, 1 << 20)
+print(digest())
+area.resize(32 << 20)
+print(digest())
+child = os.fork()
+if child == 0:
+    print(digest(), flush=True)
+    os._exit(0)
+print(os.waitpid(child, 0)[1])
+area.close()
+with open('file', 'wb+') as file:
+    file.truncate(4 << 20)
+    shared = mmap.mmap(file.fileno(), 4 << 20)
+    shared[12345:12350] = b'hello'
+    shared.flush()
+    print(hashlib.sha256(file.read()).hexdigest())
+)"});
+}
+
+TEST(Mapping, SqliteMapsItsFile) {
+    expect_same({"sqlite3", "file.db", R"(
+pragma mmap_size = 268435456;
+create table t(id integer primary key, name text);
+with recursive n(i) as (select 1 union all select i + 1 from n where i < 60000)
+  insert into t select i, 'row number ' || i from n;
+select count(*), sum(length(name)), max(name) from t;
+delete from t where id % 3 = 0;
+vacuum;
+select count(*), sum(id) from t;
+pragma integrity_check;
+)"});
+}
+
+// Reserves its heap, commits pieces of it by MAP_FIXED, and gives them back so. Without the hints that
+// compressed pointers need, all of it is captured.
+void with_java(const Directory& directory) {
+    std::ofstream(directory / "Job.java") << R"(
+import java.util.*;
+public class Job {
+    public static void main(String[] arguments) throws Exception {
+        Map<String, String> map = new HashMap<>();
+        for (int i = 0; i < 60000; i++) map.put("key" + i, "value number " + (i * 7919 % 100003));
+        long sum = 0;
+        for (int round = 0; round < 3; round++)
+            for (Map.Entry<String, String> entry : map.entrySet()) sum = sum * 31 + entry.getValue().hashCode();
+        List<byte[]> blocks = new ArrayList<>();
+        for (int i = 0; i < 32; i++) { byte[] block = new byte[1 << 19]; Arrays.fill(block, (byte) i); blocks.add(block); }
+        System.gc();
+        for (byte[] block : blocks) sum = sum * 31 + block[12345];
+        Thread[] threads = new Thread[4];
+        long[] sums = new long[4];
+        for (int t = 0; t < 4; t++) {
+            final int own = t;
+            threads[t] = new Thread(() -> { for (String value : map.values()) sums[own] += value.length(); });
+            threads[t].start();
+        }
+        for (Thread thread : threads) thread.join();
+        System.out.println(map.size() + " " + sum + " " + Arrays.toString(sums));
+    }
+})";
+}
+
+TEST(Mapping, AJavaMachineRunsItsJob) {
+    const Directory directory;
+    if (run(shell("command -v javac java"), plain, directory).status != 0)
+        GTEST_SKIP() << "no Java on this machine";
+    with_java(directory);
+    const std::vector<std::string> job = shell(
+        "test -e Job.class || javac Job.java; exec java -XX:+UseSerialGC -XX:-UseCompressedOops -Xmx64m -cp "
+        ". Job");
+    const Said expected = run(job, plain, directory);
+    ASSERT_EQ(expected.status, 0) << expected.err;
+    const std::filesystem::path stats = directory / "stats.json";
+    EXPECT_EQ(run(job, tiered({{"PNODE_NEAR", "16M"}, {"PNODE_STATS", stats}}), directory), expected);
+    EXPECT_GT(json_number(read_file(stats), "demotions"), 0) << read_file(stats);
+}
+
 // ---- a database ----
 
 class Redis {

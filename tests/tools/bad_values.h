@@ -8,12 +8,22 @@
 
 namespace pnode::test {
 
+inline std::string first_choice(const OptionSpec& spec) {
+    const std::string all = spec.choices;
+    return all.substr(0, all.find('|'));
+}
+
+inline std::string last_choice(const OptionSpec& spec) {
+    const std::string all = spec.choices;
+    return all.substr(all.rfind('|') + 1);
+}
+
 inline std::vector<std::string> bad_values(const OptionSpec& spec) {
     switch (spec.type) {
         case OptionType::size: {
             std::vector<std::string> bad = {
                 "abc", "-5M", "+5M", "12Q", "1M!", "1 M", "%", "200%", "99999999999999999999999", "9999999T"};
-            if (spec.minimum > 0) bad.insert(bad.end(), {"0", "0M", "4096"});
+            if (spec.minimum > 0) bad.insert(bad.end(), {"0", "0M", "4095"});
             return bad;
         }
         case OptionType::milliseconds:
@@ -23,7 +33,12 @@ inline std::vector<std::string> bad_values(const OptionSpec& spec) {
         case OptionType::choice:
             return {"0", "AUTO", "threads", "auto|thread", "auto,thread", "-1"};
         case OptionType::list:
-            return {"0", "moves", "move,", ",move", "move,,userfaultfd", "move|userfaultfd"};
+            return {"0",
+                    first_choice(spec) + "s",
+                    first_choice(spec) + ",",
+                    "," + first_choice(spec),
+                    first_choice(spec) + ",," + last_choice(spec),
+                    spec.choices};
         case OptionType::codec:
             return {"lz5", "LZ4", "zstd:", "zstd:99", "zstd:-99999", "zstd:x", "lz4:1", "same-filled"};
         case OptionType::node:
@@ -46,7 +61,8 @@ inline std::vector<std::string> good_values(const OptionSpec& spec) {
         case OptionType::choice:
             return {"auto", "thread"};
         case OptionType::list:
-            return {"move", "userfaultfd", "move,userfaultfd", "move,move"};
+            return {first_choice(spec), last_choice(spec), first_choice(spec) + "," + last_choice(spec),
+                    first_choice(spec) + "," + first_choice(spec)};
         case OptionType::codec:
             return {"lz4", "zstd", "zstd:5"};
         case OptionType::node:

@@ -138,6 +138,61 @@ enum {
  * was touched before the heap took anything out of its neighbourhood may be told as fresh. Never faults. */
 PN_API int pn_query(pn_heap* heap, const void* address, uint64_t bytes, uint8_t* states) PN_NOEXCEPT;
 
+/* ---- buffers as mappings: what mmap(2) and its family do to addresses, for those who stand in for them ----
+ *
+ * Protections are PROT_ bits of mman.h: PROT_NONE, or PROT_READ, PROT_WRITE, PROT_EXEC together. A page that
+ * is not both readable and writable stays near where the kernel moves pages; one that is readable can leave.
+ */
+
+/* The heap's address space: fixed from open to close. Nothing else of the process is ever mapped in it but
+ * what pages were handed out for. */
+PN_API int pn_heap_range(pn_heap* heap, void** address, uint64_t* bytes) PN_NOEXCEPT;
+
+enum {
+    PN_RESERVED = 1 /* inaccessible, and not charged as near before pn_protect() makes it accessible */
+};
+
+/* As pn_buffer_alloc(), reserved. ENOMEM no address space left · EINVAL. */
+PN_API int pn_buffer_reserve(pn_heap* heap, uint64_t bytes, uint64_t alignment, void** out) PN_NOEXCEPT;
+
+/* A buffer at these very pages of the heap's range. `flags`: 0 or PN_RESERVED. EEXIST not all of them are
+ * free · EINVAL not in the range, or not a page's address · ENOMEM as pn_buffer_alloc(). */
+PN_API int pn_buffer_alloc_at(pn_heap* heap, void* address, uint64_t bytes, uint32_t flags) PN_NOEXCEPT;
+
+/* Contents are kept. A freed page keeps its protection until it is allocated again. EINVAL other bits ·
+ * ENOMEM vm.max_map_count, or the near limit with PN_HEAP_STRICT where reserved pages become accessible. */
+PN_API int pn_protect(pn_heap* heap, void* address, uint64_t bytes, int protection) PN_NOEXCEPT;
+
+/* Moves contents from one range of buffers to another; neither may overlap the other, and both must be
+ * readable and writable. What `to` held is dropped; `from` reads as zeros afterwards. Far pages stay far.
+ * Other threads may access both: they see pages before or after. EBUSY a page is pinned · ENOMEM
+ * vm.max_map_count; some pages may have moved. */
+PN_API int pn_relocate(pn_heap* heap, void* from, void* to, uint64_t bytes) PN_NOEXCEPT;
+
+/* Hands pages of buffers out: their contents are dropped, and the heap touches these addresses no more. The
+ * caller maps there what it likes (MAP_FIXED), or nothing. Until they are taken back every other call here
+ * says EINVAL for them. EBUSY a page is pinned. */
+PN_API int pn_hand_out(pn_heap* heap, void* address, uint64_t bytes) PN_NOEXCEPT;
+
+/* Takes handed-out pages back: whatever is mapped there goes, and they are reserved pages of a buffer again.
+ * EINVAL a page that is not handed out · ENOMEM: those that are not reserved now stay handed out. */
+PN_API int pn_take_back(pn_heap* heap, void* address, uint64_t bytes) PN_NOEXCEPT;
+
+enum {
+    PN_EXTENT_FREE = 0,      /* in no buffer */
+    PN_EXTENT_BUFFER = 1,    /* in a buffer */
+    PN_EXTENT_HANDED_OUT = 2 /* in a buffer, and handed out */
+};
+
+typedef struct pn_extent_t {
+    uint64_t bytes; /* of the longest range from `address` on, within the range asked about, of one kind */
+    uint32_t kind;  /* PN_EXTENT_... */
+    int32_t protection; /* of a buffer */
+} pn_extent_t;
+
+/* What there is at `address`. EINVAL not whole pages of the heap's range. */
+PN_API int pn_extent(pn_heap* heap, const void* address, uint64_t bytes, pn_extent_t* out) PN_NOEXCEPT;
+
 /* ---- statistics ---- */
 
 /* One list feeds the struct, the JSON and the documents: name, unit, sentence. Monotonic counters and gauges

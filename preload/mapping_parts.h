@@ -1,0 +1,27 @@
+// Steps that several mapping calls consist of. All with the frame, on ranges within the heap.
+#pragma once
+
+#include "preload/hooks.h"
+#include "preload/mapping_state.h"
+
+namespace pnode::preload {
+
+inline void* at(Range range) noexcept {
+    return reinterpret_cast<void*>(range.first);
+}
+
+// munmap(2): what was there is gone, and an access ends as it should. 0 or an errno.
+int unmap_pages(Range range) noexcept;
+
+// Every page becomes handed out, whatever it was. 0 or an errno, and then some may be.
+int hand_out_pages(Range range) noexcept;
+
+// Pinned pages are let go, and the notes of `mask` forgotten.
+void forget_notes(Range range, std::uint8_t mask) noexcept;
+inline constexpr std::uint8_t all_notes = 0xff;
+
+// 0 or an errno of mlock(2).
+int lock_pages(Range range, int flags) noexcept;
+void unlock_pages(Range range) noexcept;
+
+}  // namespace pnode::preload

@@ -1,0 +1,185 @@
+// Relocating: contents go to other addresses of the heap, as mremap(2) moves them. Far pages by their words,
+// near pages by UFFDIO_MOVE; nothing is decoded, compressed or, where the kernel can move pages, copied.
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "runtime/heap.h"
+
+namespace pnode {
+namespace {
+
+constexpr unsigned piece_pages = 64;
+
+// A piece of both ranges, all its pages owned.
+struct Piece {
+    std::uint64_t from;
+    std::uint64_t to;
+    unsigned pages;
+    PageWord words[piece_pages];  // of `from`, as they were
+};
+
+// The kernel's page tables change hands whole: nobody has a word to tell. Old addresses stay mapped, and
+// empty. The kernel refuses a range that it keeps as several mappings: then page by page.
+int relocate_untracked(Heap& heap, std::uint64_t from, std::uint64_t to, std::uint64_t pages) noexcept {
+    constexpr int flags =
+        MREMAP_MAYMOVE | MREMAP_FIXED | 4;  // MREMAP_DONTUNMAP (5.7), not in every libc's headers
+    const std::uint64_t bytes = pages * page_bytes;
+    return ::mremap(heap.address_of(from), bytes, bytes, flags, heap.address_of(to)) != MAP_FAILED ? 0
+                                                                                                   : errno;
+}
+
+bool is_present(const std::byte* address) noexcept {
+    unsigned char present = 1;
+    return ::mincore(const_cast<std::byte*>(address), page_bytes, &present) != 0 || (present & 1) != 0;
+}
+
+// DRAM is short or the address space is being changed: both pass.
+void copy_page(Heap& heap, std::uint64_t to, const std::byte* contents) noexcept {
+    std::size_t done = 0;
+    for (os::Backoff backoff;; backoff.wait()) {
+        const int error = os::uffd_copy(heap.uffd.fd, heap.address_of(to), contents, page_bytes, &done);
+        if (error == 0) return;
+        if (error == EEXIST) os::drop_pages(heap.address_of(to), page_bytes);
+        heap.near.wake_evictor();
+    }
+}
+
+// A near page that MOVE would not take: shared with a forked child, or there is no MOVE. False: it is not
+// there, the application dropped it behind our back.
+bool copy_near(Heap& heap, const Piece& piece, unsigned index) noexcept {
+    std::byte* const address = heap.address_of(piece.from + index);
+    if (!is_present(address)) return false;
+    copy_page(heap, piece.to + index, address);
+    os::drop_pages(address, page_bytes);
+    return true;
+}
+
+void publish(Heap& heap, const Piece& piece, unsigned index, PageWord word) noexcept {
+    heap.word(piece.to + index).publish(word);
+    heap.word(piece.from + index).publish(PageWord());
+}
+
+void near_is_absent(Heap& heap, const Piece& piece, unsigned index) noexcept {
+    const PageWord word = piece.words[index];
+    if (word.place() != cxl::no_blob) {
+        heap.statistics.kept_blob_bytes.subtract(heap.far.bytes(word).size());
+        heap.far.drop(word);
+    }
+    heap.near.discharge(1);
+    publish(heap, piece, index, PageWord());
+}
+
+// A run of near pages. How many of them are dealt with: as many as one call of the kernel did, or one.
+unsigned relocate_near(Heap& heap, const Piece& piece, unsigned index, unsigned count) noexcept {
+    std::size_t done = 0;
+    int error = ENOSYS;
+    if (heap.uffd.has(UFFD_FEATURE_MOVE))
+        error = os::uffd_move(heap.uffd.fd, heap.address_of(piece.to + index),
+                              heap.address_of(piece.from + index), count * page_bytes, &done);
+    const auto moved = static_cast<unsigned>(done / page_bytes);
+    for (unsigned at = index; at < index + moved; ++at) publish(heap, piece, at, piece.words[at]);
+    if (error == 0 || moved != 0) return moved;
+    if (error != ENOENT && copy_near(heap, piece, index)) {
+        publish(heap, piece, index, piece.words[index]);
+    } else {
+        near_is_absent(heap, piece, index);
+    }
+    return 1;
+}
+
+// Its evictor sees that the page was taken back, and frees the staging copy (resolve_limbo).
+void relocate_limbo(Heap& heap, const Piece& piece, unsigned index) noexcept {
+    const PageWord word = piece.words[index];
+    const OutgoingPage& out = heap.slot(word.place());
+    const PageWord near_word = word.in_place() ? word.without_blob().with_in_place(false) : out.word;
+    heap.statistics.limbo_returns.add();
+    copy_page(heap, piece.to + index, out.contents);
+    if (word.in_place()) os::drop_pages(heap.address_of(piece.from + index), page_bytes);
+    publish(heap, piece, index, near_word.with(PageState::near));
+}
+
+void relocate_piece(Heap& heap, const Piece& piece) noexcept {
+    for (unsigned index = 0; index < piece.pages;) {
+        const PageWord word = piece.words[index];
+        if (word.state() == PageState::near) {
+            unsigned count = 1;
+            while (index + count < piece.pages && piece.words[index + count].state() == PageState::near)
+                ++count;
+            index += relocate_near(heap, piece, index, count);
+            continue;
+        }
+        if (word.state() == PageState::limbo) {
+            relocate_limbo(heap, piece, index);
+        } else {
+            publish(heap, piece, index, word);  // far, poisoned: all there is; fresh: nothing
+        }
+        ++index;
+    }
+}
+
+void own_range(Heap& heap, std::uint64_t first, unsigned pages, PageWord* words) noexcept {
+    for (unsigned index = 0; index < pages; ++index) words[index] = own(heap, first + index);
+}
+
+// What was put there since `to` was released is lost, as in mremap(2).
+void drop_target(Heap& heap, const Piece& piece, const PageWord* words) noexcept {
+    for (unsigned index = 0; index < piece.pages; ++index) {
+        if (words[index].state() != PageState::near) continue;
+        os::drop_pages(heap.address_of(piece.to + index), page_bytes);
+        heap.near.discharge(1);
+    }
+}
+
+void relocate_tracked(Heap& heap, std::uint64_t from, std::uint64_t to, std::uint64_t pages) noexcept {
+    for (std::uint64_t done = 0; done < pages; done += piece_pages) {
+        Piece piece{from + done,
+                    to + done,
+                    static_cast<unsigned>(std::min<std::uint64_t>(pages - done, piece_pages)),
+                    {}};
+        PageWord target[piece_pages];
+        if (from < to) own_range(heap, piece.from, piece.pages, piece.words);
+        own_range(heap, piece.to, piece.pages, target);
+        if (from > to) own_range(heap, piece.from, piece.pages, piece.words);
+        drop_target(heap, piece, target);
+        relocate_piece(heap, piece);
+        const std::uint64_t bytes = piece.pages * page_bytes;
+        os::uffd_wake(heap.uffd.fd, heap.address_of(piece.to), bytes);
+        os::uffd_wake(heap.uffd.fd, heap.address_of(piece.from), bytes);
+    }
+}
+
+bool track_all(Heap& heap, std::uint64_t first, std::uint64_t pages) noexcept {
+    for (std::uint64_t chunk = heap.chunk_of(first); chunk <= heap.chunk_of(first + pages - 1); ++chunk) {
+        if (!track_chunk(heap, chunk)) return false;
+    }
+    return true;
+}
+
+}  // namespace
+
+int relocate(Heap& heap, std::uint64_t from, std::uint64_t to, std::uint64_t pages) noexcept {
+    {
+        // Two claims of one chunk by one thread would wait for each other: so one that spans both ranges'
+        // ends where they meet.
+        const std::uint64_t low = std::min(from, to);
+        const std::uint64_t high = std::max(from, to);
+        const bool meet = heap.chunk_of(low + pages - 1) >= heap.chunk_of(high);
+        const ChunksClaimed lower(heap, low, meet ? high + pages - low : pages);
+        if (meet) {
+            if (!lower.any_tracked() && relocate_untracked(heap, from, to, pages) == 0) return 0;
+        } else {
+            const ChunksClaimed higher(heap, high, pages);
+            if (!lower.any_tracked() && !higher.any_tracked() &&
+                relocate_untracked(heap, from, to, pages) == 0)
+                return 0;
+        }
+    }
+    if (!heap.is_active() || !track_all(heap, from, pages) || !track_all(heap, to, pages)) return ENOMEM;
+    relocate_tracked(heap, from, to, pages);
+    return 0;
+}
+
+}  // namespace pnode

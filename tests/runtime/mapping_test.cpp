@@ -1,0 +1,147 @@
+// Buffers as mappings: protections, reservations, these very pages, handed out and taken back, relocated.
+#include <sys/mman.h>
+
+#include "tests/runtime/heap_fixture.h"
+
+namespace pnode::test {
+namespace {
+
+class Mapping : public HeapTest {
+  protected:
+    std::uint32_t kind_at(const void* address) {
+        pn_extent_t extent{};
+        EXPECT_EQ(pn_extent(heap_, address, page_bytes, &extent), 0);
+        return extent.kind;
+    }
+    std::uint64_t near_bytes() {
+        pn_stats_t stats{};
+        stats.struct_bytes = sizeof stats;
+        stats.version = PN_VERSION;
+        EXPECT_EQ(pn_stats(heap_, &stats), 0);
+        return stats.near_bytes;
+    }
+    void expect_sound() { EXPECT_EQ(pn_heap_validate(heap_), nullptr); }
+};
+
+TEST_F(Mapping, AReservationIsNotNearBeforeItIsAccessible) {
+    open_heap();
+    const std::uint64_t before = near_bytes();
+    void* area = nullptr;
+    ASSERT_EQ(pn_buffer_reserve(heap_, 64 * mib, 2 * mib, &area), 0);
+    EXPECT_EQ(reinterpret_cast<std::uintptr_t>(area) % (2 * mib), 0u);
+    EXPECT_EQ(near_bytes(), before);
+    auto* const bytes = static_cast<std::uint8_t*>(area);
+    ASSERT_EQ(pn_protect(heap_, bytes + mib, 4 * page_bytes, PROT_READ | PROT_WRITE), 0);
+    bytes[mib] = 1;
+    EXPECT_LE(near_bytes(), before + 4 * page_bytes);
+    pn_extent_t extent{};
+    ASSERT_EQ(pn_extent(heap_, bytes, 64 * mib, &extent), 0);
+    EXPECT_EQ(extent.bytes, mib);
+    EXPECT_EQ(extent.protection, PROT_NONE);
+    EXPECT_EQ(pn_buffer_free(heap_, area, 64 * mib), 0);
+    expect_sound();
+}
+
+TEST_F(Mapping, TheseVeryPagesOrNone) {
+    open_heap();
+    constexpr std::uint64_t pages = 64;
+    std::uint8_t* const buffer = alloc_filled(pages, Kind::text, 1);
+    EXPECT_EQ(pn_buffer_alloc_at(heap_, buffer, page_bytes, 0), EEXIST);
+    ASSERT_EQ(pn_protect(heap_, buffer + 8 * page_bytes, 8 * page_bytes, PROT_NONE), 0);
+    ASSERT_EQ(pn_buffer_free(heap_, buffer + 8 * page_bytes, 8 * page_bytes), 0);
+    EXPECT_EQ(kind_at(buffer + 8 * page_bytes), static_cast<std::uint32_t>(PN_EXTENT_FREE));
+    EXPECT_EQ(pn_buffer_alloc_at(heap_, buffer + 8 * page_bytes, 9 * page_bytes, 0), EEXIST);
+    ASSERT_EQ(pn_buffer_alloc_at(heap_, buffer + 10 * page_bytes, 2 * page_bytes, 0), 0);
+    EXPECT_EQ(buffer[10 * page_bytes], 0);  // and accessible again
+    EXPECT_EQ(wrong_pages(buffer, 8, Kind::text, 1), 0u);
+    EXPECT_EQ(pn_buffer_alloc_at(heap_, buffer + 1, page_bytes, 0), EINVAL);
+    EXPECT_EQ(pn_buffer_alloc_at(heap_, buffer, page_bytes, 2), EINVAL);
+    expect_sound();
+}
+
+TEST_F(Mapping, ReadOnlyPagesLeaveAndComeBack) {
+    open_heap();
+    constexpr std::uint64_t pages = 64;
+    std::uint8_t* const buffer = alloc_filled(pages, Kind::text, 1);
+    ASSERT_EQ(pn_protect(heap_, buffer, pages * page_bytes, PROT_READ), 0);
+    demote(buffer, pages);
+    EXPECT_EQ(wrong_pages(buffer, pages, Kind::text, 1), 0u);
+    ASSERT_EQ(pn_protect(heap_, buffer, pages * page_bytes, PROT_NONE), 0);
+    demote(buffer, pages);
+    ASSERT_EQ(pn_protect(heap_, buffer, pages * page_bytes, PROT_READ | PROT_WRITE), 0);
+    EXPECT_EQ(wrong_pages(buffer, pages, Kind::text, 1), 0u);
+    EXPECT_EQ(pn_protect(heap_, buffer, pages * page_bytes, 64), EINVAL);
+    expect_sound();
+}
+
+TEST_F(Mapping, HandedOutPagesAreTheCallersUntilTakenBack) {
+    open_heap();
+    constexpr std::uint64_t pages = 32;
+    std::uint8_t* const buffer = alloc_filled(pages, Kind::text, 1);
+    demote(buffer, pages);
+    std::uint8_t* const out = buffer + 8 * page_bytes;
+    ASSERT_EQ(pn_hand_out(heap_, out, 8 * page_bytes), 0);
+    ASSERT_EQ(
+        mmap(out, 8 * page_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED, -1, 0),
+        out);
+    out[5] = 5;
+    EXPECT_EQ(kind_at(out), static_cast<std::uint32_t>(PN_EXTENT_HANDED_OUT));
+    EXPECT_EQ(pn_release(heap_, out, page_bytes), EINVAL);
+    EXPECT_EQ(pn_buffer_free(heap_, buffer, pages * page_bytes), EINVAL);
+    demote(buffer, 8);
+    EXPECT_EQ(out[5], 5);
+    EXPECT_EQ(pn_take_back(heap_, buffer, 9 * page_bytes), EINVAL);
+    ASSERT_EQ(pn_take_back(heap_, out, 8 * page_bytes), 0);
+    ASSERT_EQ(pn_protect(heap_, out, 8 * page_bytes, PROT_READ | PROT_WRITE), 0);
+    EXPECT_EQ(out[5], 0);
+    fill_pages(out, 8, Kind::text, 70);
+    demote(buffer, pages);
+    EXPECT_EQ(wrong_pages(out, 8, Kind::text, 70), 0u);
+    EXPECT_EQ(wrong_pages(buffer, 8, Kind::text, 1), 0u);
+    expect_sound();
+}
+
+TEST_F(Mapping, RelocatedPagesAreWhatTheyWere) {
+    open_heap();
+    constexpr std::uint64_t pages = 200;
+    std::uint8_t* const from = alloc_filled(pages, Kind::text, 1);
+    std::uint8_t* const to = alloc_filled(pages, Kind::text, 5000);
+    demote(from, pages / 2);
+    for (int round = 0; round < 2; ++round) {
+        ASSERT_EQ(pn_relocate(heap_, from, to, pages * page_bytes), 0);
+        EXPECT_EQ(wrong_pages(from, pages, Kind::zeros, 0), 0u);
+        EXPECT_EQ(wrong_pages(to, pages, Kind::text, 1), 0u);
+        ASSERT_EQ(pn_relocate(heap_, to, from, pages * page_bytes), 0);
+        EXPECT_EQ(wrong_pages(from, pages, Kind::text, 1), 0u);
+        demote(from, pages);
+    }
+    EXPECT_EQ(pn_relocate(heap_, from, from + page_bytes, 2 * page_bytes), EINVAL);
+    ASSERT_EQ(pn_pin(heap_, from, page_bytes), 0);
+    EXPECT_EQ(pn_relocate(heap_, from, to, pages * page_bytes), EBUSY);
+    ASSERT_EQ(pn_unpin(heap_, from, page_bytes), 0);
+    expect_sound();
+}
+
+class CalmMapping : public Mapping {};
+
+TEST_F(CalmMapping, FarPagesStayFarWhenRelocated) {
+    open_heap();
+    constexpr std::uint64_t pages = 128;
+    std::uint8_t* const from = alloc_filled(pages, Kind::text, 1);
+    std::uint8_t* const to = alloc(pages);
+    make_far(from, pages);
+    pn_stats_t before{};
+    before.struct_bytes = sizeof before;
+    before.version = PN_VERSION;
+    ASSERT_EQ(pn_stats(heap_, &before), 0);
+    ASSERT_EQ(pn_relocate(heap_, from, to, pages * page_bytes), 0);
+    pn_stats_t after = before;
+    ASSERT_EQ(pn_stats(heap_, &after), 0);
+    EXPECT_EQ(after.promotions, before.promotions);
+    EXPECT_EQ(after.far_logical_bytes, before.far_logical_bytes);
+    EXPECT_EQ(wrong_pages(to, pages, Kind::text, 1), 0u);
+    expect_sound();
+}
+
+}  // namespace
+}  // namespace pnode::test
