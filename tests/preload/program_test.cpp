@@ -345,7 +345,10 @@ TEST(Mapping, AJavaMachineRunsItsJob) {
     const Said expected = run(job, plain, directory);
     ASSERT_EQ(expected.status, 0) << expected.err;
     const std::filesystem::path stats = directory / "stats.json";
-    EXPECT_EQ(run(job, tiered({{"PNODE_NEAR", "16M"}, {"PNODE_STATS", stats}}), directory), expected);
+    EXPECT_EQ(
+        run(job, tiered({{"PNODE_NEAR", "16M"}, {"PNODE_CAPTURE", "malloc,mmap"}, {"PNODE_STATS", stats}}),
+            directory),
+        expected);
     EXPECT_GT(json_number(read_file(stats), "demotions"), 0) << read_file(stats);
 }
 
