@@ -17,9 +17,9 @@
 namespace pnode {
 namespace {
 
-constexpr unsigned messages_max = 16;    // read at once
-constexpr unsigned look_every = 64;      // faults between two looks at where the faulting thread runs
-constexpr unsigned settle_after = 1024;  // faults in a row from one thread after which one handler suffices
+constexpr unsigned messages_max = 16;   // read at once
+constexpr unsigned window_faults = 64;  // between two looks at who faults, and where
+constexpr unsigned switches_few = 4;    // in a window: one thread faults, others hardly
 
 void* align_page(const uffd_msg& message) noexcept {
     return reinterpret_cast<void*>(message.arg.pagefault.address & ~(page_bytes - 1));
@@ -51,13 +51,30 @@ void run_on(int processor) noexcept {
 
 }  // namespace
 
+// Who runs where at first; how many handlers there are to be.
+unsigned FaultThreads::place_handlers(Heap& heap) noexcept {
+    cpu_set_t allowed;
+    CPU_ZERO(&allowed);
+    const bool known = ::sched_getaffinity(::getpid(), sizeof allowed, &allowed) == 0;
+    const auto processors = static_cast<unsigned>(known ? CPU_COUNT(&allowed) : 0);
+    const bool few = processors != 0 && processors <= threads_max;
+    const unsigned wanted = few ? processors : threads_max;
+    int processor = -1;
+    for (unsigned index = 0; index < wanted; ++index) {
+        if (few) {
+            do ++processor;
+            while (!CPU_ISSET(processor, &allowed));
+        }
+        handlers_[index] = Handler{this, &heap, index, few, processor, 0, 0, 0};
+    }
+    awake_.store(few ? wanted : 1);
+    return wanted;
+}
+
 int FaultThreads::start(Heap& heap) noexcept {
     doorbell_ = heap.evict_lanes[0].staging + EvictLanes::count * batch_pages * page_bytes;
-    const auto processors = static_cast<unsigned>(std::max(1L, ::sysconf(_SC_NPROCESSORS_ONLN)));
-    const unsigned wanted = std::min(threads_max, processors);
-    awake_.store(1);
+    const unsigned wanted = place_handlers(heap);
     for (unsigned index = 0; index < wanted; ++index) {
-        handlers_[index] = Handler{this, &heap, index, -1, 0, 0, look_every};
         const int error = threads_[index].start(&FaultThreads::main, &handlers_[index]);
         if (error != 0 && index == 0) return error;
         if (error != 0) break;  // fewer handlers than wished
@@ -100,6 +117,7 @@ void FaultThreads::run(Handler& handler) noexcept {
     ResolveLane& lane =
         heap.resolve_lanes[handler.index];  // taken for as long as the thread lives (Heap::activate)
     uffd_msg messages[messages_max];
+    if (handler.stays) run_on(handler.processor);
     for (;;) {
         for (std::uint32_t awake = awake_.load(); handler.index >= awake; awake = awake_.load())
             os::futex_wait(awake_, awake);
@@ -146,26 +164,20 @@ void FaultThreads::serve(Handler& handler, ResolveLane& lane, const uffd_msg& me
     heap.statistics.fault_ns.record(os::now_ns() - started_ns);
 }
 
-// Keeps the handler where the faults are. Another thread's fault wakes a second handler; a long row from one
-// thread puts it to sleep again.
+// Keeps the handler where the faults are.
 void FaultThreads::follow(Handler& handler, std::uint32_t thread) noexcept {
+    if (handler.stays) return;
     const bool same = thread == handler.last_thread;
-    handler.same_thread = same ? handler.same_thread + 1 : 0;
     handler.last_thread = thread;
-    if (!same && handler.index == 0 && awake_.load(std::memory_order_relaxed) < count_ &&
-        handler.since_look < look_every) {
-        run_on(handler.processor = -1);
-        set_awake(count_);
-        return;
+    handler.switches += same ? 0 : 1;
+    const bool window_ends = ++handler.window >= window_faults;
+    if (same && !window_ends) return;
+    if (window_ends) {
+        if (handler.index == 0) set_awake(handler.switches > switches_few ? count_.load() : 1);
+        handler.window = handler.switches = 0;
     }
-    if (++handler.since_look < look_every) return;
-    handler.since_look = 0;
-    if (awake_.load(std::memory_order_relaxed) > 1) {
-        if (handler.index == 0 && handler.same_thread >= settle_after) set_awake(1);
-        return;
-    }
-    const int processor = processor_of(thread);
-    if (processor >= 0 && processor != handler.processor) run_on(handler.processor = processor);
+    const int processor = awake_.load(std::memory_order_relaxed) == 1 ? processor_of(thread) : -1;
+    if (processor != handler.processor) run_on(handler.processor = processor);
 }
 
 }  // namespace pnode

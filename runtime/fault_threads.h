@@ -1,9 +1,11 @@
 // The thread engine: the kernel queues a fault, a handler thread resolves it. Serves every access, the
 // kernel's own included.
 //
-// Its cost is where the handler runs (FACTS.md: on the faulting processor a fault costs about 5 us, on
-// another one 22 to 90). So while one thread faults, one handler is awake and follows that thread from
-// processor to processor; when several threads fault, several handlers run free.
+// Its cost is where the handler runs: on the faulting processor a fault costs a third to a tenth of what it
+// costs on another one that sleeps. Where there are few processors each has a handler of its own: all are
+// woken, and the one on the spot is first. Where there are many that would be a stampede: there one handler
+// follows the thread that faults from processor to processor, and while several threads fault, several
+// handlers run free.
 //
 // Thread rule: start() and stop() by one thread at a time; the handlers have every signal blocked and never
 // allocate.
@@ -40,12 +42,14 @@ class FaultThreads {
         FaultThreads* owner;
         Heap* heap;
         unsigned index;
+        bool stays;                 // on its processor, for good
         int processor;              // it is pinned to, or -1
         std::uint32_t last_thread;  // that faulted here
-        unsigned same_thread;       // faults in a row from it
-        unsigned since_look;        // faults since its processor was looked up
+        unsigned switches;          // to another thread, in this window
+        unsigned window;            // faults since the last look at who faults, and where
     };
     static void* main(void* handler) noexcept;
+    unsigned place_handlers(Heap& heap) noexcept;
     void run(Handler& handler) noexcept;
     void serve(Handler& handler, ResolveLane& lane, const uffd_msg& message) noexcept;
     void follow(Handler& handler, std::uint32_t thread) noexcept;
