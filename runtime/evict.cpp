@@ -24,11 +24,6 @@ constexpr unsigned scan_pages_max = 8192;     // words looked at for one batch
 constexpr unsigned scan_pages_enough = 1024;  // ... once something was found
 constexpr unsigned move_retries_max = 16;
 
-unsigned epoch_of(Heap& heap) noexcept {
-    return static_cast<unsigned>(heap.evicted.load(std::memory_order_relaxed) /
-                                 std::max<std::uint64_t>(heap.near.hard_pages() / 8, 32));
-}
-
 void drop_kept(Heap& heap, PageWord word) noexcept {
     if (word.place() == cxl::no_blob) return;
     heap.statistics.kept_blob_bytes.subtract(heap.far.bytes(word).size());
@@ -273,7 +268,7 @@ Away put_away_unchanged(Heap& heap, EvictLane& lane, unsigned index) noexcept {
     if (!claim_limbo(heap, lane, index)) return Away::taken_back;
     heap.statistics.kept_blob_bytes.subtract(heap.far.bytes(out.word).size());
     heap.statistics.far_pages.add();
-    leave(heap, out, out.word.with(PageState::far).with_stamp(epoch_of(heap)));
+    leave(heap, out, out.word.with(PageState::far).with_stamp(heap.epoch()));
     heap.statistics.demotions.add();
     heap.statistics.demotions_unchanged.add();
     return Away::far;
@@ -293,7 +288,7 @@ Away put_away_compressed(Heap& heap, EvictLane& lane, unsigned index,
     }
     heap.statistics.far_pages.add();
     leave(heap, out,
-          out.word.with(PageState::far).with_blob(heap.far.own_store(), ref).with_stamp(epoch_of(heap)));
+          out.word.with(PageState::far).with_blob(heap.far.own_store(), ref).with_stamp(heap.epoch()));
     heap.statistics.demotions.add();
     return Away::far;
 }

@@ -35,8 +35,6 @@ class FaultThreads {
     // In a forked child: the parent's handlers are not here.
     void forget() noexcept;
 
-    std::byte* doorbell() const noexcept { return doorbell_; }
-
   private:
     struct Handler {
         FaultThreads* owner;

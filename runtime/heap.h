@@ -12,6 +12,7 @@
 // order (release).
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -88,6 +89,12 @@ class Heap {
     }
     std::uint64_t chunk_of(std::uint64_t page) const noexcept { return page / chunk_pages; }
     AtomicPageWord& word(std::uint64_t page) const noexcept { return words[page]; }
+    // How much was ever taken out, in eighths of the near pages: what "soon" is measured in (page_word.h,
+    // stamp).
+    unsigned epoch() const noexcept {
+        return static_cast<unsigned>(evicted.load(std::memory_order_relaxed) /
+                                     std::max<std::uint64_t>(near.hard_pages() / 8, 32));
+    }
     // What pages are registered for.
     std::uint64_t uffd_mode() const noexcept {
         return UFFDIO_REGISTER_MODE_MISSING |
@@ -191,7 +198,7 @@ class ChunksClaimed {
 };
 
 enum class FaultKind : std::uint8_t { missing, write_protected, unknown };
-enum class Resolved : std::uint8_t { served, fresh, redundant, poisoned, gone, retry };
+enum class Resolved : std::uint8_t { served, fresh, redundant, poisoned, gone };
 // Brings one page near and wakes who waits for it. Never fails silently.
 Resolved resolve(Heap& heap, std::uint64_t page, FaultKind kind, ResolveLane& lane) noexcept;
 // Promote, for a range; EIO: a page is poisoned.

@@ -58,9 +58,7 @@ Copied copy_in(Heap& heap, std::uint64_t page, const std::byte* contents) noexce
 // back late sinks (DESIGN 5.2). "Soon": within as many evictions as half the near pages, told by an epoch of
 // an eighth of them.
 PageWord warmed(Heap& heap, PageWord word) noexcept {
-    const unsigned epoch = static_cast<unsigned>(heap.evicted.load(std::memory_order_relaxed) /
-                                                 std::max<std::uint64_t>(heap.near.hard_pages() / 8, 32));
-    const unsigned age = (epoch - word.stamp()) & 0xff;
+    const unsigned age = (heap.epoch() - word.stamp()) & 0xff;
     unsigned level = word.level();
     if (age <= 4 && level < level_max) ++level;
     if (age > 16 && level > 0) --level;
