@@ -12,6 +12,7 @@
 #include "preload/hooks.h"
 #include "preload/mapping_state.h"
 #include "preload/mappings.h"
+#include "preload/shield/shield.h"
 #include "preload/thread_state.h"
 
 // glibc's walk over all streams. Not in its headers, but in its ABI since 2.2; weak, because another libc has
@@ -149,6 +150,7 @@ void after_fork() noexcept {
 }
 
 void after_fork_in_child() noexcept {
+    shield_after_fork_in_child();
     mappings_after_fork_in_child();
     after_fork();
 }

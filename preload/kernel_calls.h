@@ -15,19 +15,17 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "runtime/os/system_call.h"
+
 namespace pnode::preload::kernel {
 
 template <class... Arguments>
 long call(long number, Arguments... arguments) noexcept {
-    const int saved_errno = errno;
-    const long result = ::syscall(number, arguments...);
-    const int error = errno;
-    errno = saved_errno;
-    return result == -1 ? -error : result;
+    return os::system_call(number, arguments...);
 }
 
 inline bool failed(long result) noexcept {
-    return result < 0 && result >= -4095;
+    return os::is_error(result);
 }
 
 inline long map(std::uintptr_t address, std::size_t bytes, int protection, int flags, int fd,

@@ -13,6 +13,7 @@
 #include "preload/mappings.h"
 #include "preload/say.h"
 #include "preload/settings.h"
+#include "preload/shield/shield.h"
 #include "preload/statistics.h"
 #include "preload/thread_state.h"
 #include "runtime/os/runtime_scope.h"
@@ -39,11 +40,24 @@ enum class Phase : unsigned char { none, starting, started };
 constinit std::atomic<Phase> phase{Phase::none};
 constinit bool managed = false;
 
+// The inline engine goes with its shield or not at all.
+pn_heap_options options_with_engine() noexcept {
+    pn_heap_options options = settings().heap;
+    if (options.engine != PN_ENGINE_INLINE) return options;
+    const int error = shield_raise();
+    if (error == 0) return options;
+    say("--engine inline needs Syscall User Dispatch (Linux 5.11): handler threads serve the faults");
+    options.engine = PN_ENGINE_THREAD;
+    return options;
+}
+
 // Was the heap opened?
 bool open_heap() noexcept {
     pn_heap* heap = nullptr;
-    const int error = pn_heap_open(&settings().heap, &heap);
+    const pn_heap_options options = options_with_engine();
+    const int error = pn_heap_open(&options, &heap);
     if (error != 0) {
+        shield_lower();
         say_unmanaged(error);
         return false;
     }

@@ -15,6 +15,7 @@
 #include <mutex>
 
 #include "runtime/heap.h"
+#include "runtime/holds.h"
 #include "runtime/os/signals_blocked.h"
 
 namespace pnode {
@@ -161,6 +162,23 @@ bool is_read_only(Heap& heap, std::uint64_t page) noexcept {
     return (protection & PROT_READ) != 0 && heap.uffd.has(UFFD_FEATURE_PAGEFAULT_FLAG_WP);
 }
 
+// What a thread holds for a system call (holds.h) stays; the words are busy already, so whoever writes a page down
+// from here on waits for it.
+void let_held_stay(Heap& heap, EvictLane& lane) noexcept {
+    if (!any_holds()) return;
+    std::atomic_thread_fence(std::memory_order_seq_cst);
+    const std::uint64_t base = reinterpret_cast<std::uint64_t>(heap.base) / page_bytes;
+    unsigned kept = 0;
+    for (unsigned index = 0; index < lane.out_count; ++index) {
+        if (is_held(base + lane.out[index].page)) {
+            put_back_near(heap, lane.out[index], 1);
+        } else {
+            lane.out[kept++] = lane.out[index];
+        }
+    }
+    lane.out_count = kept;
+}
+
 // One run of neighbours, out[from] .. out[from + count).
 void move_out(Heap& heap, EvictLane& lane, unsigned from, unsigned count) noexcept {
     unsigned retries = 0;
@@ -200,6 +218,7 @@ void move_out(Heap& heap, EvictLane& lane, unsigned from, unsigned count) noexce
 }
 
 void take_out(Heap& heap, EvictLane& lane) noexcept {
+    let_held_stay(heap, lane);
     if (!heap.uffd.has(UFFD_FEATURE_MOVE)) {
         for (unsigned index = 0; index < lane.out_count; ++index) {
             enter_limbo_in_place(heap, lane, index);
@@ -392,7 +411,7 @@ void make_room(Heap& heap, Evicting who) noexcept {
     // Enough for the hand to pass over warm pages as often as they may be passed over.
     constexpr unsigned fruitless_max = 64;
     for (unsigned fruitless = 0; heap.near.past_hard() && fruitless < fruitless_max;) {
-        if (heap.near.is_resting()) return;
+        if (heap.near.is_resting() || is_forking_here()) return;
         LentEvictLane lane(heap.evict_lanes);
         heap.statistics.evictions_direct.add();
         if (evict_batch(heap, *lane, who) != 0) continue;

@@ -12,7 +12,6 @@
 #include <pthread.h>
 #include <signal.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -21,8 +20,10 @@
 #include <string>
 
 #include "runtime/heap.h"
+#include "runtime/holds.h"
 #include "runtime/os/descriptors.h"
 #include "runtime/os/runtime_scope.h"
+#include "runtime/os/signals_blocked.h"
 #include "runtime/process.h"
 
 namespace pnode {
@@ -32,20 +33,23 @@ constexpr unsigned heaps_max = 256;
 constinit std::atomic<Heap*> heaps[heaps_max];
 constinit cxl::SpinLock heaps_lock;
 
+thread_local bool forking_here __attribute__((tls_model("initial-exec"))) = false;
+
+// Heaps are never removed from below the end: a look-up takes as many loads as there were ever heaps at once.
+constinit std::atomic<unsigned> heaps_end{0};
+
 // The forking thread's signals, from prepare to the end of fork: one thread at a time, guarded by heaps_lock.
 unsigned long signals_before;
 
 template <class Visit>
 void for_each_heap(Visit visit) noexcept {
-    for (std::atomic<Heap*>& entry : heaps) {
-        if (Heap* heap = entry.load(std::memory_order_acquire)) visit(*heap);
+    for (unsigned index = 0; index < heaps_end.load(); ++index) {
+        if (Heap* heap = heaps[index].load(std::memory_order_acquire)) visit(*heap);
     }
 }
 
-void block_signals() noexcept {
-    const unsigned long all = ~(1UL << (SIGBUS - 1));
-    unsigned long before = 0;
-    ::syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, &before, sizeof before);
+void hold_signals() noexcept {
+    const unsigned long before = os::block_signals();
     heaps_lock.lock();
     signals_before = before;
 }
@@ -53,7 +57,7 @@ void block_signals() noexcept {
 void restore_signals() noexcept {
     const unsigned long before = signals_before;
     heaps_lock.unlock();
-    ::syscall(SYS_rt_sigprocmask, SIG_SETMASK, &before, nullptr, sizeof before);
+    os::block_signals(before);
 }
 
 void prepare(Heap& heap) noexcept {
@@ -80,6 +84,10 @@ void after_in_parent(Heap& heap) noexcept {
 }
 
 }  // namespace
+
+bool is_forking_here() noexcept {
+    return forking_here;
+}
 
 // Everything the child needs before it may touch a far page. What cannot be had ends the child: it must not
 // run with wrong bytes.
@@ -132,20 +140,24 @@ void fork_child(Heap& heap) noexcept {
 }
 
 void fork_prepare() noexcept {
-    block_signals();
+    hold_signals();
+    forking_here = true;
     for_each_heap([](Heap& heap) { prepare(heap); });
 }
 
 void fork_parent() noexcept {
     const int saved_errno = errno;
     for_each_heap([](Heap& heap) { after_in_parent(heap); });
+    forking_here = false;
     restore_signals();
     errno = saved_errno;
 }
 
 void fork_child_all() noexcept {
     const os::RuntimeScope scope;
+    holds_after_fork_in_child();
     for_each_heap([](Heap& heap) { fork_child(heap); });
+    forking_here = false;
     restore_signals();
 }
 
@@ -158,11 +170,13 @@ void register_fork_handlers() noexcept {
 void register_heap(Heap& heap) noexcept {
     register_fork_handlers();
     const std::lock_guard lock(heaps_lock);
-    for (std::atomic<Heap*>& entry : heaps) {
-        if (entry.load(std::memory_order_relaxed) == nullptr) {
-            entry.store(&heap, std::memory_order_release);
-            return;
-        }
+    for (unsigned index = 0; index < heaps_max; ++index) {
+        if (heaps[index].load(std::memory_order_relaxed) != nullptr) continue;
+        heaps[index].store(&heap, std::memory_order_release);
+        if (index >= heaps_end.load()) heaps_end.store(index + 1);
+        if (heap.config.engine == PN_ENGINE_INLINE)
+            Hold::widen(reinterpret_cast<std::uint64_t>(heap.base), heap.page_count * page_bytes);
+        return;
     }
     report("more than %u heaps are open: a child would not see this one's far pages", heaps_max);
     std::abort();
@@ -176,8 +190,9 @@ void forget_heap(Heap& heap) noexcept {
 }
 
 Heap* heap_at(std::uint64_t address) noexcept {
-    for (std::atomic<Heap*>& entry : heaps) {
-        Heap* heap = entry.load(std::memory_order_acquire);
+    const unsigned end = heaps_end.load(std::memory_order_acquire);
+    for (unsigned index = 0; index < end; ++index) {
+        Heap* heap = heaps[index].load(std::memory_order_acquire);
         if (heap != nullptr && heap->contains(address)) return heap;
     }
     return nullptr;

@@ -226,16 +226,35 @@ int pin(Heap& heap, std::uint64_t first, std::uint64_t pages) noexcept;
 int unpin(Heap& heap, std::uint64_t first, std::uint64_t pages) noexcept;
 bool any_pinned(Heap& heap, std::uint64_t first, std::uint64_t pages) noexcept;
 
-// inline engine
-int install_inline_engine() noexcept;
-
-// nullptr when sound, else what is wrong. Stops the heap meanwhile; for tests.
-const char* validate(Heap& heap) noexcept;
-
 // fork
 void register_heap(Heap& heap) noexcept;
 void forget_heap(Heap& heap) noexcept;
 Heap* heap_at(std::uint64_t address) noexcept;  // any context
+// Has the calling thread shut the gates? Then it may come near what it needs, but must not touch the blob store.
+bool is_forking_here() noexcept;
+
+// inline engine
+int install_inline_engine() noexcept;
+
+// Serving a fault in a thread of the program's. The thread that forks has shut the gate itself, and is served.
+class Serving {
+  public:
+    explicit Serving(Heap& heap) noexcept : gate_(is_forking_here() ? nullptr : &heap.serving) {
+        if (gate_ != nullptr) gate_->enter();
+    }
+    ~Serving() {
+        if (gate_ != nullptr) gate_->leave();
+    }
+    Serving(const Serving&) = delete;
+    Serving& operator=(const Serving&) = delete;
+
+  private:
+    OperationsGate* gate_;
+};
+
+// nullptr when sound, else what is wrong. Stops the heap meanwhile; for tests.
+const char* validate(Heap& heap) noexcept;
+
 
 // What cannot be returned to anybody: one line on standard error.
 void report(const char* format, ...) noexcept __attribute__((format(printf, 1, 2)));

@@ -47,8 +47,7 @@ Copied copy_in(Heap& heap, std::uint64_t page, const std::byte* contents) noexce
                     waiting_since = now;
                 }
                 heap.near.wake_evictor();
-                const timespec nap{0, 1'000'000};
-                ::nanosleep(&nap, nullptr);
+                os::sleep_ns(1'000'000);
             }
         }
     }
@@ -153,6 +152,7 @@ Resolved resolve_far(Heap& heap, std::uint64_t page, PageWord word, ResolveLane&
     if (copied == Copied::present) os::uffd_wake(heap.uffd.fd, heap.address_of(page), page_bytes);
     PageWord near_word = warmed(heap, word).with(PageState::near);
     const bool keep =
+        is_forking_here() ||
         heap.far.should_keep(word, heap.statistics.kept_blob_bytes.value(), heap.near.kept_bytes_max());
     if (keep) heap.statistics.kept_blob_bytes.add(heap.far.bytes(word).size());
     if (!keep) near_word = near_word.without_blob();

@@ -4,6 +4,7 @@
 #include <mutex>
 
 #include "runtime/heap.h"
+#include "runtime/holds.h"
 
 namespace pnode {
 namespace {
@@ -28,6 +29,24 @@ std::uint64_t adopt_present_pages(Heap& heap, std::uint64_t first, std::uint64_t
         }
     }
     return found;
+}
+
+// A page that was never touched is the kernel's to fill until it is watched, and absent afterwards: what a thread
+// holds for a system call (holds.h) has to be there before. The chunk is claimed, so whoever writes a page down from
+// here on waits for its word.
+void fill_held_pages(Heap& heap, std::uint64_t first, std::uint64_t pages) noexcept {
+    constexpr int populate_read = 22;
+    constexpr int populate_write = 23;  // 5.14
+    if (!any_holds()) return;
+    std::atomic_thread_fence(std::memory_order_seq_cst);
+    const std::uint64_t base = reinterpret_cast<std::uint64_t>(heap.base) / page_bytes;
+    for_each_held(base + first, base + first + pages, [&](std::uint64_t from, std::uint64_t end) {
+        for (std::uint64_t page = from; page < end; ++page) {
+            // Piece by piece: parts of what is held may be inaccessible, or read-only.
+            if (os::is_error(os::system_call(SYS_madvise, page * page_bytes, page_bytes, populate_write)))
+                os::system_call(SYS_madvise, page * page_bytes, page_bytes, populate_read);
+        }
+    });
 }
 
 }  // namespace
@@ -68,6 +87,7 @@ bool track_chunk(Heap& heap, std::uint64_t chunk) noexcept {
     }
     const std::uint64_t first = chunk * heap.chunk_pages;
     const std::uint64_t pages = std::min(heap.chunk_pages, heap.page_count - first);
+    fill_held_pages(heap, first, pages);
     if (const int error = watch_pages(heap, first, pages)) {
         heap.chunks.set_state(chunk, ChunkState::untracked);
         static std::atomic<bool> told{false};

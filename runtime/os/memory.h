@@ -7,14 +7,16 @@
 #include <cstddef>
 #include <utility>
 
+#include "runtime/os/system_call.h"
+
 namespace pnode::os {
 
 // The contents of whole pages, near ones, are gone: they read as zeros, or fault. Locked ones too, which
 // MADV_DONTNEED leaves alone: the program may have locked what is ours to drop (mlock, mlockall).
 inline void drop_pages(void* address, std::size_t bytes) noexcept {
     constexpr int dontneed_locked = 24;  // MADV_DONTNEED_LOCKED (5.18)
-    if (::madvise(address, bytes, MADV_DONTNEED) != 0 && errno == EINVAL)
-        ::madvise(address, bytes, dontneed_locked);
+    if (error_of(system_call(SYS_madvise, address, bytes, MADV_DONTNEED)) == EINVAL)
+        system_call(SYS_madvise, address, bytes, dontneed_locked);
 }
 
 // A private anonymous mapping; costs nothing until touched, is zero, and is unmapped with its owner.

@@ -11,6 +11,7 @@
 #include <initializer_list>
 
 #include "runtime/os/descriptors.h"
+#include "runtime/os/system_call.h"
 
 #ifndef USERFAULTFD_IOC
 #define USERFAULTFD_IOC 0xAA
@@ -120,28 +121,36 @@ UffdOpened open_userfaultfd(std::uint64_t wanted, bool kernel_access) noexcept {
     return opened;
 }
 
+namespace {
+
+// On the fault path: by our own instructions, 0 or an errno.
+int control(int fd, unsigned long request, void* argument) noexcept {
+    return error_of(system_call(SYS_ioctl, fd, request, argument));
+}
+
+}  // namespace
+
 int uffd_register(int fd, void* address, std::size_t bytes, std::uint64_t mode) noexcept {
     uffdio_register argument{};
     argument.range = {reinterpret_cast<std::uint64_t>(address), bytes};
     argument.mode = mode;
-    return ::ioctl(fd, UFFDIO_REGISTER, &argument) == 0 ? 0 : errno;
+    return control(fd, UFFDIO_REGISTER, &argument);
 }
 
 int uffd_unregister(int fd, void* address, std::size_t bytes) noexcept {
     uffdio_range range{reinterpret_cast<std::uint64_t>(address), bytes};
-    return ::ioctl(fd, UFFDIO_UNREGISTER, &range) == 0 ? 0 : errno;
+    return control(fd, UFFDIO_UNREGISTER, &range);
 }
 
 namespace {
 
 // The signed result field of COPY, MOVE and POISON: bytes done, or -errno, also where the ioctl itself failed
 // with EAGAIN for the rest.
-int finish(int result, std::int64_t field, std::size_t bytes, std::size_t* done) noexcept {
-    const int error = errno;
+int finish(int error, std::int64_t field, std::size_t bytes, std::size_t* done) noexcept {
     *done = field > 0 ? static_cast<std::size_t>(field) : 0;
-    if (result == 0 && *done == bytes) return 0;
+    if (error == 0 && *done == bytes) return 0;
     if (field < 0) return static_cast<int>(-field);
-    return result != 0 ? error : EAGAIN;
+    return error != 0 ? error : EAGAIN;
 }
 
 }  // namespace
@@ -151,8 +160,8 @@ int uffd_copy(int fd, void* destination, const void* source, std::size_t bytes, 
     argument.dst = reinterpret_cast<std::uint64_t>(destination);
     argument.src = reinterpret_cast<std::uint64_t>(source);
     argument.len = bytes;
-    const int result = ::ioctl(fd, UFFDIO_COPY, &argument);
-    return finish(result, argument.copy, bytes, done);
+    const int error = control(fd, UFFDIO_COPY, &argument);
+    return finish(error, argument.copy, bytes, done);
 }
 
 int uffd_move(int fd, void* destination, void* source, std::size_t bytes, std::size_t* done) noexcept {
@@ -160,26 +169,26 @@ int uffd_move(int fd, void* destination, void* source, std::size_t bytes, std::s
     argument.dst = reinterpret_cast<std::uint64_t>(destination);
     argument.src = reinterpret_cast<std::uint64_t>(source);
     argument.len = bytes;
-    const int result = ::ioctl(fd, UFFDIO_MOVE, &argument);
-    return finish(result, argument.move, bytes, done);
+    const int error = control(fd, UFFDIO_MOVE, &argument);
+    return finish(error, argument.move, bytes, done);
 }
 
 int uffd_write_protect(int fd, void* address, std::size_t bytes, bool protect) noexcept {
     uffdio_writeprotect argument{};
     argument.range = {reinterpret_cast<std::uint64_t>(address), bytes};
     argument.mode = protect ? UFFDIO_WRITEPROTECT_MODE_WP : 0;
-    return ::ioctl(fd, UFFDIO_WRITEPROTECT, &argument) == 0 ? 0 : errno;
+    return control(fd, UFFDIO_WRITEPROTECT, &argument);
 }
 
 int uffd_wake(int fd, void* address, std::size_t bytes) noexcept {
     uffdio_range range{reinterpret_cast<std::uint64_t>(address), bytes};
-    return ::ioctl(fd, UFFDIO_WAKE, &range) == 0 ? 0 : errno;
+    return control(fd, UFFDIO_WAKE, &range);
 }
 
 int uffd_poison(int fd, void* address, std::size_t bytes) noexcept {
     uffdio_poison argument{};
     argument.range = {reinterpret_cast<std::uint64_t>(address), bytes};
-    return ::ioctl(fd, UFFDIO_POISON, &argument) == 0 ? 0 : errno;
+    return control(fd, UFFDIO_POISON, &argument);
 }
 
 }  // namespace pnode::os

@@ -2,13 +2,12 @@
 #pragma once
 
 #include <linux/futex.h>
-#include <sched.h>
-#include <sys/syscall.h>
 #include <time.h>
-#include <unistd.h>
 
 #include <atomic>
 #include <cstdint>
+
+#include "runtime/os/system_call.h"
 
 namespace pnode::os {
 
@@ -17,17 +16,23 @@ inline void futex_wait(std::atomic<std::uint32_t>& word, std::uint32_t value,
                        std::uint64_t wait_ns = 0) noexcept {
     const timespec limit{static_cast<time_t>(wait_ns / 1'000'000'000),
                          static_cast<long>(wait_ns % 1'000'000'000)};
-    ::syscall(SYS_futex, &word, FUTEX_WAIT_PRIVATE, value, wait_ns != 0 ? &limit : nullptr, nullptr, 0);
+    system_call(SYS_futex, &word, FUTEX_WAIT_PRIVATE, value, wait_ns != 0 ? &limit : nullptr, nullptr, 0);
 }
 
 inline void futex_wake_all(std::atomic<std::uint32_t>& word) noexcept {
-    ::syscall(SYS_futex, &word, FUTEX_WAKE_PRIVATE, INT32_MAX, nullptr, nullptr, 0);
+    system_call(SYS_futex, &word, FUTEX_WAKE_PRIVATE, INT32_MAX, nullptr, nullptr, 0);
 }
 
 inline std::uint64_t now_ns() noexcept {
     timespec now;
     ::clock_gettime(CLOCK_MONOTONIC, &now);
     return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<std::uint64_t>(now.tv_nsec);
+}
+
+// At most a second.
+inline void sleep_ns(long wait_ns) noexcept {
+    const timespec nap{0, wait_ns};
+    system_call(SYS_nanosleep, &nap, nullptr);
 }
 
 // A wait for something that another running thread finishes in microseconds: pauses, then yields, then
@@ -39,10 +44,9 @@ class Backoff {
         if (rounds_ < 64) {
             __builtin_ia32_pause();
         } else if (rounds_ < 4096) {
-            ::sched_yield();
+            system_call(SYS_sched_yield);
         } else {
-            const timespec nap{0, 100'000};
-            ::nanosleep(&nap, nullptr);
+            sleep_ns(100'000);
         }
     }
     std::uint64_t rounds() const noexcept { return rounds_; }

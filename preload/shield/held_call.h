@@ -1,0 +1,25 @@
+// A system call of the program's, made when all that it points to is near, and stays so until it is over.
+//
+// Thread rule: any thread, signal handlers too. Blocks as the call does; allocates nothing, and takes no lock while
+// the call is under way. May be left without returning (siglongjmp, cancellation): compiled without exceptions, so an
+// unwinder passes through.
+#pragma once
+
+#include "runtime/holds.h"
+
+namespace pnode::preload {
+
+// Who says what the arguments are.
+enum class Caller : unsigned char {
+    entry,       // one of our functions, called by the program: a bad pointer there may as well fault
+    dispatched,  // any instruction: a bad pointer is EFAULT
+};
+
+// As the kernel gives it: the value, or minus an errno.
+long held_call(long number, const long (&arguments)[6], Caller caller) noexcept;
+
+// Of our own, of a page or less, from where the program says; false: it cannot be read.
+bool peek(void* to, unsigned long from, unsigned long bytes) noexcept;
+bool poke(unsigned long to, const void* from, unsigned long bytes) noexcept;
+
+}  // namespace pnode::preload

@@ -1,0 +1,34 @@
+#include "preload/shield/robust_list.h"
+
+#include <linux/futex.h>
+
+#include "preload/hooks.h"
+#include "preload/shield/held_call.h"
+
+namespace pnode::preload {
+namespace {
+
+__thread std::uint64_t list_head __attribute__((tls_model("initial-exec"))) = 0;
+
+}  // namespace
+
+void note_robust_list(std::uint64_t head) noexcept {
+    list_head = head;
+}
+
+void promote_robust_list() noexcept {
+    robust_list_head head{};
+    if (list_head == 0 || !peek(&head, list_head, sizeof head)) return;
+    auto at = reinterpret_cast<std::uint64_t>(head.list.next);
+    for (int length = 0; at != list_head && length < ROBUST_LIST_LIMIT; ++length) {
+        at &= ~std::uint64_t{1};  // the lowest bit says that it is a priority-inheriting one
+        const std::uint64_t word = at + static_cast<std::uint64_t>(head.futex_offset);
+        if (is_managed(reinterpret_cast<void*>(at))) pn_pin(heap_served(), reinterpret_cast<void*>(at), 8);
+        if (is_managed(reinterpret_cast<void*>(word))) pn_pin(heap_served(), reinterpret_cast<void*>(word), 4);
+        std::uint64_t next = 0;
+        if (!peek(&next, at, sizeof next)) return;
+        at = next;
+    }
+}
+
+}  // namespace pnode::preload

@@ -1,0 +1,100 @@
+/* See stubs.h. A dispatched clone(2) comes to a stub instead: the handler sets the program's registers as they were
+ * at the call, and the instruction pointer here. The kernel clears a new thread's dispatch, so the stub sets it again
+ * before it goes back to the program. rcx and r11 are the system call's to clobber; nothing else is, flags included.
+ * Nothing is kept on the stack over the call: a child of vfork() runs on its parent's. */
+
+#define SITES 32
+#define STUB_BYTES 64
+#define RED_ZONE 128
+#define SYS_prctl 157
+#define SYS_exit 60
+#define PR_SET_SYSCALL_USER_DISPATCH 59
+#define PR_SYS_DISPATCH_ON 1
+
+    .section .rodata
+    .hidden pnode_fork_stub_bytes
+    .globl pnode_fork_stub_bytes
+    .align 8
+pnode_fork_stub_bytes:
+    .quad STUB_BYTES
+
+    .bss
+    .hidden pnode_fork_sites
+    .globl pnode_fork_sites
+    .align 64
+pnode_fork_sites:
+    .skip 8 * SITES
+
+    .hidden pnode_text_first
+    .globl pnode_text_first
+pnode_text_first:
+    .skip 8
+    .hidden pnode_text_bytes
+    .globl pnode_text_bytes
+pnode_text_bytes:
+    .skip 8
+    .hidden pnode_dispatch_selector
+    .globl pnode_dispatch_selector
+    .align 64
+pnode_dispatch_selector:
+    .skip 64
+
+    .text
+    .align 16
+    .type arm_new, @function
+arm_new:
+    pushfq
+    push %rdi
+    push %rsi
+    push %rdx
+    push %r10
+    push %r8
+    mov $SYS_prctl, %eax
+    mov $PR_SET_SYSCALL_USER_DISPATCH, %edi
+    mov $PR_SYS_DISPATCH_ON, %esi
+    mov pnode_text_first(%rip), %rdx
+    mov pnode_text_bytes(%rip), %r10
+    lea pnode_dispatch_selector(%rip), %r8
+    syscall
+    pop %r8
+    pop %r10
+    pop %rdx
+    pop %rsi
+    pop %rdi
+    popfq
+    mov $0, %eax
+    ret
+    .size arm_new, . - arm_new
+
+    .align STUB_BYTES
+    .hidden pnode_fork_stubs
+    .globl pnode_fork_stubs
+    .type pnode_fork_stubs, @function
+pnode_fork_stubs:
+    .set site, 0
+    .rept SITES
+    .align STUB_BYTES
+    syscall
+    mov %rax, %rcx
+    jrcxz 1f
+    jmp *(pnode_fork_sites + 8 * site)(%rip)
+1:  lea -RED_ZONE(%rsp), %rsp
+    call arm_new
+    lea RED_ZONE(%rsp), %rsp
+    jmp *(pnode_fork_sites + 8 * site)(%rip)
+    .set site, site + 1
+    .endr
+    .size pnode_fork_stubs, . - pnode_fork_stubs
+
+    .align 16
+    .hidden pnode_exit_stub
+    .globl pnode_exit_stub
+    .type pnode_exit_stub, @function
+pnode_exit_stub:
+    movl $0, (%rbx)
+    mov $SYS_exit, %eax
+    syscall
+    hlt
+    .size pnode_exit_stub, . - pnode_exit_stub
+
+    .section .note.GNU-stack, "", @progbits

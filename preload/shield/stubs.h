@@ -1,0 +1,25 @@
+// Instructions of ours that take over where a dispatched call cannot be made from within the handler: whoever makes
+// a new thread or process comes back twice, and a thread that ends does not come back (stubs.S).
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+
+namespace pnode::preload {
+
+// Where a stub goes on to: the instruction behind the system call that it stands in for. A program has few.
+inline constexpr unsigned fork_sites_max = 32;
+
+extern "C" {
+extern std::atomic<std::uint64_t> pnode_fork_sites[fork_sites_max];
+extern const unsigned char pnode_fork_stubs[];     // one for each site, pnode_fork_stub_bytes apart
+extern const std::uint64_t pnode_fork_stub_bytes;
+extern const unsigned char pnode_exit_stub[];      // rbx: the address of an int that it clears; then exit(rdi)
+
+// What a new thread or process arms itself with: prctl(2), PR_SET_SYSCALL_USER_DISPATCH.
+extern std::uint64_t pnode_text_first;
+extern std::uint64_t pnode_text_bytes;
+extern unsigned char pnode_dispatch_selector;
+}
+
+}  // namespace pnode::preload

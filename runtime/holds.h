@@ -1,0 +1,119 @@
+// Holds: pages that the kernel may touch on a thread's behalf stay near for the length of a system call. The inline
+// engine serves faults of the program's own instructions only: to the kernel an absent page is EFAULT. So whoever
+// makes a system call on managed memory brings it near first and holds it.
+//
+// A hold is a hazard, not a pin: the thread writes down which pages it means, then looks at their words; who takes a
+// page out makes its word busy, then looks at what is written down. Both are sequentially consistent, so one of them
+// sees the other: the thread waits for the page, or the evictor puts it back. Nothing is counted in the page, and a
+// hold costs some stores and a load a page.
+//
+// A thread that leaves a system call without returning (siglongjmp, cancellation) leaves its hold behind; it is let go
+// by the next hold that the thread makes further out, or when the frames are used up. Until then a few pages stay near.
+//
+// Thread rule: any thread, signal handlers too (frames nest). Nothing here allocates or locks.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+#include "runtime/page_word.h"
+
+namespace pnode {
+
+class Heap;
+
+inline constexpr unsigned held_ranges_max = 16;
+inline constexpr unsigned hold_frames_max = 8;     // system calls of one thread that are under way: signal handlers nest
+inline constexpr unsigned hold_threads_max = 4096;
+
+// Absolute page numbers, address / page_bytes.
+struct HeldRange {
+    std::atomic<std::uint64_t> first{0};
+    std::atomic<std::uint64_t> end{0};
+};
+
+struct HoldFrame {
+    std::atomic<std::uint32_t> count{0};
+    HeldRange ranges[held_ranges_max];
+};
+
+struct alignas(64) ThreadHolds {
+    std::atomic<std::uint32_t> owner{0};  // 0: free
+    std::atomic<std::uint32_t> depth{0};  // frames in use; written by the thread itself
+    HoldFrame frames[hold_frames_max];
+};
+
+// What one system call touches, held from add() to the destructor.
+class Hold {
+  public:
+    Hold() noexcept = default;
+    ~Hold() {
+        if (thread_ != nullptr) let_go();
+    }
+    Hold(const Hold&) = delete;
+    Hold& operator=(const Hold&) = delete;
+
+    // Brings the managed pages of [address, address + bytes) near and keeps them. What lies in no heap costs a
+    // comparison. How many pages had to be brought near.
+    std::uint64_t add(std::uint64_t address, std::uint64_t bytes) noexcept {
+        if (bytes == 0 || !may_be_managed(address, bytes)) return 0;
+        return add_managed(address, bytes);
+    }
+    // All of it again, after an EFAULT: how many pages were not near any more.
+    std::uint64_t look_again() noexcept;
+
+    // In [lowest, highest) of all heaps' address spaces.
+    static bool may_be_managed(std::uint64_t address, std::uint64_t bytes) noexcept {
+        return address < highest.load(std::memory_order_relaxed) &&
+               address + bytes > lowest.load(std::memory_order_relaxed);
+    }
+    // A heap whose pages are to be held. One thread at a time.
+    static void widen(std::uint64_t address, std::uint64_t bytes) noexcept;
+
+  private:
+    static std::atomic<std::uint64_t> lowest;
+    static std::atomic<std::uint64_t> highest;
+    std::uint64_t add_managed(std::uint64_t address, std::uint64_t bytes) noexcept;
+    void enter() noexcept;
+    void let_go() noexcept;
+
+    ThreadHolds* thread_ = nullptr;
+    unsigned frame_ = 0;
+};
+
+// ---- for the runtime ----
+
+// Is the page written down by anybody? After the page's word was made busy, and a fence.
+bool is_held(std::uint64_t absolute_page) noexcept;
+bool any_holds() noexcept;
+// visit(first, end) for each part of [first, end) that is held.
+template <class Visit>
+void for_each_held(std::uint64_t first, std::uint64_t end, Visit visit) noexcept;
+
+// The calling thread ends, or is the only one in a forked child.
+void holds_end_thread() noexcept;
+void holds_after_fork_in_child() noexcept;
+
+extern ThreadHolds hold_threads[hold_threads_max];
+extern std::atomic<std::uint32_t> hold_threads_end;  // none from here on was ever used
+
+template <class Visit>
+void for_each_held(std::uint64_t first, std::uint64_t end, Visit visit) noexcept {
+    const std::uint32_t threads = hold_threads_end.load();
+    for (std::uint32_t index = 0; index < threads; ++index) {
+        ThreadHolds& thread = hold_threads[index];
+        const std::uint32_t depth = thread.depth.load();
+        for (std::uint32_t frame = 0; frame < depth; ++frame) {
+            const HoldFrame& held = thread.frames[frame];
+            const std::uint32_t count = held.count.load();
+            for (std::uint32_t range = 0; range < count; ++range) {
+                const std::uint64_t from = held.ranges[range].first.load(std::memory_order_relaxed);
+                const std::uint64_t to = held.ranges[range].end.load(std::memory_order_relaxed);
+                if (from < end && to > first) visit(from > first ? from : first, to < end ? to : end);
+            }
+        }
+    }
+}
+
+}  // namespace pnode
