@@ -44,7 +44,7 @@ bool is_untracked(Heap& heap, std::uint64_t chunk) noexcept {
 }
 
 // Near, for certain as long as it is written down. Was it absent before?
-bool bring_near(Heap& heap, std::uint64_t page) noexcept {
+bool bring_page_near(Heap& heap, std::uint64_t page) noexcept {
     bool absent = false;
     for (os::Backoff backoff;;) {
         const PageState state = heap.word(page).load().state();
@@ -76,7 +76,7 @@ std::uint64_t bring_range_near(std::uint64_t first, std::uint64_t end) noexcept 
         const std::uint64_t stop = std::min(end, at - page + (chunk + 1) * heap->chunk_pages);
         if (!is_untracked(*heap, chunk)) {
             for (std::uint64_t here = at; here < stop; ++here)
-                absent += bring_near(*heap, page + (here - at)) ? 1 : 0;
+                absent += bring_page_near(*heap, page + (here - at)) ? 1 : 0;
         }
         at = stop;
     }
@@ -106,12 +106,23 @@ void Hold::let_go() noexcept {
     thread_->depth.store(frame_, std::memory_order_release);
 }
 
-std::uint64_t Hold::add_managed(std::uint64_t address, std::uint64_t bytes) noexcept {
+// The pages of [address, address + bytes) that may be managed; `bytes` is whatever the program said.
+Hold::Pages Hold::pages_of(std::uint64_t address, std::uint64_t bytes) noexcept {
     const std::uint64_t first = address / page_bytes;
     const std::uint64_t end =
         address + bytes < address ? ~std::uint64_t{0} / page_bytes : (address + bytes - 1) / page_bytes + 1;
-    const std::uint64_t from = std::max(first, lowest.load(std::memory_order_relaxed) / page_bytes);
-    const std::uint64_t to = std::min(end, highest.load(std::memory_order_relaxed) / page_bytes);
+    return {std::max(first, lowest.load(std::memory_order_relaxed) / page_bytes),
+            std::min(end, highest.load(std::memory_order_relaxed) / page_bytes)};
+}
+
+std::uint64_t Hold::bring_near(std::uint64_t address, std::uint64_t bytes) noexcept {
+    if (bytes == 0) return 0;
+    const Pages pages = pages_of(address, bytes);
+    return bring_range_near(pages.first, pages.end);
+}
+
+std::uint64_t Hold::add_managed(std::uint64_t address, std::uint64_t bytes) noexcept {
+    const auto [from, to] = pages_of(address, bytes);
     if (from >= to) return 0;
     if (thread_ == nullptr) enter();
     if (thread_ != nullptr) {

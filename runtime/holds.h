@@ -62,6 +62,9 @@ class Hold {
     }
     // All of it again, after an EFAULT: how many pages were not near any more.
     std::uint64_t look_again() noexcept;
+    // The same without keeping it: for a call that does not return (a child of vfork() that becomes another program
+    // would leave the hold to its parent).
+    static std::uint64_t bring_near(std::uint64_t address, std::uint64_t bytes) noexcept;
 
     // In [lowest, highest) of all heaps' address spaces.
     static bool may_be_managed(std::uint64_t address, std::uint64_t bytes) noexcept {
@@ -72,6 +75,11 @@ class Hold {
     static void widen(std::uint64_t address, std::uint64_t bytes) noexcept;
 
   private:
+    struct Pages {
+        std::uint64_t first;
+        std::uint64_t end;
+    };
+    static Pages pages_of(std::uint64_t address, std::uint64_t bytes) noexcept;
     static std::atomic<std::uint64_t> lowest;
     static std::atomic<std::uint64_t> highest;
     std::uint64_t add_managed(std::uint64_t address, std::uint64_t bytes) noexcept;

@@ -20,7 +20,7 @@ constexpr std::size_t enough_for_both_bytes = 48 << 10;
 constexpr unsigned stacks_max = 4096;
 
 struct Stack {
-    std::atomic<std::uint32_t> taken{0};
+    std::atomic<std::uint32_t> taken{0};  // by a thread of the process of this number; 0: free
     std::byte* address = nullptr;  // mapped once, then kept for the next thread
 };
 constinit Stack stacks[stacks_max];
@@ -32,6 +32,10 @@ struct OfThread {
     bool asked;        // for one of ours, whether there was one or not
 };
 __thread OfThread mine __attribute__((tls_model("initial-exec"))) = {};
+
+std::uint32_t this_process() noexcept {
+    return static_cast<std::uint32_t>(os::system_call(SYS_getpid));
+}
 
 bool map_stack(Stack& stack) noexcept {
     if (stack.address != nullptr) return true;
@@ -45,8 +49,11 @@ bool map_stack(Stack& stack) noexcept {
 
 // Null: all are in use; then signals come on the thread's own stack.
 Stack* take_stack() noexcept {
+    const std::uint32_t process = this_process();
     for (Stack& stack : stacks) {
-        if (stack.taken.load(std::memory_order_relaxed) != 0 || stack.taken.exchange(1) != 0) continue;
+        std::uint32_t nobody = 0;
+        if (stack.taken.load(std::memory_order_relaxed) != 0 || !stack.taken.compare_exchange_strong(nobody, process))
+            continue;
         if (map_stack(stack)) return &stack;
         stack.taken.store(0);
         return nullptr;
@@ -126,9 +133,12 @@ std::atomic<std::uint32_t>* stack_taken() noexcept {
     return mine.ours != nullptr ? &mine.ours->taken : nullptr;
 }
 
+// The runtime's threads of this process have theirs already.
 void alternate_stacks_after_fork_in_child() noexcept {
+    const std::uint32_t process = this_process();
+    if (mine.ours != nullptr) mine.ours->taken.store(process);
     for (Stack& stack : stacks) {
-        if (&stack != mine.ours) stack.taken.store(0);
+        if (stack.taken.load() != process) stack.taken.store(0);
     }
 }
 

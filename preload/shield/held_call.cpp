@@ -34,18 +34,25 @@ long copy_self(long call, void* here, unsigned long there, unsigned long bytes) 
 // Everything that one call points to.
 class Pointers {
   public:
-    Pointers(const long (&arguments)[6], Caller caller) noexcept : caller_(caller) {
+    Pointers(long number, const long (&arguments)[6], Caller caller) noexcept
+        : number_(number), caller_(caller), returns_(number != SYS_execve && number != SYS_execveat) {
         std::copy(std::begin(arguments), std::end(arguments), std::begin(arguments_));
     }
-    void hold(long number) noexcept;
-    bool absent_again() noexcept { return hold_.look_again() != 0; }
+    void hold() noexcept;
+    // Is there something that was not near any more? It is now.
+    bool hold_again() noexcept {
+        absent_ = 0;
+        if (!returns_) hold();
+        return (returns_ ? hold_.look_again() : absent_) != 0;
+    }
     const long (&arguments() const noexcept)[6] { return arguments_; }
 
   private:
     std::uint64_t value(unsigned index) const noexcept { return static_cast<std::uint64_t>(arguments_[index]); }
     bool read(void* to, std::uint64_t from, std::uint64_t bytes) noexcept;
     void add(std::uint64_t address, std::uint64_t bytes) noexcept {
-        if (address != 0) hold_.add(address, bytes);
+        if (address == 0) return;
+        absent_ += returns_ ? hold_.add(address, bytes) : Hold::bring_near(address, bytes);
     }
     void add_argument(const Argument& argument) noexcept;
     void add_text(std::uint64_t address) noexcept;
@@ -60,7 +67,10 @@ class Pointers {
     void replace_set(unsigned index) noexcept;
     void replace_packed_set(unsigned index) noexcept;
 
-    Caller caller_;
+    const long number_;
+    const Caller caller_;
+    const bool returns_;
+    std::uint64_t absent_ = 0;
     long arguments_[6];
     Hold hold_;
     unsigned long set_ = 0;
@@ -215,23 +225,23 @@ void Pointers::add_argument(const Argument& argument) noexcept {
     }
 }
 
-void Pointers::hold(long number) noexcept {
+void Pointers::hold() noexcept {
     bool listed = false;
-    for (const Argument& argument : arguments_of(number, &listed)) add_argument(argument);
+    for (const Argument& argument : arguments_of(number_, &listed)) add_argument(argument);
     if (!listed) {
         for (unsigned index = 0; index < 6; ++index) add(value(index), unlisted_bytes);
     }
-    if (number == SYS_pselect6) replace_packed_set(5);  // a fifth pointer, the only call with so many
+    if (number_ == SYS_pselect6) replace_packed_set(5);  // a fifth pointer, the only call with so many
 }
 
 long call_once(long number, const long (&arguments)[6], Caller caller) noexcept {
-    Pointers pointers(arguments, caller);
-    pointers.hold(number);
+    Pointers pointers(number, arguments, caller);
+    pointers.hold();
     for (unsigned faults = 0;; ++faults) {
         const long(&a)[6] = pointers.arguments();
         const long result = os::system_call_6(number, a[0], a[1], a[2], a[3], a[4], a[5]);
         // The hold was lost (holds.h: frames, threads), or the pointer is bad.
-        if (result != -EFAULT || faults == faults_max || !pointers.absent_again()) return result;
+        if (result != -EFAULT || faults == faults_max || !pointers.hold_again()) return result;
     }
 }
 
