@@ -5,6 +5,9 @@
 // us at 2.64; igzip's levels 2 and 3 cost 20 to 40 % more and win 1 %); libdeflate decodes in 7 us, igzip in
 // 10, zlib in 20.
 //
+// A stream says itself where it ends. What follows is ignored, so that an accelerator that tells too large a
+// size does no harm.
+//
 // Scratch, so that one stretch can serve both directions:
 //
 //     | label | decoder (11 KB) | label | encoder (82 KB) | its hash table and tokens (276 KB) |
@@ -102,11 +105,9 @@ std::size_t compress(Bytes source, MutableBytes destination, int, MutableBytes s
 
 bool decompress(Bytes source, MutableBytes destination, MutableBytes scratch) noexcept {
     libdeflate_decompressor* const decoder = decoder_in(scratch);
-    std::size_t read = 0;
     return decoder != nullptr &&
-           libdeflate_deflate_decompress_ex(decoder, source.data(), source.size(), destination.data(),
-                                            destination.size(), &read, nullptr) == LIBDEFLATE_SUCCESS &&
-           read == source.size();
+           libdeflate_deflate_decompress(decoder, source.data(), source.size(), destination.data(),
+                                         destination.size(), nullptr) == LIBDEFLATE_SUCCESS;
 }
 
 }  // namespace
