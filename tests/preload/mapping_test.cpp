@@ -79,32 +79,34 @@ class Mapped {
 
 sigjmp_buf after_fault;
 
-void on_fault(int) {
-    siglongjmp(after_fault, 1);
+void on_fault(int signal) {
+    siglongjmp(after_fault, signal);
 }
 
-// Does an access end with SIGSEGV?
+// The signal that an access ends with; 0 for none.
 template <class Access>
-bool is_refused(Access access) {
+int signal_of(Access access) {
     struct sigaction action {};
-    struct sigaction before {};
+    struct sigaction before[2] = {};
     action.sa_handler = on_fault;
-    sigaction(SIGSEGV, &action, &before);
-    volatile bool refused = true;
-    if (sigsetjmp(after_fault, 1) == 0) {
-        access();
-        refused = false;
-    }
-    sigaction(SIGSEGV, &before, nullptr);
-    return refused;
+    sigaction(SIGSEGV, &action, &before[0]);
+    sigaction(SIGBUS, &action, &before[1]);
+    const int signal = sigsetjmp(after_fault, 1);
+    if (signal == 0) access();
+    sigaction(SIGSEGV, &before[0], nullptr);
+    sigaction(SIGBUS, &before[1], nullptr);
+    return signal;
+}
+
+int signal_of_read(const std::byte* at) {
+    return signal_of([&] { [[maybe_unused]] const auto byte = *static_cast<const volatile std::byte*>(at); });
 }
 
 bool read_is_refused(const std::byte* at) {
-    return is_refused(
-        [&] { [[maybe_unused]] const auto byte = *static_cast<const volatile std::byte*>(at); });
+    return signal_of_read(at) == SIGSEGV;
 }
 bool write_is_refused(std::byte* at) {
-    return is_refused([&] { *static_cast<volatile std::byte*>(at) = std::byte{1}; });
+    return signal_of([&] { *static_cast<volatile std::byte*>(at) = std::byte{1}; }) == SIGSEGV;
 }
 
 // ---- which mappings are taken ----
@@ -267,6 +269,53 @@ TEST(Remap, ManyThreadsReadWhileItMoves) {
     }
     stop = true;
     writer.join();
+}
+
+// ---- files over managed pages ----
+
+// A file of two pages, over the first six of a mapping.
+class FileOver {
+  public:
+    explicit FileOver(const Mapped& mapped) : fd_(static_cast<int>(syscall(SYS_memfd_create, "file", 0))) {
+        if (ftruncate(fd_, 2 * page_bytes) != 0) std::abort();
+        if (mmap(mapped.data(), 6 * page_bytes, read_write, MAP_SHARED | MAP_FIXED, fd_, 0) != mapped.data())
+            std::abort();
+    }
+    ~FileOver() { close(fd_); }
+    FileOver(const FileOver&) = delete;
+    FileOver& operator=(const FileOver&) = delete;
+
+  private:
+    int fd_;
+};
+
+TEST(File, PastItsEndAnAccessRaisesSigbus) {
+    const Mapped mapped(2 * mib);
+    const FileOver file(mapped);
+    const auto check = [&] {
+        return signal_of_read(mapped.at(page_bytes)) == 0 &&
+               signal_of_read(mapped.at(2 * page_bytes)) == SIGBUS && mapped.is_intact(6 * page_bytes, mib);
+    };
+    EXPECT_TRUE(check());
+    const pid_t child = fork();
+    if (child == 0) _exit(check() ? 0 : 1);
+    int status = -1;
+    ASSERT_EQ(waitpid(child, &status, 0), child);
+    EXPECT_EQ(status, 0);
+}
+
+// A page that cannot be filled fails the call, and what follows is locked nevertheless.
+TEST(File, ALockPastItsEndFailsAndLocksTheRest) {
+    const Mapped mapped(2 * mib);
+    const FileOver file(mapped);
+    errno = 0;
+    EXPECT_EQ(mlock(mapped.data(), 8 * page_bytes), -1);
+    EXPECT_EQ(errno, ENOMEM);
+    errno = 0;
+    EXPECT_EQ(madvise(mapped.at(7 * page_bytes), page_bytes, MADV_DONTNEED), -1);
+    EXPECT_EQ(errno, EINVAL);
+    EXPECT_EQ(munlock(mapped.data(), 8 * page_bytes), 0);
+    EXPECT_EQ(madvise(mapped.at(7 * page_bytes), page_bytes, MADV_DONTNEED), 0);
 }
 
 // ---- advice ----
