@@ -256,7 +256,7 @@ class Model {
     const char* remap() {
         const Part part = any_part(64);
         const std::size_t pages = 1 + below(std::min<std::size_t>(arena_pages - part.first, 96));
-        if (!is_uniform(part)) return nullptr;
+        if (pages > part.pages && !is_uniform(part)) return nullptr;
         void* at = nullptr;
         const Result expected = result_of([&] {
             at = raw::remap(part.kernel(), part.bytes(), pages * page_bytes, 0);
@@ -272,8 +272,8 @@ class Model {
         if (result.failed) return nullptr;
         if (at != part.managed()) return "it moved";
         const Page page = *part.begin();
-        std::fill(part.begin(), part.end(), Page{});
-        std::fill(part.begin(), part.begin() + pages, page);
+        if (pages < part.pages) std::fill(part.begin() + pages, part.end(), Page{});
+        if (pages > part.pages) std::fill(part.end(), part.begin() + pages, page);
         for (std::size_t index = part.pages; index < pages; ++index)
             part.file_pages()[index] = part.file_pages()[index - 1] + 1;
         return nullptr;

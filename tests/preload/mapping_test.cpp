@@ -231,6 +231,19 @@ TEST(Remap, NearPagesMoveAndShrink) {
     EXPECT_TRUE(mapped.is_zero(4 * mib, 8 * mib));
 }
 
+// Locks make two mappings of one: to be moved or to grow they are too many, not to shrink.
+TEST(Remap, ManyMappingsShrinkAndDoNotGrow) {
+    Mapped mapped(4 * mib);
+    ASSERT_EQ(mlock(mapped.data(), 4 * page_bytes), 0);
+    errno = 0;
+    EXPECT_EQ(mremap(mapped.data(), 4 * mib, 8 * mib, MREMAP_MAYMOVE), MAP_FAILED);
+    EXPECT_EQ(errno, EFAULT);
+    EXPECT_EQ(mremap(mapped.data(), 4 * mib, 2 * mib, MREMAP_MAYMOVE), mapped.data());
+    EXPECT_TRUE(read_is_refused(mapped.at(2 * mib)));
+    mapped.is_now(mapped.data(), 2 * mib);
+    EXPECT_TRUE(mapped.is_intact());
+}
+
 TEST(Remap, OutOfTheHeapAndBack) {
     Mapped mapped(4 * mib);
     mapped.goes_far();
