@@ -201,6 +201,94 @@ TEST(Protection, WhatWasUnmappedIsGone) {
     EXPECT_TRUE(mapped.is_intact(2 * mib, 4 * mib));
 }
 
+TEST(Protection, WithoutAKeyItIsMprotect) {
+    const Mapped mapped(4 * mib);
+    mapped.goes_far();
+    ASSERT_EQ(pkey_mprotect(mapped.data(), mib, PROT_READ, -1), 0);
+    EXPECT_TRUE(write_is_refused(mapped.data()));
+    EXPECT_TRUE(mapped.is_intact());
+    // A reservation counts when this makes it accessible: then it can go far.
+    void* const area = mmap(nullptr, 4 * mib, PROT_NONE, private_anonymous | MAP_NORESERVE, -1, 0);
+    ASSERT_EQ(pkey_mprotect(area, 4 * mib, read_write, -1), 0);
+    std::memset(area, 7, 4 * mib);
+    madvise(area, 4 * mib, MADV_PAGEOUT);
+    EXPECT_EQ(resident_pages(area, 4 * mib) < mib / page_bytes, captures());
+    EXPECT_EQ(static_cast<std::byte*>(area)[2 * mib], std::byte{7});
+    munmap(area, 4 * mib);
+    // A key that nobody allocated, and one that is no key.
+    for (const int key : {5, 4711}) {
+        errno = 0;
+        EXPECT_EQ(pkey_mprotect(mapped.data(), mib, read_write, key), -1);
+        EXPECT_EQ(errno, EINVAL);
+    }
+    EXPECT_TRUE(write_is_refused(mapped.data()));
+}
+
+TEST(Protection, KeysAreNotToBeHad) {
+    errno = 0;
+    EXPECT_EQ(pkey_alloc(0, 0), -1);
+    EXPECT_EQ(errno, ENOSPC);
+    errno = 0;
+    EXPECT_EQ(pkey_alloc(1, 0), -1);
+    EXPECT_EQ(errno, EINVAL);
+}
+
+// ---- the break ----
+
+// Both breaks start at a page and do the same random steps. Not where there is but one.
+TEST(Break, IsTheKernelsTwin) {
+    if (!captures()) return;
+    const auto kernel_break = [](std::uintptr_t wanted) {
+        return static_cast<std::uintptr_t>(syscall(SYS_brk, wanted));
+    };
+    auto* const base = static_cast<std::byte*>(sbrk(0));
+    const std::uintptr_t start = (kernel_break(0) + page_bytes - 1) & ~(page_bytes - 1);
+    auto* const twin = reinterpret_cast<std::byte*>(start);
+    ASSERT_EQ(kernel_break(start), start);
+    std::mt19937_64 random(7);
+    std::size_t now = 0;
+    for (int step = 0; step < 400; ++step) {
+        const std::size_t wanted = step % 50 == 0 ? std::size_t{1} << 46 : random() % (4 * mib);
+        const bool moved = kernel_break(start + wanted) == start + wanted;
+        errno = 0;
+        if (step % 2 == 0) {
+            ASSERT_EQ(brk(base + wanted), moved ? 0 : -1) << step;
+        } else {
+            void* const before = sbrk(static_cast<std::intptr_t>(wanted - now));
+            ASSERT_EQ(before, moved ? base + now : reinterpret_cast<std::byte*>(-1)) << step;
+        }
+        ASSERT_EQ(errno, moved ? 0 : ENOMEM) << step;
+        if (moved) now = wanted;
+        ASSERT_EQ(sbrk(0), base + now);
+        if (now < 8) continue;
+        ASSERT_EQ(std::memcmp(base, twin, now), 0) << step;  // what rose anew reads as zeros
+        for (std::byte* memory : {base, twin}) std::memset(memory + now / 2, step, now / 4);
+        if (step % 5 == 0) madvise(base, now & ~(page_bytes - 1), MADV_PAGEOUT);
+    }
+    ASSERT_EQ(brk(base), 0);
+    kernel_break(start);
+    EXPECT_TRUE(read_is_refused(base));
+}
+
+TEST(Break, WhatIsBelowItGoesFar) {
+    constexpr std::size_t bytes = 4 * mib;
+    auto* const before = static_cast<std::byte*>(sbrk(bytes + page_bytes));
+    ASSERT_NE(before, reinterpret_cast<std::byte*>(-1));
+    auto* const first = reinterpret_cast<std::byte*>(
+        (reinterpret_cast<std::uintptr_t>(before) + page_bytes - 1) & ~(page_bytes - 1));
+    std::memset(first, 9, bytes);
+    madvise(first, bytes, MADV_PAGEOUT);
+    EXPECT_EQ(resident_pages(first, bytes) < bytes / page_bytes / 8, captures());
+    const pid_t child = fork();
+    if (child == 0) _exit(first[bytes - 1] == std::byte{9} && sbrk(mib) != nullptr ? 0 : 1);
+    int status = -1;
+    waitpid(child, &status, 0);
+    EXPECT_EQ(status, 0);
+    EXPECT_EQ(first[bytes / 2], std::byte{9});
+    EXPECT_EQ(sbrk(-static_cast<std::intptr_t>(bytes + page_bytes)), before + bytes + page_bytes);
+    EXPECT_EQ(sbrk(0), before);
+}
+
 // ---- moving ----
 
 TEST(Remap, FarPagesMoveWithoutComingNear) {
