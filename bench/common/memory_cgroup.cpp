@@ -106,12 +106,18 @@ MemoryCgroup::MemoryCgroup(const std::string& name)
     path_ = path;
 }
 
+void MemoryCgroup::lift_limit() {
+    must_write(path_ + (version_2_ ? "/memory.max" : "/memory.limit_in_bytes"), version_2_ ? "max" : "-1");
+}
+
 void MemoryCgroup::set_limit(std::uint64_t bytes) {
     must_write(path_ + (version_2_ ? "/memory.max" : "/memory.limit_in_bytes"), std::to_string(bytes));
 }
 
 void MemoryCgroup::add(pid_t process) {
     must_write(path_ + "/cgroup.procs", std::to_string(process));
+    // Needs CAP_SYS_RESOURCE, which root in a container may lack: then it stays as it was.
+    write_text("/proc/" + std::to_string(process) + "/oom_score_adj", "-1000");
 }
 
 MemoryCgroup::Usage MemoryCgroup::usage() const {

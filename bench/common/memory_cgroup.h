@@ -22,8 +22,11 @@ class MemoryCgroup {
     // Everything charged to the group: anonymous pages, page cache, kernel memory. Reclaims down to it at
     // once.
     void set_limit(std::uint64_t bytes);
+    void lift_limit();
     // What `process` allocates from now on is charged here; it goes back to the root group when this object
-    // ends.
+    // ends. It is exempt from the out-of-memory killer where that is allowed: when every page of the group
+    // was used lately the kernel gives up reclaiming, though there is swap left, and ends whom it may; a
+    // process it may not end tries again, and that finds pages.
     void add(pid_t process);
 
     struct Usage {

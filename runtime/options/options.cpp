@@ -44,7 +44,7 @@ constexpr OptionSpec table[] = {
      &Options::stats_every_ms, "Also rewrite the statistics file that often; 0: only at the end."},
     {"activation", "PNODE_ACTIVATION", "SIZE", OptionType::size, "16M", "", 0, tib, no_choices,
      &Options::activation_bytes, "A heap below this is left alone: no thread, no userfaultfd, no node."},
-    {"capture", "PNODE_CAPTURE", "LIST", OptionType::list, "malloc", "", 0, 0, "malloc|mmap",
+    {"capture", "PNODE_CAPTURE", "LIST", OptionType::list, "malloc,mmap", "", 0, 0, "malloc|mmap",
      &Options::capture, "What the heap takes: allocations, private anonymous mappings (docs/behaviour.md)."},
     {"capture-min", "PNODE_CAPTURE_MIN", "SIZE", OptionType::size, "1M", "", 4096, tib, no_choices,
      &Options::capture_bytes_min, "Mappings below this are left to the kernel."},

@@ -25,7 +25,7 @@ struct Options {
     std::string stats;                 // a file, "-" for standard error, empty for none
     std::uint64_t stats_every_ms = 0;  // 0: at exit only
     std::uint64_t activation_bytes = 0;
-    std::uint32_t capture = capture_malloc;  // Capture bits: which memory becomes the heap's
+    std::uint32_t capture = capture_malloc | capture_mmap;  // Capture bits: which memory becomes the heap's
     std::uint64_t capture_bytes_min = std::uint64_t{1} << 20;
     bool verbose = false;
     bool strict = false;
