@@ -21,7 +21,7 @@ using Bytes = std::span<const std::byte>;
 using MutableBytes = std::span<std::byte>;
 
 // Stored in every blob: a number keeps its meaning for ever.
-enum class CodecId : std::uint8_t { none = 0, same_filled = 1, lz4 = 2, zstd = 3 };
+enum class CodecId : std::uint8_t { none = 0, same_filled = 1, lz4 = 2, zstd = 3, deflate = 4 };
 
 inline constexpr std::size_t block_bytes_max = 65536;
 inline constexpr std::size_t scratch_alignment = 64;
@@ -52,7 +52,7 @@ const Codec* codec_by_id(CodecId id) noexcept;
 const Codec* codec_by_name(std::string_view name) noexcept;
 std::span<const Codec* const> codecs() noexcept;
 
-// What a heap is told to use: "lz4", "zstd", "zstd:5", "zstd:-3".
+// What a heap is told to use: "lz4", "zstd", "zstd:5", "zstd:-3", "deflate".
 struct CodecChoice {
     const Codec* codec = nullptr;
     int level = 0;

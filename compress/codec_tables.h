@@ -8,5 +8,6 @@ namespace pnode::compress {
 extern const Codec same_filled_codec;
 extern const Codec lz4_codec;
 extern const Codec zstd_codec;
+extern const Codec deflate_codec;
 
 }  // namespace pnode::compress

@@ -180,17 +180,23 @@ bool pages_around(Address first, std::size_t bytes, Range* range) noexcept {
     return bytes <= SIZE_MAX - before && whole_pages(first - before, bytes + before, range);
 }
 
+// As the kernel: what cannot be filled (a page behind a file's end) is locked all the same, and so is what
+// follows; it is told at the end. A hole ends it, and here a refused pin.
 int lock_extents(Range range, int flags) noexcept {
+    int unfilled = 0;
     int error = 0;
     for_each_extent(heap_served(), range, [&](Range part, const pn_extent_t& extent) {
-        if (extent.kind == PN_EXTENT_FREE || extent.protection == PROT_NONE) error = ENOMEM;
-        if (extent.kind == PN_EXTENT_HANDED_OUT)
-            error = static_cast<int>(-kernel::lock(part.first, part.bytes(), flags));
-        else if (error == 0)
+        if (extent.kind == PN_EXTENT_FREE)
+            error = ENOMEM;
+        else if (extent.kind == PN_EXTENT_HANDED_OUT)
+            unfilled |= static_cast<int>(-kernel::lock(part.first, part.bytes(), flags));
+        else if (extent.protection == PROT_NONE)
+            unfilled = ENOMEM;
+        else
             error = lock_pages(part, flags);
         return error == 0;
     });
-    return error;
+    return error != 0 ? error : unfilled;
 }
 
 // What the kernel has for our pages is asked of it; what it cannot know is added: what left is not gone.

@@ -57,4 +57,8 @@ int __wrap_mincore(void* address, std::size_t bytes, unsigned char* vector) noex
     return static_cast<int>(result_of(kernel::in_core(number(address), bytes, vector)));
 }
 
+void* __wrap_sbrk(std::intptr_t bytes) noexcept {
+    return kernel::__sbrk(bytes);
+}
+
 }  // extern "C"

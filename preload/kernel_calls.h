@@ -45,6 +45,9 @@ inline long advise(std::uintptr_t address, std::size_t bytes, int advice) noexce
 inline long protect(std::uintptr_t address, std::size_t bytes, int protection) noexcept {
     return call(SYS_mprotect, address, bytes, protection);
 }
+inline long protect_with_key(std::uintptr_t address, std::size_t bytes, int protection, int key) noexcept {
+    return call(SYS_pkey_mprotect, address, bytes, protection, key);
+}
 inline long lock(std::uintptr_t address, std::size_t bytes, int flags) noexcept {
     return flags == 0 ? call(SYS_mlock, address, bytes) : call(SYS_mlock2, address, bytes, flags);
 }
@@ -57,5 +60,8 @@ inline long in_core(std::uintptr_t address, std::size_t bytes, unsigned char* ve
 inline long sync(std::uintptr_t address, std::size_t bytes, int flags) noexcept {
     return call(SYS_msync, address, bytes, flags);
 }
+
+// libc's break, which it keeps a note of: never by a bare system call.
+extern "C" void* __sbrk(std::intptr_t bytes) noexcept;
 
 }  // namespace pnode::preload::kernel

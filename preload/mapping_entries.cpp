@@ -2,6 +2,7 @@
 #include <cerrno>
 #include <cstdarg>
 
+#include "preload/kernel_calls.h"
 #include "preload/mappings.h"
 
 #define PN_ENTRY extern "C" [[gnu::visibility("default")]]
@@ -55,6 +56,24 @@ PN_ENTRY void* mremap(void* address, std::size_t old_bytes, std::size_t new_byte
 
 PN_ENTRY int mprotect(void* address, std::size_t bytes, int protection) noexcept {
     return status(mapping_protect(number(address), bytes, protection));
+}
+
+PN_ENTRY int pkey_mprotect(void* address, std::size_t bytes, int protection, int key) noexcept {
+    return status(mapping_protect_with_key(number(address), bytes, protection, key));
+}
+
+PN_ENTRY int pkey_alloc(unsigned flags, unsigned rights) noexcept {
+    return status(mapping_alloc_key(flags, rights));
+}
+
+PN_ENTRY void* sbrk(std::intptr_t bytes) noexcept {
+    return mapping_has_break() ? pointer(mapping_break_by(bytes)) : kernel::__sbrk(bytes);
+}
+
+PN_ENTRY int brk(void* end) noexcept {
+    if (mapping_has_break()) return status(mapping_break(number(end)));
+    const auto bytes = static_cast<std::intptr_t>(number(end) - number(kernel::__sbrk(0)));
+    return kernel::__sbrk(bytes) == reinterpret_cast<void*>(-1) ? -1 : 0;
 }
 
 PN_ENTRY int madvise(void* address, std::size_t bytes, int advice) noexcept {

@@ -117,11 +117,22 @@ long map_fixed(Range range, std::size_t bytes, int protection, int flags, int fd
     return static_cast<long>(range.first);
 }
 
+// Does this process have the key? An address above all of user space's is asked about, where nothing can
+// change.
+bool kernel_knows_key(int key) noexcept {
+    constexpr Address nowhere = (Address{1} << 47) - PN_PAGE_BYTES;
+    return kernel::protect_with_key(nowhere, PN_PAGE_BYTES, PROT_NONE, key) != -EINVAL;
+}
+
 }  // namespace
 
 void mappings_capture(std::size_t bytes_min, bool strict) noexcept {
     capture_bytes_min = bytes_min;
     strict_limit = strict;
+}
+
+bool mapping_has_break() noexcept {
+    return capture_bytes_min != SIZE_MAX && !heap_range().is_empty();
 }
 
 long mapping_map(Address address, std::size_t bytes, int protection, int flags, int fd,
@@ -220,6 +231,24 @@ long mapping_protect(Address address, std::size_t bytes, int protection) noexcep
     }
     if (error != 0 || range.end <= ours.end) return -error;
     return kernel::protect(ours.end, range.end - ours.end, protection);
+}
+
+long mapping_protect_with_key(Address address, std::size_t bytes, int protection, int key) noexcept {
+    if (key == -1) return mapping_protect(address, bytes, protection);
+    Range range;
+    if (!whole_pages(address, bytes, &range) || !range.touches(heap_range()))
+        return kernel::protect_with_key(address, bytes, protection, key);
+    // Key 0 is every page's here. There is no other but by a bare system call.
+    if (key != 0 || !kernel_knows_key(key)) return -EINVAL;
+    return mapping_protect(address, bytes, protection);
+}
+
+// A page under a key can be read, and so moved, only by threads that hold the key's right, which the
+// runtime's do not. So there is none to be had, as on a processor without them.
+long mapping_alloc_key(unsigned flags, unsigned rights) noexcept {
+    constexpr unsigned known_rights = 3;  // PKEY_DISABLE_ACCESS | PKEY_DISABLE_WRITE
+    if (heap_range().is_empty()) return kernel::call(SYS_pkey_alloc, flags, rights);
+    return flags != 0 || (rights & ~known_rights) != 0 ? -EINVAL : -ENOSPC;
 }
 
 }  // namespace pnode::preload

@@ -26,6 +26,8 @@ long mapping_unmap(std::uintptr_t address, std::size_t bytes) noexcept;
 long mapping_remap(std::uintptr_t old_address, std::size_t old_bytes, std::size_t new_bytes, int flags,
                    std::uintptr_t new_address) noexcept;
 long mapping_protect(std::uintptr_t address, std::size_t bytes, int protection) noexcept;
+long mapping_protect_with_key(std::uintptr_t address, std::size_t bytes, int protection, int key) noexcept;
+long mapping_alloc_key(unsigned flags, unsigned rights) noexcept;
 long mapping_advise(std::uintptr_t address, std::size_t bytes, int advice) noexcept;
 long mapping_lock(std::uintptr_t address, std::size_t bytes, int flags) noexcept;
 long mapping_unlock(std::uintptr_t address, std::size_t bytes) noexcept;
@@ -33,6 +35,12 @@ long mapping_lock_all(int flags) noexcept;
 long mapping_unlock_all() noexcept;
 long mapping_in_core(std::uintptr_t address, std::size_t bytes, unsigned char* vector) noexcept;
 long mapping_sync(std::uintptr_t address, std::size_t bytes, int flags) noexcept;
+
+// brk(2), and sbrk(3), which gives where the break was. Only where mappings are captured; elsewhere the break
+// is libc's.
+bool mapping_has_break() noexcept;
+long mapping_break(std::uintptr_t wanted) noexcept;
+long mapping_break_by(std::intptr_t bytes) noexcept;
 
 // In a forked child, when the runtime is up: what was not to be inherited is not there.
 void mappings_after_fork_in_child() noexcept;

@@ -20,6 +20,7 @@ struct Remap {
     pn_extent_t extent;
     bool keeps_old() const noexcept { return (flags & dont_unmap) != 0; }
     bool is_fixed() const noexcept { return (flags & MREMAP_FIXED) != 0; }
+    bool only_shrinks() const noexcept { return !is_fixed() && !keeps_old() && bytes <= old.bytes(); }
     bool may_move() const noexcept { return (flags & MREMAP_MAYMOVE) != 0; }
     std::size_t kept_bytes() const noexcept { return bytes < old.bytes() ? bytes : old.bytes(); }
 };
@@ -36,6 +37,22 @@ bool is_refused(Address address, std::size_t old_bytes, std::size_t new_bytes, i
     if (!whole_pages(fixed ? target : 0, new_bytes, &wanted)) return true;
     if ((flags & dont_unmap) != 0 && old.bytes() != wanted.bytes()) return true;
     return fixed && old.touches(wanted);
+}
+
+// Where notes differ there are several mappings to the kernel.
+bool has_equal_notes(Range range) noexcept {
+    if (!range.touches(noted_range())) return true;
+    const std::uint8_t notes = notes_of(range.first);
+    for (Address page = range.first; page < range.end; page += PN_PAGE_BYTES) {
+        if (notes_of(page) != notes) return false;
+    }
+    return true;
+}
+
+// One mapping or several: the kernel looks at the first page alone.
+long shrink(const Remap& remap) noexcept {
+    const int error = unmap_pages({remap.old.first + remap.bytes, remap.old.end});
+    return error != 0 ? -error : static_cast<long>(remap.old.first);
 }
 
 // The notes go along, and the kernel's and our locks with them.
@@ -139,11 +156,7 @@ long remap_buffer(const Remap& remap) noexcept {
         return stays ? move_within_heap(remap) : move_out_of_heap(remap);
     }
     if (remap.keeps_old()) return move_within_heap(remap);
-    if (remap.bytes < remap.old.bytes()) {
-        const int error = unmap_pages({remap.old.first + remap.bytes, remap.old.end});
-        return error != 0 ? -error : static_cast<long>(remap.old.first);
-    }
-    if (remap.bytes == remap.old.bytes() || grow_in_place(remap)) return static_cast<long>(remap.old.first);
+    if (grow_in_place(remap)) return static_cast<long>(remap.old.first);
     return remap.may_move() ? move_within_heap(remap) : -ENOMEM;
 }
 
@@ -172,10 +185,6 @@ bool grow_foreign_in_place(const Remap& remap, std::size_t old_bytes, std::size_
 }
 
 long remap_foreign(const Remap& remap, std::size_t old_bytes, std::size_t new_bytes) noexcept {
-    if (!remap.is_fixed() && !remap.keeps_old() && remap.bytes <= remap.old.bytes()) {
-        const int error = unmap_pages({remap.old.first + remap.bytes, remap.old.end});
-        return error != 0 ? -error : static_cast<long>(remap.old.first);
-    }
     if (!remap.is_fixed() && !remap.keeps_old() && grow_foreign_in_place(remap, old_bytes, new_bytes))
         return static_cast<long>(remap.old.first);
     const Range target = Range{remap.target, remap.target + remap.bytes}.within(heap_range());
@@ -204,11 +213,13 @@ long mapping_remap(Address address, std::size_t old_bytes, std::size_t new_bytes
     if (is_inside_runtime()) return -ENOMEM;
     const MappingFrame frame;
     if (!from_heap) return remap_foreign(remap, old_bytes, new_bytes);
-    // More than one mapping, or none.
     if (remap.old.within(heap).bytes() != remap.old.bytes() ||
         pn_extent(heap_served(), at(remap.old), remap.old.bytes(), &remap.extent) != 0 ||
-        remap.extent.bytes != remap.old.bytes() || remap.extent.kind == PN_EXTENT_FREE)
+        remap.extent.kind == PN_EXTENT_FREE)
         return -EFAULT;
+    if (remap.only_shrinks()) return shrink(remap);
+    // More than one mapping.
+    if (remap.extent.bytes != remap.old.bytes() || !has_equal_notes(remap.old)) return -EFAULT;
     return remap.extent.kind == PN_EXTENT_BUFFER ? remap_buffer(remap)
                                                  : remap_foreign(remap, old_bytes, new_bytes);
 }

@@ -143,7 +143,7 @@ int main(int argc, char** argv) {
     benchmark::Initialize(&argc, argv);
     if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
     benchmark::AddCustomContext("data", data().name);
-    for (const char* name : {"lz4", "zstd:-3", "zstd:1", "zstd:3", "zstd:9"}) {
+    for (const char* name : {"lz4", "zstd:-3", "zstd:1", "zstd:3", "zstd:9", "deflate"}) {
         CodecChoice choice;
         if (!parse_codec_choice(name, &choice)) return 1;
         with_block_sizes(

@@ -45,6 +45,9 @@ Round summarize(std::vector<std::uint32_t>& latencies_ns, std::uint64_t operatio
     round.mean_ns = mean(latencies_ns.begin(), latencies_ns.end());
     round.usual_ns = mean(latencies_ns.begin(), place_of(latencies_ns, 0.99) + 1);
     round.per_s = static_cast<double>(operations) * 1e9 / static_cast<double>(wall_ns);
+    std::sort(latencies_ns.begin(), latencies_ns.end());
+    for (std::size_t i = 0; i < latency_percents.size(); ++i)
+        round.percentiles_ns[i] = *place_of(latencies_ns, latency_percents[i] / 100);
     return round;
 }
 
@@ -66,6 +69,11 @@ Round median(const std::vector<Round>& rounds) {
     for (double Round::*field :
          {&Round::p50_ns, &Round::p99_ns, &Round::mean_ns, &Round::per_s, &Round::usual_ns})
         middle.*field = median_of(rounds, field);
+    for (std::size_t i = 0; i < latency_percents.size(); ++i) {
+        std::vector<double> values;
+        for (const Round& round : rounds) values.push_back(round.percentiles_ns[i]);
+        middle.percentiles_ns[i] = median(std::move(values));
+    }
     return middle;
 }
 

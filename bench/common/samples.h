@@ -3,6 +3,7 @@
 
 #include <time.h>
 
+#include <array>
 #include <cstdint>
 #include <vector>
 
@@ -15,7 +16,10 @@ inline std::uint64_t now_ns() noexcept {
     return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000u + static_cast<std::uint64_t>(now.tv_nsec);
 }
 
-// What one round of one variant gave.
+// Where a latency distribution is looked at, for plots.
+inline constexpr std::array<double, 10> latency_percents = {1, 10, 25, 50, 75, 90, 95, 99, 99.9, 99.99};
+
+// What one round of one variant gave. Plain data: it crosses processes as bytes.
 struct Round {
     double p50_ns = 0;
     double p99_ns = 0;
@@ -24,6 +28,7 @@ struct Round {
     // Mean without the slowest 1 %: what the operation costs where other programs take the CPU away now and
     // then.
     double usual_ns = 0;
+    std::array<double, latency_percents.size()> percentiles_ns = {};
 };
 
 // `latencies_ns` is reordered. With no latencies everything is 0.

@@ -103,7 +103,8 @@ class Suite {
                                static_cast<std::uint64_t>(round));
         };
         const auto kernel = [&] {
-            report_.add(name, threads, "kernel", "-", touch(AnonymousMemory(options_.pages).data()));
+            report_.add(name, threads, "kernel", "-",
+                        touch(AnonymousMemory(options_.pages * page_bytes).data()));
         };
         // Whoever goes second gets pages the first has just given back: they take turns at that too.
         for (int turn = 0; turn < fresh_turns; ++turn) {

@@ -29,18 +29,6 @@ void must(int error, const char* what) {
 
 }  // namespace
 
-AnonymousMemory::AnonymousMemory(std::size_t pages) : bytes_(pages * page_bytes) {
-    void* address =
-        mmap(nullptr, bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (address == MAP_FAILED) fail("mmap");
-    madvise(address, bytes_, MADV_NOHUGEPAGE);
-    data_ = static_cast<std::byte*>(address);
-}
-
-AnonymousMemory::~AnonymousMemory() {
-    munmap(data_, bytes_);
-}
-
 HeapTier::HeapTier(std::uint32_t engine_id, const std::string& codec_name, std::size_t pages)
     : Tier(engine_id == PN_ENGINE_INLINE ? "inline" : "thread", codec_name), pages_(pages) {
     pn_heap_options options;
@@ -74,7 +62,8 @@ std::vector<std::size_t> HeapTier::far_pages() const {
     return far;
 }
 
-ZramTier::ZramTier(const ZramSwap&, std::size_t pages) : Tier("zram", "lz4"), memory_(pages), pages_(pages) {}
+ZramTier::ZramTier(const ZramSwap&, std::size_t pages)
+    : Tier("zram", "lz4"), memory_(pages * page_bytes), pages_(pages) {}
 
 void ZramTier::demote(std::size_t first_page, std::size_t pages) {
     if (madvise(memory() + first_page * page_bytes, pages * page_bytes, MADV_PAGEOUT) != 0)

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "bench/common/anonymous_memory.h"
 #include "bench/common/zram_swap.h"
 #include "pnode/pnode.h"
 
@@ -32,20 +33,6 @@ class Tier {
   protected:
     Tier(std::string engine_name, std::string codec_name)
         : engine(std::move(engine_name)), codec(std::move(codec_name)) {}
-};
-
-// Anonymous memory without huge pages, as a heap's is.
-class AnonymousMemory {
-  public:
-    explicit AnonymousMemory(std::size_t pages);
-    ~AnonymousMemory();
-    AnonymousMemory(const AnonymousMemory&) = delete;
-    AnonymousMemory& operator=(const AnonymousMemory&) = delete;
-    std::byte* data() const { return data_; }
-
-  private:
-    std::byte* data_;
-    std::size_t bytes_;
 };
 
 // A heap of its own with one buffer, no near limit: pages leave when they are told to.

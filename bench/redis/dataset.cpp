@@ -1,18 +1,10 @@
 #include "bench/redis/dataset.h"
 
-#include <algorithm>
-#include <cmath>
 #include <limits>
-#include <numeric>
 #include <random>
 #include <stdexcept>
 
 namespace pnode::bench {
-namespace {
-
-constexpr double zipf_exponent = 0.99;
-
-}  // namespace
 
 Dataset::Dataset(Catalogue catalogue, std::uint64_t repeat, std::uint64_t bytes)
     : catalogue_(std::move(catalogue)) {
@@ -47,27 +39,15 @@ const char* name_of(Workload workload) {
     return "";
 }
 
-RequestSource::RequestSource(std::uint32_t keys) : keys_(keys), key_of_rank_(keys), cumulative_(keys) {
-    std::iota(key_of_rank_.begin(), key_of_rank_.end(), 0u);
-    std::shuffle(key_of_rank_.begin(), key_of_rank_.end(), std::mt19937_64(1));
-    double total = 0;
-    for (std::uint32_t rank = 0; rank < keys; ++rank)
-        cumulative_[rank] = total += 1 / std::pow(static_cast<double>(rank) + 1, zipf_exponent);
-}
+RequestSource::RequestSource(std::uint32_t keys) : keys_(keys), popular_(keys) {}
 
 std::vector<Request> RequestSource::make(Workload workload, std::uint64_t requests,
                                          std::uint64_t seed) const {
     std::mt19937_64 random(seed);
     std::uniform_int_distribution<std::uint32_t> uniform(0, keys_ - 1);
-    std::uniform_real_distribution<double> weight(0, cumulative_.back());
     std::vector<Request> sequence(requests);
     for (Request& request : sequence) {
-        if (workload == Workload::get_zipf) {
-            const auto at = std::upper_bound(cumulative_.begin(), cumulative_.end() - 1, weight(random));
-            request.key = key_of_rank_[static_cast<std::size_t>(at - cumulative_.begin())];
-        } else {
-            request.key = uniform(random);
-        }
+        request.key = workload == Workload::get_zipf ? popular_.pick(random) : uniform(random);
         request.is_set = workload == Workload::get_set_uniform && (random() & 1);
     }
     return sequence;

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "bench/common/catalogue.h"
+#include "bench/common/zipf.h"
 
 namespace pnode::bench {
 
@@ -49,8 +50,7 @@ class RequestSource {
 
   private:
     std::uint32_t keys_;
-    std::vector<std::uint32_t> key_of_rank_;  // popular keys lie anywhere
-    std::vector<double> cumulative_;          // of Zipf 0.99 by rank
+    Zipf popular_;
 };
 
 }  // namespace pnode::bench

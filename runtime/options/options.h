@@ -25,7 +25,7 @@ struct Options {
     std::string stats;                 // a file, "-" for standard error, empty for none
     std::uint64_t stats_every_ms = 0;  // 0: at exit only
     std::uint64_t activation_bytes = 0;
-    std::uint32_t capture = capture_malloc;  // Capture bits: which memory becomes the heap's
+    std::uint32_t capture = capture_malloc | capture_mmap;  // Capture bits: which memory becomes the heap's
     std::uint64_t capture_bytes_min = std::uint64_t{1} << 20;
     bool verbose = false;
     bool strict = false;
@@ -79,7 +79,7 @@ std::span<const OptionSpec> option_table() noexcept;
 // std::bad_alloc.
 bool parse_option(const OptionSpec& spec, std::string_view text, Options* options, std::string* why);
 
-// "1M to physical memory", "lz4, zstd, zstd:LEVEL". May throw std::bad_alloc, as the next two.
+// "1M to physical memory", "lz4, zstd, zstd:LEVEL, deflate". May throw std::bad_alloc, as the next two.
 std::string option_range(const OptionSpec& spec);
 
 // The options part of `pnode run --help`, and the table of docs/options.md and README.md.

@@ -156,7 +156,7 @@ TEST_P(BlobTest, OtherBlockSizesAreRefused) {
     }
 }
 
-INSTANTIATE_TEST_SUITE_P(Choices, BlobTest, ::testing::Values("lz4", "zstd:-3", "zstd", "zstd:19"),
+INSTANTIATE_TEST_SUITE_P(Choices, BlobTest, ::testing::Values("lz4", "zstd:-3", "zstd", "zstd:19", "deflate"),
                          [](const auto& test) {
                              std::string name = test.param;
                              for (char& c : name)
@@ -183,7 +183,7 @@ TEST(BlobHeader, EachFieldThatCannotBeIsNamed) {
     set_payload_bytes(blob, 7);
     EXPECT_EQ(result(), DecodeResult::decode_failed);
     set_payload_bytes(blob, 8);
-    for (const int id : {0, 4, 255}) {
+    for (const int id : {0, 5, 255}) {
         blob[16] = static_cast<std::byte>(id);
         EXPECT_EQ(result(), DecodeResult::unknown_codec) << id;
     }
@@ -242,7 +242,8 @@ TEST(DecodeResult, EveryResultHasItsOwnSentence) {
 // Rounds that came back wrong, of one thread with scratch of its own.
 int wrong_rounds(const BlobKey& key, std::uint64_t seed) {
     Random random(seed);
-    const CodecChoice choices[] = {choice_of("lz4"), choice_of("zstd:1"), choice_of("zstd:5")};
+    const CodecChoice choices[] = {choice_of("lz4"), choice_of("zstd:1"), choice_of("zstd:5"),
+                                   choice_of("deflate")};
     const GuardedBuffer scratch(encode_scratch_bytes(choices[2])), decode_scratch(decode_scratch_bytes_max());
     int wrong = 0;
     for (int round = 0; round < 300; ++round) {

@@ -8,7 +8,8 @@ namespace {
 
 TEST(CodecRegistry, NumbersAndNamesAreWhatTheyAreForEver) {
     EXPECT_EQ(static_cast<int>(CodecId::none), 0);
-    const std::pair<int, const char*> expected[] = {{1, "same-filled"}, {2, "lz4"}, {3, "zstd"}};
+    const std::pair<int, const char*> expected[] = {
+        {1, "same-filled"}, {2, "lz4"}, {3, "zstd"}, {4, "deflate"}};
     ASSERT_EQ(codecs().size(), std::size(expected));
     for (const auto& [id, name] : expected) {
         const Codec* const codec = codec_by_id(static_cast<CodecId>(id));
@@ -21,7 +22,7 @@ TEST(CodecRegistry, NumbersAndNamesAreWhatTheyAreForEver) {
 
 TEST(CodecRegistry, UnknownIdsAndNamesAreNull) {
     for (int id = 0; id < 256; ++id) {
-        if (id < 1 || id > 3) {
+        if (id < 1 || id > 4) {
             EXPECT_EQ(codec_by_id(static_cast<CodecId>(id)), nullptr) << id;
         }
     }
@@ -47,9 +48,9 @@ struct GoodChoice {
 
 TEST(CodecChoice, ReadsNamesAndLevels) {
     const GoodChoice good[] = {
-        {"lz4", CodecId::lz4, 0},       {"zstd", CodecId::zstd, 3},     {"zstd:1", CodecId::zstd, 1},
-        {"zstd:19", CodecId::zstd, 19}, {"zstd:-1", CodecId::zstd, -1}, {"zstd:-3", CodecId::zstd, -3},
-        {"zstd:-7", CodecId::zstd, -7},
+        {"lz4", CodecId::lz4, 0},       {"zstd", CodecId::zstd, 3},       {"zstd:1", CodecId::zstd, 1},
+        {"zstd:19", CodecId::zstd, 19}, {"zstd:-1", CodecId::zstd, -1},   {"zstd:-3", CodecId::zstd, -3},
+        {"zstd:-7", CodecId::zstd, -7}, {"deflate", CodecId::deflate, 0},
     };
     for (const auto& [text, id, level] : good) {
         CodecChoice choice;
@@ -74,6 +75,8 @@ TEST(CodecChoice, RefusesTheRestAndLeavesTheChoiceUntouched) {
         "lz",
         "lz4\0"sv,
         "gzip",
+        "deflate:1",
+        "deflat",
         "none",
         "same-filled",
         "zstd:",

@@ -162,7 +162,7 @@ TEST_P(CodecLimits, DecodingRefusesEveryOtherSizeAndEveryTruncation) {
     expect_decodes_to(packed.span().first(packed_bytes), block);  // a failure leaves nothing behind
 }
 
-constexpr const char* choices[] = {"lz4", "zstd:-3", "zstd:3", "zstd:19"};
+constexpr const char* choices[] = {"lz4", "zstd:-3", "zstd:3", "zstd:19", "deflate"};
 
 std::vector<Case> cases_with_scratch() {
     std::vector<Case> cases;

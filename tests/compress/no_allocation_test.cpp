@@ -49,7 +49,7 @@ TEST(NoAllocation, TheCountIsTrue) {
 TEST(NoAllocation, InEncodeAndDecodeFromTheFirstCallOn) {
     Random random(test_seed());
     const BlobKey key(std::span<const std::byte, 32>(make_block(Pattern::random, 32, random)));
-    for (const char* text : {"lz4", "zstd:-3", "zstd:1", "zstd:3", "zstd:9", "zstd:19"}) {
+    for (const char* text : {"lz4", "zstd:-3", "zstd:1", "zstd:3", "zstd:9", "zstd:19", "deflate"}) {
         for (const std::size_t bytes : block_sizes) {
             const Block block = make_block(Pattern::json, bytes, random);
             Block decoded(bytes), blob(2 * bytes + 1024);

@@ -80,7 +80,7 @@ void decode_anything(Input input) {
 void decode_payload(Input input) {
     const std::size_t block_bytes = block_bytes_from(input);
     std::vector<std::byte> blob(blob_header_bytes);
-    blob[16] = static_cast<std::byte>(1 + input.number(3));
+    blob[16] = static_cast<std::byte>(1 + input.number(4));
     blob[17] = std::byte{1};
     const auto units = static_cast<std::uint16_t>(block_bytes / block_bytes_min);
     const auto payload_bytes = static_cast<std::uint32_t>(input.rest().size());
@@ -91,7 +91,7 @@ void decode_payload(Input input) {
 }
 
 void decode_damaged(Input input) {
-    constexpr const char* choices[] = {"lz4", "zstd:-3", "zstd:1", "zstd:5"};
+    constexpr const char* choices[] = {"lz4", "zstd:-3", "zstd:1", "zstd:5", "deflate"};
     CodecChoice choice;
     require(parse_codec_choice(choices[input.number(std::size(choices))], &choice));
     const std::size_t where = input.number(SIZE_MAX);

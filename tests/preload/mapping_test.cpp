@@ -25,7 +25,7 @@ constexpr int read_write = PROT_READ | PROT_WRITE;
 
 bool captures() {
     const char* capture = std::getenv("PNODE_CAPTURE");
-    return capture != nullptr && std::string(capture).find("mmap") != std::string::npos;
+    return capture == nullptr || std::string(capture).find("mmap") != std::string::npos;
 }
 
 // A mapping whose every word is known.
@@ -79,32 +79,34 @@ class Mapped {
 
 sigjmp_buf after_fault;
 
-void on_fault(int) {
-    siglongjmp(after_fault, 1);
+void on_fault(int signal) {
+    siglongjmp(after_fault, signal);
 }
 
-// Does an access end with SIGSEGV?
+// The signal that an access ends with; 0 for none.
 template <class Access>
-bool is_refused(Access access) {
+int signal_of(Access access) {
     struct sigaction action {};
-    struct sigaction before {};
+    struct sigaction before[2] = {};
     action.sa_handler = on_fault;
-    sigaction(SIGSEGV, &action, &before);
-    volatile bool refused = true;
-    if (sigsetjmp(after_fault, 1) == 0) {
-        access();
-        refused = false;
-    }
-    sigaction(SIGSEGV, &before, nullptr);
-    return refused;
+    sigaction(SIGSEGV, &action, &before[0]);
+    sigaction(SIGBUS, &action, &before[1]);
+    const int signal = sigsetjmp(after_fault, 1);
+    if (signal == 0) access();
+    sigaction(SIGSEGV, &before[0], nullptr);
+    sigaction(SIGBUS, &before[1], nullptr);
+    return signal;
+}
+
+int signal_of_read(const std::byte* at) {
+    return signal_of([&] { [[maybe_unused]] const auto byte = *static_cast<const volatile std::byte*>(at); });
 }
 
 bool read_is_refused(const std::byte* at) {
-    return is_refused(
-        [&] { [[maybe_unused]] const auto byte = *static_cast<const volatile std::byte*>(at); });
+    return signal_of_read(at) == SIGSEGV;
 }
 bool write_is_refused(std::byte* at) {
-    return is_refused([&] { *static_cast<volatile std::byte*>(at) = std::byte{1}; });
+    return signal_of([&] { *static_cast<volatile std::byte*>(at) = std::byte{1}; }) == SIGSEGV;
 }
 
 // ---- which mappings are taken ----
@@ -199,6 +201,94 @@ TEST(Protection, WhatWasUnmappedIsGone) {
     EXPECT_TRUE(mapped.is_intact(2 * mib, 4 * mib));
 }
 
+TEST(Protection, WithoutAKeyItIsMprotect) {
+    const Mapped mapped(4 * mib);
+    mapped.goes_far();
+    ASSERT_EQ(pkey_mprotect(mapped.data(), mib, PROT_READ, -1), 0);
+    EXPECT_TRUE(write_is_refused(mapped.data()));
+    EXPECT_TRUE(mapped.is_intact());
+    // A reservation counts when this makes it accessible: then it can go far.
+    void* const area = mmap(nullptr, 4 * mib, PROT_NONE, private_anonymous | MAP_NORESERVE, -1, 0);
+    ASSERT_EQ(pkey_mprotect(area, 4 * mib, read_write, -1), 0);
+    std::memset(area, 7, 4 * mib);
+    madvise(area, 4 * mib, MADV_PAGEOUT);
+    EXPECT_EQ(resident_pages(area, 4 * mib) < mib / page_bytes, captures());
+    EXPECT_EQ(static_cast<std::byte*>(area)[2 * mib], std::byte{7});
+    munmap(area, 4 * mib);
+    // A key that nobody allocated, and one that is no key.
+    for (const int key : {5, 4711}) {
+        errno = 0;
+        EXPECT_EQ(pkey_mprotect(mapped.data(), mib, read_write, key), -1);
+        EXPECT_EQ(errno, EINVAL);
+    }
+    EXPECT_TRUE(write_is_refused(mapped.data()));
+}
+
+TEST(Protection, KeysAreNotToBeHad) {
+    errno = 0;
+    EXPECT_EQ(pkey_alloc(0, 0), -1);
+    EXPECT_EQ(errno, ENOSPC);
+    errno = 0;
+    EXPECT_EQ(pkey_alloc(1, 0), -1);
+    EXPECT_EQ(errno, EINVAL);
+}
+
+// ---- the break ----
+
+// Both breaks start at a page and do the same random steps. Not where there is but one.
+TEST(Break, IsTheKernelsTwin) {
+    if (!captures()) return;
+    const auto kernel_break = [](std::uintptr_t wanted) {
+        return static_cast<std::uintptr_t>(syscall(SYS_brk, wanted));
+    };
+    auto* const base = static_cast<std::byte*>(sbrk(0));
+    const std::uintptr_t start = (kernel_break(0) + page_bytes - 1) & ~(page_bytes - 1);
+    auto* const twin = reinterpret_cast<std::byte*>(start);
+    ASSERT_EQ(kernel_break(start), start);
+    std::mt19937_64 random(7);
+    std::size_t now = 0;
+    for (int step = 0; step < 400; ++step) {
+        const std::size_t wanted = step % 50 == 0 ? std::size_t{1} << 46 : random() % (4 * mib);
+        const bool moved = kernel_break(start + wanted) == start + wanted;
+        errno = 0;
+        if (step % 2 == 0) {
+            ASSERT_EQ(brk(base + wanted), moved ? 0 : -1) << step;
+        } else {
+            void* const before = sbrk(static_cast<std::intptr_t>(wanted - now));
+            ASSERT_EQ(before, moved ? base + now : reinterpret_cast<std::byte*>(-1)) << step;
+        }
+        ASSERT_EQ(errno, moved ? 0 : ENOMEM) << step;
+        if (moved) now = wanted;
+        ASSERT_EQ(sbrk(0), base + now);
+        if (now < 8) continue;
+        ASSERT_EQ(std::memcmp(base, twin, now), 0) << step;  // what rose anew reads as zeros
+        for (std::byte* memory : {base, twin}) std::memset(memory + now / 2, step, now / 4);
+        if (step % 5 == 0) madvise(base, now & ~(page_bytes - 1), MADV_PAGEOUT);
+    }
+    ASSERT_EQ(brk(base), 0);
+    kernel_break(start);
+    EXPECT_TRUE(read_is_refused(base));
+}
+
+TEST(Break, WhatIsBelowItGoesFar) {
+    constexpr std::size_t bytes = 4 * mib;
+    auto* const before = static_cast<std::byte*>(sbrk(bytes + page_bytes));
+    ASSERT_NE(before, reinterpret_cast<std::byte*>(-1));
+    auto* const first = reinterpret_cast<std::byte*>(
+        (reinterpret_cast<std::uintptr_t>(before) + page_bytes - 1) & ~(page_bytes - 1));
+    std::memset(first, 9, bytes);
+    madvise(first, bytes, MADV_PAGEOUT);
+    EXPECT_EQ(resident_pages(first, bytes) < bytes / page_bytes / 8, captures());
+    const pid_t child = fork();
+    if (child == 0) _exit(first[bytes - 1] == std::byte{9} && sbrk(mib) != nullptr ? 0 : 1);
+    int status = -1;
+    waitpid(child, &status, 0);
+    EXPECT_EQ(status, 0);
+    EXPECT_EQ(first[bytes / 2], std::byte{9});
+    EXPECT_EQ(sbrk(-static_cast<std::intptr_t>(bytes + page_bytes)), before + bytes + page_bytes);
+    EXPECT_EQ(sbrk(0), before);
+}
+
 // ---- moving ----
 
 TEST(Remap, FarPagesMoveWithoutComingNear) {
@@ -227,6 +317,19 @@ TEST(Remap, NearPagesMoveAndShrink) {
     mapped.is_now(target, 8 * mib);
     EXPECT_TRUE(mapped.is_intact(0, 4 * mib));
     EXPECT_TRUE(mapped.is_zero(4 * mib, 8 * mib));
+}
+
+// Locks make two mappings of one: to be moved or to grow they are too many, not to shrink.
+TEST(Remap, ManyMappingsShrinkAndDoNotGrow) {
+    Mapped mapped(4 * mib);
+    ASSERT_EQ(mlock(mapped.data(), 4 * page_bytes), 0);
+    errno = 0;
+    EXPECT_EQ(mremap(mapped.data(), 4 * mib, 8 * mib, MREMAP_MAYMOVE), MAP_FAILED);
+    EXPECT_EQ(errno, EFAULT);
+    EXPECT_EQ(mremap(mapped.data(), 4 * mib, 2 * mib, MREMAP_MAYMOVE), mapped.data());
+    EXPECT_TRUE(read_is_refused(mapped.at(2 * mib)));
+    mapped.is_now(mapped.data(), 2 * mib);
+    EXPECT_TRUE(mapped.is_intact());
 }
 
 TEST(Remap, OutOfTheHeapAndBack) {
@@ -267,6 +370,53 @@ TEST(Remap, ManyThreadsReadWhileItMoves) {
     }
     stop = true;
     writer.join();
+}
+
+// ---- files over managed pages ----
+
+// A file of two pages, over the first six of a mapping.
+class FileOver {
+  public:
+    explicit FileOver(const Mapped& mapped) : fd_(static_cast<int>(syscall(SYS_memfd_create, "file", 0))) {
+        if (ftruncate(fd_, 2 * page_bytes) != 0) std::abort();
+        if (mmap(mapped.data(), 6 * page_bytes, read_write, MAP_SHARED | MAP_FIXED, fd_, 0) != mapped.data())
+            std::abort();
+    }
+    ~FileOver() { close(fd_); }
+    FileOver(const FileOver&) = delete;
+    FileOver& operator=(const FileOver&) = delete;
+
+  private:
+    int fd_;
+};
+
+TEST(File, PastItsEndAnAccessRaisesSigbus) {
+    const Mapped mapped(2 * mib);
+    const FileOver file(mapped);
+    const auto check = [&] {
+        return signal_of_read(mapped.at(page_bytes)) == 0 &&
+               signal_of_read(mapped.at(2 * page_bytes)) == SIGBUS && mapped.is_intact(6 * page_bytes, mib);
+    };
+    EXPECT_TRUE(check());
+    const pid_t child = fork();
+    if (child == 0) _exit(check() ? 0 : 1);
+    int status = -1;
+    ASSERT_EQ(waitpid(child, &status, 0), child);
+    EXPECT_EQ(status, 0);
+}
+
+// A page that cannot be filled fails the call, and what follows is locked nevertheless.
+TEST(File, ALockPastItsEndFailsAndLocksTheRest) {
+    const Mapped mapped(2 * mib);
+    const FileOver file(mapped);
+    errno = 0;
+    EXPECT_EQ(mlock(mapped.data(), 8 * page_bytes), -1);
+    EXPECT_EQ(errno, ENOMEM);
+    errno = 0;
+    EXPECT_EQ(madvise(mapped.at(7 * page_bytes), page_bytes, MADV_DONTNEED), -1);
+    EXPECT_EQ(errno, EINVAL);
+    EXPECT_EQ(munlock(mapped.data(), 8 * page_bytes), 0);
+    EXPECT_EQ(madvise(mapped.at(7 * page_bytes), page_bytes, MADV_DONTNEED), 0);
 }
 
 // ---- advice ----

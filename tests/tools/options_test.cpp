@@ -128,7 +128,7 @@ TEST_F(Environment, WhenEmptyGivesTheDefaultsWithoutAWord) {
     EXPECT_EQ(options.stats, "");
     EXPECT_EQ(options.stats_every_ms, 0u);
     EXPECT_EQ(options.activation_bytes, std::uint64_t{16} << 20);
-    EXPECT_EQ(options.capture, static_cast<std::uint32_t>(Options::capture_malloc));
+    EXPECT_EQ(options.capture, static_cast<std::uint32_t>(Options::capture_malloc | Options::capture_mmap));
     EXPECT_EQ(options.capture_bytes_min, std::uint64_t{1} << 20);
     EXPECT_FALSE(options.verbose || options.strict || options.stress);
     EXPECT_EQ(options.hide, 0u);

@@ -63,7 +63,7 @@ typedef struct pn_heap_options {
     const char* node_spec;      /* used when `node` is NULL; NULL: "memory:SIZE" as large as far_bytes_max or
                                    physical memory.      Copied. */
     pn_node* node;              /* borrowed, must outlive the heap */
-    const char* codec;          /* "lz4" (default), "zstd", "zstd:LEVEL". Copied. */
+    const char* codec;          /* "lz4" (default), "zstd", "zstd:LEVEL", "deflate". Copied. */
     uint32_t engine;            /* PN_ENGINE_... */
     uint32_t flags;             /* PN_HEAP_... */
 } pn_heap_options;

@@ -1,0 +1,73 @@
+#include "bench/churn/subject.h"
+
+#include <stdexcept>
+
+#include "bench/common/anonymous_memory.h"
+#include "pnode/pnode.h"
+
+namespace pnode::bench {
+namespace {
+
+void must(int error, const char* what) {
+    if (error == 0) return;
+    const std::string cure = pn_last_message();
+    throw std::runtime_error(std::string(what) + ": " + pn_strerror(error) +
+                             (cure.empty() ? "" : " (" + cure + ")"));
+}
+
+class HeapSubject final : public Subject {
+  public:
+    HeapSubject(std::uint32_t engine, std::size_t bytes) {
+        pn_heap_options options;
+        pn_heap_options_init(&options);
+        options.near_bytes_max = 0;
+        options.activation_bytes = 0;
+        options.codec = "lz4";
+        options.engine = engine;
+        must(pn_heap_open(&options, &heap_), "pn_heap_open");
+        void* buffer = nullptr;
+        const int error = pn_buffer_alloc(heap_, bytes, 0, &buffer);
+        if (error != 0) pn_heap_close(heap_);
+        must(error, "pn_buffer_alloc");
+        buffer_ = static_cast<std::byte*>(buffer);
+    }
+    ~HeapSubject() override { pn_heap_close(heap_); }
+    HeapSubject(const HeapSubject&) = delete;
+    HeapSubject& operator=(const HeapSubject&) = delete;
+
+    std::byte* memory() const override { return buffer_; }
+    void set_near_bytes(std::uint64_t bytes) override {
+        must(pn_heap_set_near_limit(heap_, bytes), "pn_heap_set_near_limit");
+    }
+    Usage usage() const override {
+        pn_stats_t statistics = {};
+        statistics.struct_bytes = sizeof statistics;
+        statistics.version = PN_VERSION;
+        must(pn_stats(heap_, &statistics), "pn_stats");
+        return {statistics.near_bytes, statistics.far_bytes};
+    }
+
+  private:
+    pn_heap* heap_ = nullptr;
+    std::byte* buffer_ = nullptr;
+};
+
+class KernelSubject final : public Subject {
+  public:
+    explicit KernelSubject(std::size_t bytes) : memory_(bytes) {}
+    std::byte* memory() const override { return memory_.data(); }
+    void set_near_bytes(std::uint64_t) override {}
+    Usage usage() const override { return {}; }
+
+  private:
+    AnonymousMemory memory_;
+};
+
+}  // namespace
+
+std::unique_ptr<Subject> make_subject(const std::string& engine, std::size_t bytes) {
+    if (engine == "zram") return std::make_unique<KernelSubject>(bytes);
+    return std::make_unique<HeapSubject>(engine == "inline" ? PN_ENGINE_INLINE : PN_ENGINE_THREAD, bytes);
+}
+
+}  // namespace pnode::bench

@@ -1,0 +1,153 @@
+// pnode-bench-policy: which page should leave? Traces, made up or recorded, under several policies: the share
+// of accesses that miss, and what the misses would cost here and on kernel zram. Nothing is timed: a run
+// gives the same numbers anywhere. docs/performance.md has the findings.
+#include <cmath>
+#include <cstdio>
+#include <exception>
+#include <fstream>
+#include <functional>
+#include <iostream>
+
+#include "bench/common/interrupt.h"
+#include "bench/common/machine.h"
+#include "bench/policy/options.h"
+#include "bench/policy/simulate.h"
+
+namespace {
+
+using namespace pnode::bench;
+
+struct Candidate {
+    std::string name;
+    bool needs_accessed_bits = false;
+    std::function<std::unique_ptr<Policy>(const Trace&, std::uint32_t near_pages)> make;
+};
+
+std::vector<Candidate> all_policies() {
+    std::vector<Candidate> candidates;
+    for (const PolicyChoice& choice : policies())
+        candidates.push_back({choice.name, choice.needs_accessed_bits, choice.make});
+    return candidates;
+}
+
+// Named "levels MAX/RISE/SINK", with "+SKIPS" for pages that were changed.
+std::vector<Candidate> all_levels() {
+    std::vector<Candidate> candidates;
+    for (const LevelParameters& parameters : std::initializer_list<LevelParameters>{{5, 4, 16, 0},
+                                                                                    {3, 4, 16, 0},
+                                                                                    {4, 4, 16, 0},
+                                                                                    {6, 4, 16, 0},
+                                                                                    {5, 2, 16, 0},
+                                                                                    {5, 6, 16, 0},
+                                                                                    {5, 8, 16, 0},
+                                                                                    {5, 4, 8, 0},
+                                                                                    {5, 4, 12, 0},
+                                                                                    {5, 4, 32, 0},
+                                                                                    {5, 6, 8, 0},
+                                                                                    {5, 8, 8, 0},
+                                                                                    {5, 4, 16, 1},
+                                                                                    {5, 4, 16, 2},
+                                                                                    {5, 4, 16, 4},
+                                                                                    {5, 6, 8, 1}}) {
+        std::string name = "levels " + std::to_string(parameters.level_max) + "/" +
+                           std::to_string(parameters.rise_eighths) + "/" +
+                           std::to_string(parameters.sink_eighths);
+        if (parameters.changed_skips != 0) name += "+" + std::to_string(parameters.changed_skips);
+        candidates.push_back({name, false, [parameters](const Trace& trace, std::uint32_t near_pages) {
+                                  return make_levels(trace.pages, near_pages, parameters);
+                              }});
+    }
+    return candidates;
+}
+
+struct Setting {
+    int near_percent, kept_percent;
+};
+
+void print(const PolicyOptions& options, const Trace& trace, Setting setting, const Candidate& candidate,
+           const Counts& counts) {
+    const double here = counts.us_per_access({}), zram = counts.us_per_access(zram_costs);
+    if (!options.json) {
+        printf("%-18s %4d%% %4d%%  %-18s %7.4f %8.3f %8.3f %9.1f\n", trace.name.c_str(), setting.near_percent,
+               setting.kept_percent, candidate.name.c_str(), counts.miss_ratio(), here, zram,
+               counts.promotions
+                   ? static_cast<double>(counts.looked_at) / static_cast<double>(counts.promotions)
+                   : 0);
+        return;
+    }
+    const auto rounded = [](double value) { return std::round(value * 1e4) / 1e4; };
+    puts(nlohmann::ordered_json({{"kind", "row"},
+                                 {"trace", trace.name},
+                                 {"near_percent", setting.near_percent},
+                                 {"kept_percent", setting.kept_percent},
+                                 {"policy", candidate.name},
+                                 {"needs_accessed_bits", candidate.needs_accessed_bits},
+                                 {"miss_ratio", rounded(counts.miss_ratio())},
+                                 {"promotions", counts.promotions},
+                                 {"dropped", counts.dropped},
+                                 {"compressed", counts.compressed},
+                                 {"looked_at", counts.looked_at},
+                                 {"us_per_access", rounded(here)},
+                                 {"us_per_access_zram_costs", rounded(zram)}})
+             .dump()
+             .c_str());
+}
+
+void replay(const PolicyOptions& options, const Trace& trace) {
+    const std::vector<Candidate> candidates = options.levels ? all_levels() : all_policies();
+    for (const int near_percent : options.near_percents)
+        for (const int kept_percent : options.kept_percents)
+            for (const Candidate& candidate : candidates) {
+                const auto near_pages = static_cast<std::uint32_t>(
+                    std::max<std::uint64_t>(std::uint64_t{trace.pages} * near_percent / 100, 1));
+                const auto kept_pages =
+                    static_cast<std::uint32_t>(std::uint64_t{near_pages} * kept_percent / 100);
+                const auto policy = candidate.make(trace, near_pages);
+                print(options, trace, {near_percent, kept_percent}, candidate,
+                      simulate(trace, near_pages, kept_pages, *policy));
+                throw_if_interrupted();
+            }
+}
+
+Trace from_file(const std::string& path, std::size_t accesses_max) {
+    if (path == "-") return recorded_trace(std::cin, "standard input", accesses_max);
+    std::ifstream file(path);
+    if (!file) throw std::runtime_error("cannot read " + path);
+    return recorded_trace(file, path.substr(path.rfind('/') + 1), accesses_max);
+}
+
+void run(const PolicyOptions& options) {
+    if (options.json)
+        puts(header("pnode-bench-policy", options.as_json()).dump().c_str());
+    else
+        printf("%-18s %5s %5s  %-18s %7s %8s %8s %9s\n", "trace", "near", "kept", "policy", "misses", "us",
+               "us, zram", "looks");
+    for (const std::string& name : options.traces)
+        replay(options, made_up_trace(name, options.pages, options.accesses));
+    for (const std::string& path : options.files) replay(options, from_file(path, options.accesses));
+    if (!options.json)
+        puts(
+            "\nmisses: accesses to far pages over accesses; us: what they cost an access, demotions "
+            "included, "
+            "at pnode's costs of each event, and at kernel zram's;\nlooks: page words looked at to choose "
+            "one.");
+}
+
+}  // namespace
+
+int main(int count, char** arguments) {
+    PolicyOptions options;
+    int exit_code = 0;
+    if (!parse_policy_options(count, arguments, &options, &exit_code)) return exit_code;
+    catch_interrupts();
+    try {
+        run(options);
+        return 0;
+    } catch (const Interrupted& interrupt) {
+        fprintf(stderr, "pnode-bench-policy: %s\n", interrupt.what());
+        return 128 + interrupt.signal_number;
+    } catch (const std::exception& error) {
+        fprintf(stderr, "pnode-bench-policy: %s\n", error.what());
+        return 1;
+    }
+}

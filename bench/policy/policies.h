@@ -1,0 +1,58 @@
+// Which page leaves when one must: the policies that are compared.
+//
+// A policy is told what it would know in life. `hit` is what only hardware sees (the accessed bit): policies
+// that a program without privilege could run ignore it.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "bench/policy/trace.h"
+
+namespace pnode::bench {
+
+class Policy {
+  public:
+    virtual ~Policy() = default;
+    // A near page was accessed.
+    virtual void hit(std::uint32_t page) { static_cast<void>(page); }
+    // A page came near.
+    virtual void came(std::uint32_t page) = 0;
+    // Chooses a near page and forgets that it is near. There is one.
+    virtual std::uint32_t choose() = 0;
+    // The page just chosen: had it been written to since it came near? Known when it is hashed, after it was
+    // taken out.
+    virtual void left(std::uint32_t page, bool changed) {
+        static_cast<void>(page);
+        static_cast<void>(changed);
+    }
+    // Words looked at so far, to choose.
+    std::uint64_t looked_at() const { return looked_at_; }
+
+  protected:
+    std::uint64_t looked_at_ = 0;
+};
+
+// The parameters of levels learnt from refaults (docs/design.md); the defaults are those of runtime/.
+struct LevelParameters {
+    unsigned level_max = 5;
+    unsigned rise_eighths = 4;   // back within so many evictions, in eighths of the near pages: a level up
+    unsigned sink_eighths = 16;  // back after more than so many: a level down
+    unsigned changed_skips = 0;  // passed over so often more when it was changed when it left last
+};
+
+struct PolicyChoice {
+    std::string name;
+    bool needs_accessed_bits = false;
+    // `near_pages`: how many may be near. `trace` is what the optimum looks ahead in.
+    std::unique_ptr<Policy> (*make)(const Trace& trace, std::uint32_t near_pages) = nullptr;
+};
+
+// optimum, lru, clock, s3-fifo, fifo, s3-fifo-refaults, levels.
+const std::vector<PolicyChoice>& policies();
+std::unique_ptr<Policy> make_levels(std::uint32_t pages, std::uint32_t near_pages,
+                                    const LevelParameters& parameters);
+
+}  // namespace pnode::bench

@@ -1,0 +1,108 @@
+// The policy simulator: against what can be counted by hand, and against the optimum, which nothing beats.
+#include <gtest/gtest.h>
+
+#include <sstream>
+
+#include "bench/policy/simulate.h"
+#include "runtime/page_word.h"
+
+namespace pnode::bench {
+namespace {
+
+Trace trace_of(const std::string& pages) {
+    Trace trace{pages, 0, {}};
+    for (const char page : pages) {
+        const auto number = static_cast<std::uint32_t>(page - 'a');
+        trace.accesses.push_back({number & 0xffu, 0});
+        trace.pages = std::max(trace.pages, number + 1);
+    }
+    return trace;
+}
+
+const PolicyChoice& choice(const std::string& name) {
+    for (const PolicyChoice& each : policies())
+        if (each.name == name) return each;
+    throw std::runtime_error("no policy " + name);
+}
+
+Counts run(const Trace& trace, std::uint32_t near_pages, const std::string& name, std::uint32_t kept) {
+    return simulate(trace, near_pages, kept, *choice(name).make(trace, near_pages));
+}
+
+// The first half brings a, b and c near; of these b left first where the policy saw that a was used since.
+TEST(BenchPolicy, CountsWhatAHandCounts) {
+    const Trace trace = trace_of(
+        "abac"
+        "abab");
+    // a b a c: lru and clock send b away, fifo a.
+    EXPECT_EQ(run(trace, 2, "fifo", 2).promotions, 2u);     // a for b, b for c
+    EXPECT_EQ(run(trace, 2, "lru", 2).promotions, 1u);      // b for c
+    EXPECT_EQ(run(trace, 2, "optimum", 2).promotions, 1u);  // b
+}
+
+TEST(BenchPolicy, ALoopLargerThanNearDefeatsAllThatGoByAge) {
+    const Trace loop = made_up_trace("loop", 1000, 20'000);
+    for (const char* name : {"lru", "clock", "fifo"})
+        EXPECT_EQ(run(loop, 500, name, 500).promotions, 10'000u) << name;
+    EXPECT_NEAR(run(loop, 500, "optimum", 500).miss_ratio(), 0.5, 0.01);
+}
+
+TEST(BenchPolicy, NothingBeatsTheOptimum) {
+    for (const std::string& name : trace_names()) {
+        const Trace trace = made_up_trace(name, 600, 60'000);
+        const std::uint64_t fewest = run(trace, 300, "optimum", 300).promotions;
+        for (const PolicyChoice& each : policies()) {
+            const Counts counts = run(trace, 300, each.name, 300);
+            EXPECT_GE(counts.promotions, fewest) << name << " " << each.name;
+            EXPECT_EQ(counts.accesses, 30'000u);
+            // Every page has been touched before counting begins: one comes, one leaves.
+            if (!name.starts_with("zipf-1.2-keys") && !name.starts_with("zipf-pages")) {
+                EXPECT_EQ(counts.promotions, counts.dropped + counts.compressed) << name << " " << each.name;
+            }
+        }
+    }
+}
+
+TEST(BenchPolicy, KeptBlobsAreDroppedOnlyWhereNothingWasWritten) {
+    const Trace reads = made_up_trace("uniform", 600, 60'000);
+    const Counts kept = run(reads, 300, "levels", 300), none = run(reads, 300, "levels", 0);
+    EXPECT_EQ(kept.promotions, none.promotions);
+    EXPECT_EQ(kept.compressed, 0u);
+    EXPECT_EQ(none.dropped, 0u);
+    const Counts mixed = run(made_up_trace("uniform/w50", 600, 60'000), 300, "levels", 300);
+    EXPECT_GT(mixed.compressed, 0u);
+    EXPECT_GT(mixed.dropped, 0u);
+}
+
+TEST(BenchPolicy, PricesEvents) {
+    Counts counts;
+    counts.accesses = 10;
+    counts.promotions = 2;
+    counts.dropped = 1;
+    counts.compressed = 1;
+    counts.looked_at = 100;
+    EXPECT_NEAR(counts.us_per_access({1000, 100, 10, 5000, 1}), (2 * 1000 + 110 + 5100 + 100) / 1e4, 1e-9);
+}
+
+TEST(BenchPolicy, TheLevelsAreTheRuntimes) {
+    EXPECT_EQ(LevelParameters{}.level_max, pnode::level_max);
+}
+
+TEST(BenchPolicy, ReadsRecordedTraces) {
+    std::istringstream text(
+        "==12== Lackey\nI  04001000,3\n L 1ffe000,8\n S 1ffe008,8\n M 2000ff0,4\n L 1ffefff,1\nrubbish\n S "
+        "5,\n");
+    const Trace trace = recorded_trace(text, "recorded", 100);
+    ASSERT_EQ(trace.accesses.size(), 4u);
+    EXPECT_EQ(trace.pages, 3u);
+    EXPECT_EQ(trace.accesses[0].page, 0u);
+    EXPECT_EQ(trace.accesses[0].writes, 1u) << "neighbours on one page are one access, and it writes";
+    EXPECT_EQ(trace.accesses[1].page, 1u);
+    EXPECT_EQ(trace.accesses[2].page, 0u);
+    EXPECT_EQ(trace.accesses[2].writes, 0u);
+    std::istringstream none("nothing\n");
+    EXPECT_THROW(recorded_trace(none, "none", 100), std::runtime_error);
+}
+
+}  // namespace
+}  // namespace pnode::bench
