@@ -106,18 +106,38 @@ MemoryCgroup::MemoryCgroup(const std::string& name)
     path_ = path;
 }
 
+std::string MemoryCgroup::limit_file() const {
+    return path_ + (version_2_ ? "/memory.max" : "/memory.limit_in_bytes");
+}
+
 void MemoryCgroup::lift_limit() {
-    must_write(path_ + (version_2_ ? "/memory.max" : "/memory.limit_in_bytes"), version_2_ ? "max" : "-1");
+    helper_ = {};
+    must_write(limit_file(), version_2_ ? "max" : "-1");
 }
 
 void MemoryCgroup::set_limit(std::uint64_t bytes) {
-    must_write(path_ + (version_2_ ? "/memory.max" : "/memory.limit_in_bytes"), std::to_string(bytes));
+    must_write(limit_file(), std::to_string(bytes));
+    limit_bytes_ = bytes;
+    // 1: no killing (Documentation/admin-guide/cgroup-v1/memory.rst, 10). A kernel without it kills.
+    if (version_2_ || helper_.joinable() || !write_text(path_ + "/memory.oom_control", "1")) return;
+    helper_ = std::jthread([this](const std::stop_token& stop) { help_on(stop); });
+}
+
+// Who waits goes on when the limit grows: for a moment, by less than a page for each that the group may have.
+void MemoryCgroup::help_on(const std::stop_token& stop) {
+    constexpr std::uint64_t more_bytes = 256 << 10;
+    while (!stop.stop_requested()) {
+        usleep(1000);
+        if (statistic(path_ + "/memory.oom_control", "under_oom") == 0) continue;
+        ++helped_on_;
+        write_text(limit_file(), std::to_string(limit_bytes_ + more_bytes));
+        usleep(1000);
+        write_text(limit_file(), std::to_string(limit_bytes_));
+    }
 }
 
 void MemoryCgroup::add(pid_t process) {
     must_write(path_ + "/cgroup.procs", std::to_string(process));
-    // Needs CAP_SYS_RESOURCE, which root in a container may lack: then it stays as it was.
-    write_text("/proc/" + std::to_string(process) + "/oom_score_adj", "-1000");
 }
 
 MemoryCgroup::Usage MemoryCgroup::usage() const {

@@ -4,8 +4,10 @@
 
 #include <sys/types.h>
 
+#include <atomic>
 #include <cstdint>
 #include <string>
+#include <thread>
 
 #include "bench/common/guardian.h"
 
@@ -20,13 +22,14 @@ class MemoryCgroup {
     explicit MemoryCgroup(const std::string& name);
 
     // Everything charged to the group: anonymous pages, page cache, kernel memory. Reclaims down to it at
-    // once.
+    // once. When every page of a small group was used lately the kernel gives up reclaiming, though there is swap left,
+    // and kills; under version 1 the process waits instead and is helped on at once.
     void set_limit(std::uint64_t bytes);
+    // How often that was.
+    std::uint64_t helped_on() const { return helped_on_.load(); }
     void lift_limit();
     // What `process` allocates from now on is charged here; it goes back to the root group when this object
-    // ends. It is exempt from the out-of-memory killer where that is allowed: when every page of the group
-    // was used lately the kernel gives up reclaiming, though there is swap left, and ends whom it may; a
-    // process it may not end tries again, and that finds pages.
+    // ends.
     void add(pid_t process);
 
     struct Usage {
@@ -38,9 +41,15 @@ class MemoryCgroup {
     const char* version() const;
 
   private:
+    void help_on(const std::stop_token& stop);
+    std::string limit_file() const;
+
     Guardian guardian_;
     std::string path_;
     bool version_2_ = false;
+    std::atomic<std::uint64_t> limit_bytes_{0};
+    std::atomic<std::uint64_t> helped_on_{0};
+    std::jthread helper_;
 };
 
 }  // namespace pnode::bench

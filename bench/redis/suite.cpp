@@ -59,6 +59,10 @@ class Suite {
         add_zram();
         for (Workload workload : workloads) run_workload(workload);
         for (Variant& variant : variants_) finish(variant);
+        if (small_group_ && small_group_->helped_on() != 0)
+            note("zram-small: " + std::to_string(small_group_->helped_on()) +
+                 " times the kernel found nothing to reclaim and would have killed the server; it waited a moment "
+                 "instead");
         return std::move(report_);
     }
 

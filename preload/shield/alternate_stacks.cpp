@@ -5,9 +5,9 @@
 
 #include <cerrno>
 
-#include "preload/hooks.h"
 #include "preload/kernel_calls.h"
 #include "preload/shield/held_call.h"
+#include "preload/shield/keep_near.h"
 
 namespace pnode::preload {
 namespace {
@@ -122,7 +122,7 @@ long set_alternate_stack(ucontext_t* context, std::uint64_t next, std::uint64_t 
         mine.has_programs = !disable;
         const bool theirs = !disable && wanted.ss_size >= enough_for_both_bytes;
         // The kernel writes frames there at any time: it never goes far again.
-        if (theirs && is_managed(wanted.ss_sp)) pn_pin(heap_served(), wanted.ss_sp, wanted.ss_size);
+        if (theirs) keep_near(reinterpret_cast<std::uint64_t>(wanted.ss_sp), wanted.ss_size);
         context->uc_stack = theirs ? wanted : as_kernel_has_it(mine.ours);
     }
     if (former != 0 && !poke(former, &before, sizeof before)) return -EFAULT;

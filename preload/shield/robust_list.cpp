@@ -2,8 +2,8 @@
 
 #include <linux/futex.h>
 
-#include "preload/hooks.h"
 #include "preload/shield/held_call.h"
+#include "preload/shield/keep_near.h"
 
 namespace pnode::preload {
 namespace {
@@ -23,8 +23,8 @@ void promote_robust_list() noexcept {
     for (int length = 0; at != list_head && length < ROBUST_LIST_LIMIT; ++length) {
         at &= ~std::uint64_t{1};  // the lowest bit says that it is a priority-inheriting one
         const std::uint64_t word = at + static_cast<std::uint64_t>(head.futex_offset);
-        if (is_managed(reinterpret_cast<void*>(at))) pn_pin(heap_served(), reinterpret_cast<void*>(at), 8);
-        if (is_managed(reinterpret_cast<void*>(word))) pn_pin(heap_served(), reinterpret_cast<void*>(word), 4);
+        keep_near(at, 2 * sizeof(std::uint64_t));
+        keep_near(word, sizeof(int));
         std::uint64_t next = 0;
         if (!peek(&next, at, sizeof next)) return;
         at = next;

@@ -10,11 +10,11 @@
 #include <cerrno>
 #include <cstdint>
 
-#include "preload/hooks.h"
 #include "preload/mapping_state.h"
 #include "preload/mappings.h"
 #include "preload/shield/alternate_stacks.h"
 #include "preload/shield/held_call.h"
+#include "preload/shield/keep_near.h"
 #include "preload/shield/robust_list.h"
 #include "preload/shield/signal_calls.h"
 #include "preload/shield/stubs.h"
@@ -71,12 +71,6 @@ const void* stub_for(std::uint64_t site) noexcept {
         if (found == site) return pnode_fork_stubs + index * pnode_fork_stub_bytes;
     }
     return nullptr;
-}
-
-// The kernel writes there when it cannot be told that a page is far: it stays near for good.
-void keep_near(std::uint64_t address, std::uint64_t bytes) noexcept {
-    if (address != 0 && bytes != 0 && is_managed(reinterpret_cast<void*>(address)))
-        pn_pin(heap_served(), reinterpret_cast<void*>(address), bytes);
 }
 
 void make_thread(Dispatched& call) noexcept {
