@@ -6,17 +6,17 @@
 #include <cstdint>
 
 #include "preload/hooks.h"
+#include "preload/mapping_state.h"
 
 namespace pnode::preload {
 
 // Page by page: what cannot be pinned any more (a poisoned page, no room to promise anything) is no reason to leave out
 // the rest.
 inline void keep_near(std::uint64_t address, std::uint64_t bytes) noexcept {
-    constexpr std::uint64_t in_page = PN_PAGE_BYTES - 1;
     if (address == 0 || bytes == 0) return;
-    for (std::uint64_t page = address & ~in_page; page < address + bytes; page += PN_PAGE_BYTES) {
-        auto* const at = reinterpret_cast<void*>(page);
-        if (is_managed(at)) pn_pin(heap_served(), at, PN_PAGE_BYTES);
+    for (std::uint64_t page = address & ~page_mask; page < address + bytes; page += PN_PAGE_BYTES) {
+        const bool managed = page >= heap_range().first && page < heap_range().end;
+        if (managed) pn_pin(heap_served(), reinterpret_cast<void*>(page), PN_PAGE_BYTES);
     }
 }
 
