@@ -24,7 +24,8 @@ static_assert(PN_ENGINE_AUTO == 0 && PN_ENGINE_THREAD == 1 && PN_ENGINE_INLINE =
               "the order of --engine's choices");
 static_assert(Options::hide_move == 1 << 0 && Options::hide_userfaultfd == 1 << 1,
               "the order of --hide's choices");
-static_assert(Options::capture_malloc == 1 << 0 && Options::capture_mmap == 1 << 1,
+static_assert(Options::capture_malloc == 1 << 0 && Options::capture_mmap == 1 << 1 &&
+                  Options::capture_hints == 1 << 2,
               "the order of --capture's choices");
 
 constexpr OptionSpec table[] = {
@@ -44,8 +45,10 @@ constexpr OptionSpec table[] = {
      &Options::stats_every_ms, "Also rewrite the statistics file that often; 0: only at the end."},
     {"activation", "PNODE_ACTIVATION", "SIZE", OptionType::size, "16M", "", 0, tib, no_choices,
      &Options::activation_bytes, "A heap below this is left alone: no thread, no userfaultfd, no node."},
-    {"capture", "PNODE_CAPTURE", "LIST", OptionType::list, "malloc,mmap", "", 0, 0, "malloc|mmap",
-     &Options::capture, "What the heap takes: allocations, private anonymous mappings (docs/behaviour.md)."},
+    {"capture", "PNODE_CAPTURE", "LIST", OptionType::list, "malloc,mmap", "", 0, 0, "malloc|mmap|hints",
+     &Options::capture,
+     "What the heap takes: allocations, private anonymous mappings, those with a hint too "
+     "(docs/behaviour.md)."},
     {"capture-min", "PNODE_CAPTURE_MIN", "SIZE", OptionType::size, "1M", "", 4096, tib, no_choices,
      &Options::capture_bytes_min, "Mappings below this are left to the kernel."},
     {"verbose", "PNODE_VERBOSE", "", OptionType::flag, "0", "", 0, 0, no_choices, &Options::verbose,

@@ -33,7 +33,7 @@ struct Options {
     std::uint32_t hide =
         0;  // Hide bits: what the kernel offers and must not be used, so that tests reach the other path
 
-    enum Capture : std::uint32_t { capture_malloc = 1, capture_mmap = 2 };
+    enum Capture : std::uint32_t { capture_malloc = 1, capture_mmap = 2, capture_hints = 4 };
     enum Hide : std::uint32_t { hide_move = 1, hide_userfaultfd = 2 };
 
     // One line without "pnode: " and without a newline.
