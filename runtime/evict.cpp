@@ -3,12 +3,10 @@
 //
 // A page in limbo is never owned while it is compressed: an access gets it back at once (resolve_limbo copies
 // it from staging), and the evictor learns of it because its compare-and-swap from limbo fails. Where the
-// kernel has no MOVE, or refuses because the page is shared with a forked child, the page goes into limbo *in
-// place*, write-protected: reads go on, the first write takes it back.
+// kernel has no MOVE, or refuses because the page is read-only, the page goes into limbo *in place*,
+// write-protected: reads go on, the first write takes it back.
 
-#include <fcntl.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -56,9 +54,20 @@ bool take_hand(Heap& heap, Evicting who) noexcept {
     return true;
 }
 
-// Moves the hand until a batch is full or enough was looked at. One thread at a time.
-void pick(Heap& heap, EvictLane& lane, Evicting who) noexcept {
-    if (!take_hand(heap, who)) return;
+// Pages of blobs under lease go first (leased_pages.h), if they are still what they were.
+void pick_leased(Heap& heap, EvictLane& lane) noexcept {
+    while (lane.out_count < batch_pages) {
+        const std::uint64_t page = heap.leased_pages.take();
+        if (page == LeasedPages::none) return;
+        const PageWord word = heap.word(page).load();
+        if (word.state() == PageState::near && word.place() != cxl::no_blob &&
+            word.store() != heap.far.own_store())
+            consider(heap, lane, page);
+    }
+}
+
+// Until a batch is full or enough was looked at.
+void move_hand(Heap& heap, EvictLane& lane) noexcept {
     unsigned looked_at = 0;
     std::uint64_t chunks_passed = 0;
     const std::uint64_t chunks = (heap.page_count + heap.chunk_pages - 1) / heap.chunk_pages;
@@ -74,6 +83,19 @@ void pick(Heap& heap, EvictLane& lane, Evicting who) noexcept {
         }
         if (heap.hand >= heap.page_count) heap.hand = 0;
     }
+}
+
+// In a forked child what is not leased leaves last: only when what is on its way out already will not do.
+bool leased_pages_will_do(Heap& heap) noexcept {
+    return heap.far.own_store() != 0 &&
+           heap.near.pages() <= heap.near.hard_pages() + heap.statistics.limbo_pages.value();
+}
+
+// A batch, or less. One thread at a time.
+void pick(Heap& heap, EvictLane& lane, Evicting who) noexcept {
+    if (!take_hand(heap, who)) return;
+    pick_leased(heap, lane);
+    if (lane.out_count == 0 && !leased_pages_will_do(heap)) move_hand(heap, lane);
     heap.hand_taken.store(false, std::memory_order_release);
 }
 
@@ -121,38 +143,24 @@ void enter_limbo_in_place(Heap& heap, EvictLane& lane, unsigned index) noexcept 
     }
     out.contents = copy;
     out.in_place = true;
+    heap.statistics.evictions_in_place.add();
     heap.statistics.limbo_pages.add();
     heap.word(out.page).publish(
         out.word.with(PageState::limbo).with_slot(lane.first_slot + index).with_in_place(true));
 }
 
-// /proc/self/pagemap bit 56: the page is mapped here alone. Readable without privilege
-// (Documentation/admin-guide/mm/pagemap.rst).
-bool is_mapped_here_alone(const std::byte* address) noexcept {
-    const int fd = ::open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return true;
-    std::uint64_t entry = 0;
-    const auto offset =
-        static_cast<off_t>(reinterpret_cast<std::uint64_t>(address) / page_bytes * sizeof entry);
-    const bool known = ::pread(fd, &entry, sizeof entry, offset) == sizeof entry;
-    ::close(fd);
-    return !known || ((entry >> 56) & 1) != 0;
-}
-
-// MOVE said EBUSY. Pinned for DMA: it stays. Shared with a forked child: in place. Left non-exclusive by a
-// child that is gone: a write fault makes it exclusive again (FACTS.md), and MOVE works.
-void take_out_refused(Heap& heap, EvictLane& lane, unsigned index) noexcept {
-    OutgoingPage& out = lane.out[index];
-    std::byte* address = heap.address_of(out.page);
-    if (heap.shared_after_fork.load(std::memory_order_relaxed)) {
-        if (!is_mapped_here_alone(address)) return enter_limbo_in_place(heap, lane, index);
-        std::size_t done = 0;
-        if (::madvise(address, page_bytes, MADV_POPULATE_WRITE) == 0 &&
-            os::uffd_move(heap.uffd.fd, lane.staging + index * page_bytes, address, page_bytes, &done) == 0)
-            return enter_limbo(heap, lane, index);
-    }
-    heap.statistics.refused_pinned.add();
-    put_back_near(heap, out, 7);
+// MOVE said EBUSY. After a fork pages are not exclusive, while the child lives and when it is gone
+// (FACTS.md), until they are written to: for a run that is one call, which copies what is still shared. How
+// many pages from `first` on it made exclusive; of those that are there, for on an absent one the caller, who
+// owns it, would wait for itself.
+unsigned make_exclusive(Heap& heap, std::byte* first, unsigned count) noexcept {
+    unsigned char present[batch_pages] = {};
+    if (!heap.shared_after_fork.load(std::memory_order_relaxed)) return 0;
+    if (::mincore(first, count * page_bytes, present) != 0) return 0;
+    const auto* const absent =
+        std::find_if(present, present + count, [](auto page) { return (page & 1) == 0; });
+    count = static_cast<unsigned>(absent - present);
+    return count != 0 && ::madvise(first, count * page_bytes, MADV_POPULATE_WRITE) == 0 ? count : 0;
 }
 
 // MOVE wants equal protection at both ends. What may be read can leave in place; what may not stays near.
@@ -165,6 +173,7 @@ bool is_read_only(Heap& heap, std::uint64_t page) noexcept {
 void move_out(Heap& heap, EvictLane& lane, unsigned from, unsigned count) noexcept {
     unsigned retries = 0;
     unsigned piece_max = batch_pages;
+    unsigned exclusive_end = from;
     while (count != 0) {
         std::size_t done = 0;
         const unsigned piece = std::min(count, piece_max);
@@ -175,6 +184,10 @@ void move_out(Heap& heap, EvictLane& lane, unsigned from, unsigned count) noexce
         from += moved;
         count -= moved;
         if (error == 0 || count == 0) continue;
+        if (error == EBUSY && from >= exclusive_end) {
+            exclusive_end = from + make_exclusive(heap, heap.address_of(lane.out[from].page), count);
+            if (exclusive_end != from) continue;
+        }
         if (error == EAGAIN && ++retries < move_retries_max) continue;
         if (error == EEXIST && ++retries < move_retries_max) {
             os::drop_pages(lane.staging + from * page_bytes, page_bytes);
@@ -186,11 +199,9 @@ void move_out(Heap& heap, EvictLane& lane, unsigned from, unsigned count) noexce
         }
         if (error == ENOENT) {
             take_out_absent(heap, lane.out[from]);
-        } else if (error == EBUSY) {
-            take_out_refused(heap, lane, from);
         } else if (error == EINVAL && is_read_only(heap, lane.out[from].page)) {
             enter_limbo_in_place(heap, lane, from);
-        } else {
+        } else {  // EBUSY: pinned for DMA
             heap.statistics.refused_pinned.add();
             put_back_near(heap, lane.out[from], 7);
         }

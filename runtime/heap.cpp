@@ -36,7 +36,7 @@ Heap::~Heap() {
         evictor.join();
     }
     if (engine == Engine::thread && is_active()) fault_threads.stop(*this);
-    os::close_descriptor(uffd.fd);
+    os::close_userfaultfd(uffd);
     leases.close();
     far.close();
 }
@@ -52,6 +52,7 @@ int Heap::open(Config wanted, std::string* message) {
     if (int error = reserve(message)) return error;
     if (int error = map_lanes(message)) return error;
     register_heap(*this);
+    os::Thread::find_count();
     return config.activation_bytes == 0 ? activate(message) : 0;
 }
 
@@ -125,6 +126,13 @@ int Heap::map_staging() noexcept {
 }
 
 int Heap::open_userfaultfd(std::string* message) {
+    // A forked child knows what its parent found, and may have opened it already.
+    if (uffd.fd >= 0) return 0;
+    if (uffd.rung != os::UffdRung::none) {
+        const int error = os::reopen_userfaultfd(uffd);
+        if (error != 0) *message = "no userfaultfd of its own (descriptors, or no right to one any more)";
+        return error;
+    }
     std::uint64_t wanted =
         UFFD_FEATURE_MOVE | UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_THREAD_ID | UFFD_FEATURE_POISON;
     const bool in_line = config.engine == PN_ENGINE_INLINE;
@@ -147,7 +155,7 @@ int Heap::open_userfaultfd(std::string* message) {
     return 0;
 }
 
-int Heap::activate(std::string* message) {
+int Heap::activate(std::string* message, unsigned handlers_now) {
     if (is_active()) return 0;
     const os::SignalsBlocked signals;
     const std::lock_guard lock(activation_lock);
@@ -164,7 +172,7 @@ int Heap::activate(std::string* message) {
     // The handlers' lanes are theirs for good.
     for (unsigned index = 0; error == 0 && index < FaultThreads::threads_max; ++index)
         resolve_lanes[index].taken.store(true);
-    if (error == 0 && engine == Engine::thread) error = fault_threads.start(*this);
+    if (error == 0 && engine == Engine::thread) error = fault_threads.start(*this, handlers_now);
     if (error == 0) {
         // From here on faults are served; the evictor needs that.
         active.store(true, std::memory_order_release);
@@ -175,8 +183,7 @@ int Heap::activate(std::string* message) {
     }
     if (message->empty()) *message = "the fault engine could not be started";
     activation_failed.store(true);
-    os::close_descriptor(uffd.fd);
-    uffd.fd = -1;
+    os::close_userfaultfd(uffd);
     engine = Engine::none;
     return error;
 }

@@ -25,6 +25,7 @@
 #include "runtime/fault_threads.h"
 #include "runtime/gate.h"
 #include "runtime/lanes.h"
+#include "runtime/leased_pages.h"
 #include "runtime/leases.h"
 #include "runtime/near_ledger.h"
 #include "runtime/os/userfaultfd.h"
@@ -76,8 +77,9 @@ class Heap {
     int hand_out(std::uint64_t first, std::uint64_t pages) noexcept;
     int take_back(std::uint64_t first, std::uint64_t pages) noexcept;
 
-    // Thread, userfaultfd and node, once; idempotent. 0 or an errno.
-    int activate(std::string* message);
+    // Threads, userfaultfd and node, once; idempotent. 0 or an errno. More handlers than `handlers_now` start
+    // when there are faults to serve.
+    int activate(std::string* message, unsigned handlers_now = FaultThreads::threads_max);
     bool is_active() const noexcept { return active.load(std::memory_order_acquire); }
 
     std::byte* address_of(std::uint64_t page) const noexcept { return base + page * page_bytes; }
@@ -94,6 +96,12 @@ class Heap {
     unsigned epoch() const noexcept {
         return static_cast<unsigned>(evicted.load(std::memory_order_relaxed) /
                                      std::max<std::uint64_t>(near.hard_pages() / 8, 32));
+    }
+    // So that nothing that left before counts as having left lately: none of it left this process.
+    void end_epochs() noexcept {
+        constexpr std::uint64_t late = 17;  // resolve, warmed
+        evicted.fetch_add(late * std::max<std::uint64_t>(near.hard_pages() / 8, 32),
+                          std::memory_order_relaxed);
     }
     // What pages are registered for.
     std::uint64_t uffd_mode() const noexcept {
@@ -137,6 +145,7 @@ class Heap {
     // The evictor's hand: which page it looks at next. Whoever has hand_taken moves it.
     std::atomic<bool> hand_taken{false};
     std::uint64_t hand = 0;
+    LeasedPages leased_pages;               // which go before the hand is moved
     std::uint64_t keep_hand = 0;            // the same, of the search for kept blobs to drop
     std::atomic<std::uint64_t> evicted{0};  // pages ever taken out; epochs are counted in it
     std::atomic<std::uint64_t> tracked_chunks{0};

@@ -157,6 +157,7 @@ Resolved resolve_far(Heap& heap, std::uint64_t page, PageWord word, ResolveLane&
     if (keep) heap.statistics.kept_blob_bytes.add(heap.far.bytes(word).size());
     if (!keep) near_word = near_word.without_blob();
     heap.word(page).publish(near_word);
+    if (word.store() != heap.far.own_store() && near_word.skip() == 0) heap.leased_pages.add(page);
     if (!keep) heap.far.drop(word);
     if (!keep && heap.near.is_resting()) heap.far_room_made(1);
     heap.statistics.far_pages.subtract(1);

@@ -90,6 +90,7 @@ void take_snapshot(Heap& heap, pn_stats_t* out) noexcept {
     out->fault_p99_ns = counted.fault_ns.percentile(99);
     out->poisoned = counted.poisoned.value();
     out->evictions_direct = counted.evictions_direct.value();
+    out->evictions_in_place = counted.evictions_in_place.value();
     out->leases = heap.leases.count();
     out->fork_events = counted.fork_events.value();
 }

@@ -49,20 +49,14 @@ bool is_hidden(const char* what) noexcept {
 
 namespace {
 
-int open_device(int flags) noexcept {
-    const int device = ::open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
-    if (device < 0) return -1;
-    const int fd = ::ioctl(device, USERFAULTFD_IOC_NEW, flags);
-    const int error = errno;
-    ::close(device);
-    errno = error;
-    return fd;
+int open_device() noexcept {
+    return raise_descriptor(::open("/dev/userfaultfd", O_RDWR | O_CLOEXEC));
 }
 
-int open_rung(UffdRung rung) noexcept {
+int open_rung(UffdRung rung, int device) noexcept {
     switch (rung) {
         case UffdRung::device:
-            return open_device(O_CLOEXEC);
+            return ::ioctl(device, USERFAULTFD_IOC_NEW, O_CLOEXEC);
         case UffdRung::syscall:
             return static_cast<int>(::syscall(SYS_userfaultfd, O_CLOEXEC));
         case UffdRung::user_mode_only:
@@ -76,8 +70,8 @@ int open_rung(UffdRung rung) noexcept {
 
 // UFFDIO_API can be called once per descriptor, and refuses a feature it does not know: so one descriptor
 // asks, another enables.
-std::uint64_t offered_features(UffdRung rung) noexcept {
-    const int fd = open_rung(rung);
+std::uint64_t offered_features(UffdRung rung, int device) noexcept {
+    const int fd = open_rung(rung, device);
     if (fd < 0) return 0;
     uffdio_api api{};
     api.api = UFFD_API;
@@ -99,25 +93,36 @@ UffdOpened open_userfaultfd(std::uint64_t wanted, bool kernel_access) noexcept {
     }
     for (UffdRung rung : {UffdRung::device, UffdRung::syscall, UffdRung::user_mode_only}) {
         if (rung == UffdRung::user_mode_only && kernel_access) break;
-        int fd = open_rung(rung);
-        if (fd < 0) {
-            if (opened.error == 0 || rung != UffdRung::device) opened.error = errno;
-            continue;
-        }
-        fd = raise_descriptor(fd);
-        uffdio_api api{};
-        api.api = UFFD_API;
-        const std::uint64_t features = offered_features(rung) & wanted;
-        api.features = features;
-        if (fd < 0 || ::ioctl(fd, UFFDIO_API, &api) != 0) {
-            opened.error = errno;
-            close_descriptor(fd);
-            continue;
-        }
-        // Not what the kernel answers: that is everything it has, hidden features too.
-        return UffdOpened{fd, rung, features, 0};
+        UffdOpened tried;
+        tried.rung = rung;
+        tried.device = rung == UffdRung::device ? open_device() : -1;
+        // Not what the kernel answers to UFFDIO_API: that is everything it has, hidden features too.
+        tried.features = offered_features(rung, tried.device) & wanted;
+        const int error = reopen_userfaultfd(tried);
+        if (error == 0) return tried;
+        close_userfaultfd(tried);
+        if (opened.error == 0 || rung != UffdRung::device) opened.error = error;
     }
     return opened;
+}
+
+int reopen_userfaultfd(UffdOpened& opened) noexcept {
+    close_descriptor(opened.fd);
+    opened.fd = raise_descriptor(open_rung(opened.rung, opened.device));
+    uffdio_api api{};
+    api.api = UFFD_API;
+    api.features = opened.features;
+    if (opened.fd >= 0 && ::ioctl(opened.fd, UFFDIO_API, &api) == 0) return 0;
+    const int error = errno;
+    close_descriptor(opened.fd);
+    opened.fd = -1;
+    return error;
+}
+
+void close_userfaultfd(UffdOpened& opened) noexcept {
+    close_descriptor(opened.fd);
+    close_descriptor(opened.device);
+    opened = UffdOpened{};
 }
 
 int uffd_register(int fd, void* address, std::size_t bytes, std::uint64_t mode) noexcept {

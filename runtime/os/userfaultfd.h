@@ -44,6 +44,7 @@ const char* describe(UffdRung rung) noexcept;
 
 struct UffdOpened {
     int fd = -1;
+    int device = -1;  // /dev/userfaultfd, where that was the rung
     UffdRung rung = UffdRung::none;
     std::uint64_t features = 0;  // what the kernel offers and was asked for
     int error = 0;               // why not, when fd < 0
@@ -54,6 +55,13 @@ struct UffdOpened {
 // `kernel_access` refuses the user-mode-only rung. Honours PNODE_HIDE=userfaultfd and PNODE_HIDE=move, so
 // that both absences can be tested.
 UffdOpened open_userfaultfd(std::uint64_t wanted, bool kernel_access) noexcept;
+
+// In a forked child: a descriptor for this process, of the same rung and features, in place of the one that
+// watches the parent. By the device's descriptor, which it inherits, so that a process that gave its
+// privileges away may fork. 0 or an errno.
+int reopen_userfaultfd(UffdOpened& opened) noexcept;
+
+void close_userfaultfd(UffdOpened& opened) noexcept;
 
 // Each: 0 or an errno. `done` receives the bytes that were completed, also after an error.
 int uffd_register(int fd, void* address, std::size_t bytes, std::uint64_t mode) noexcept;

@@ -226,6 +226,8 @@ PN_API int pn_extent(pn_heap* heap, const void* address, uint64_t bytes, pn_exte
     X(fault_p99_ns, "ns", "g: the same, 99th percentile")                                             \
     X(poisoned, "pages", "pages lost and reported")                                                   \
     X(evictions_direct, "events", "batches taken out by a thread that needed room itself")            \
+    X(evictions_in_place, "pages",                                                                    \
+      "pages that could not be moved out: read-only, or a kernel without UFFDIO_MOVE")                \
     X(leases, "events", "g: forked children that may still read blobs of this process")               \
     X(fork_events, "events", "forks seen")
 
