@@ -34,10 +34,30 @@ void add_outgoing(EvictLane& lane, std::uint64_t page, PageWord word) noexcept {
     lane.out[lane.out_count++] = OutgoingPage{page, word, nullptr, false};
 }
 
+// A thread may run on a stack that the program allocated: a coroutine's, a signal's, its own with its
+// thread-local storage on top. What it uses of that while it owns pages stays: its fault there, or the
+// kernel's when it preempts the thread (rseq(2)), would wait for itself.
+struct Window {
+    std::uint64_t below_bytes, above_bytes;
+    bool reaches(std::uint64_t around, std::uint64_t address) const noexcept {
+        return address + page_bytes > around - below_bytes && address < around + above_bytes;
+    }
+};
+constexpr Window stack_window = {64 * 1024, 8 * 1024};
+constexpr Window thread_window = {32 * 1024, 8 * 1024};  // static thread-local storage, libc's own structure
+
+bool is_under_our_feet(const Heap& heap, std::uint64_t page) noexcept {
+    const auto stack = reinterpret_cast<std::uint64_t>(__builtin_frame_address(0));
+    const auto thread = reinterpret_cast<std::uint64_t>(__builtin_thread_pointer());
+    if (!heap.contains(stack) && !heap.contains(thread)) return false;
+    const auto address = reinterpret_cast<std::uint64_t>(heap.address_of(page));
+    return stack_window.reaches(stack, address) || thread_window.reaches(thread, address);
+}
+
 // Looks at one page under the hand: takes it, or passes over it once more.
 void consider(Heap& heap, EvictLane& lane, std::uint64_t page) noexcept {
     const PageWord word = heap.word(page).load();
-    if (word.state() != PageState::near || word.pinned()) return;
+    if (word.state() != PageState::near || word.pinned() || is_under_our_feet(heap, page)) return;
     if (word.skip() != 0) {
         heap.word(page).exchange(word, word.with_skip(word.skip() - 1));
     } else if (heap.word(page).make_busy(word)) {
@@ -354,6 +374,7 @@ Cleared clear(Heap& heap, EvictLane& lane) noexcept {
 
 // Takes the page if it is near. With an empty lane it waits, bounded, for a page in transit.
 void add_if_near(Heap& heap, EvictLane& lane, std::uint64_t page) noexcept {
+    if (is_under_our_feet(heap, page)) return;
     for (os::Backoff backoff; backoff.rounds() < 8192; backoff.wait()) {
         const PageWord word = heap.word(page).load();
         if (word.state() == PageState::near && !word.pinned()) {

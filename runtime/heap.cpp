@@ -80,6 +80,8 @@ int Heap::reserve(std::string* message) {
     }
     // Huge pages would leave 2 MiB at a time (DESIGN 9); advice only.
     ::madvise(address_space_.address(), bytes, MADV_NOHUGEPAGE);
+    // A core dump looks at every page of what it holds: a minute for addresses that nobody ever had.
+    ::madvise(address_space_.address(), bytes, MADV_DONTDUMP);
     base = address_space_.address();
     words = reinterpret_cast<AtomicPageWord*>(words_memory_.address());
     pins = reinterpret_cast<std::atomic<std::uint8_t>*>(pins_memory_.address());
@@ -239,10 +241,25 @@ int Heap::allocate(std::uint64_t bytes, const Placing& placing, void** out) {
 
 bool Heap::take_pages(std::uint64_t pages, const Placing& placing, std::uint64_t* first) noexcept {
     const std::lock_guard lock(span_lock);
-    if (placing.at == nullptr)
-        return spans.allocate(pages, std::max<std::uint64_t>(placing.alignment / page_bytes, 1), first);
-    *first = page_at(reinterpret_cast<std::uint64_t>(placing.at));
-    return spans.allocate_at(*first, pages);
+    bool taken = false;
+    if (placing.at == nullptr) {
+        taken = spans.allocate(pages, std::max<std::uint64_t>(placing.alignment / page_bytes, 1), first);
+    } else {
+        *first = page_at(reinterpret_cast<std::uint64_t>(placing.at));
+        taken = spans.allocate_at(*first, pages);
+    }
+    if (taken) include_in_core_dumps(*first + pages);
+    return taken;
+}
+
+// With the span lock held. Buffers lie low in the address space, so it is rare that they grow past all
+// others.
+void Heap::include_in_core_dumps(std::uint64_t end) noexcept {
+    constexpr std::uint64_t step_pages = (std::uint64_t{64} << 20) / page_bytes;
+    if (end <= dumped_pages_) return;
+    end = std::min(round_up(end, step_pages), page_count);
+    ::madvise(address_of(dumped_pages_), (end - dumped_pages_) * page_bytes, MADV_DODUMP);
+    dumped_pages_ = end;
 }
 
 // What a former owner left inaccessible is accessible again; what is reserved is not. The range is ours.

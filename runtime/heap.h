@@ -166,12 +166,14 @@ class Heap {
     int map_again(std::uint64_t first, std::uint64_t pages) noexcept;
     int mark_handed_out(std::uint64_t first, std::uint64_t pages) noexcept;
     bool take_pages(std::uint64_t pages, const Placing& placing, std::uint64_t* first) noexcept;
+    void include_in_core_dumps(std::uint64_t end) noexcept;
     int make_ordinary(std::uint64_t first, std::uint64_t pages, bool reserved) noexcept;
     void activate_if_due(std::uint64_t pages_more);
     bool has_room_for(std::uint64_t pages) noexcept;
     int open_userfaultfd(std::string* message);
     void say_active() const;
 
+    std::uint64_t dumped_pages_ = 0;  // of the address space, from its start; with the span lock
     std::atomic<bool> active{false};
     std::atomic<bool> activation_failed{false};
     os::Mapping address_space_;
