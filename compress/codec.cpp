@@ -8,7 +8,8 @@ namespace pnode::compress {
 namespace {
 
 // Every codec there is, in the order in which users see them.
-constexpr const Codec* all_codecs[] = {&same_filled_codec, &lz4_codec, &zstd_codec, &deflate_codec};
+constexpr const Codec* all_codecs[] = {&same_filled_codec, &lz4_codec, &zstd_codec, &deflate_codec,
+                                       &device_codec};
 
 bool parse_level(std::string_view text, const Codec& codec, int* level) noexcept {
     int value = 0;

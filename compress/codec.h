@@ -21,7 +21,7 @@ using Bytes = std::span<const std::byte>;
 using MutableBytes = std::span<std::byte>;
 
 // Stored in every blob: a number keeps its meaning for ever.
-enum class CodecId : std::uint8_t { none = 0, same_filled = 1, lz4 = 2, zstd = 3, deflate = 4 };
+enum class CodecId : std::uint8_t { none = 0, same_filled = 1, lz4 = 2, zstd = 3, deflate = 4, device = 5 };
 
 inline constexpr std::size_t block_bytes_max = 65536;
 inline constexpr std::size_t scratch_alignment = 64;
@@ -45,6 +45,7 @@ struct Codec {
     // True when exactly destination.size() bytes were decoded from all of `source`. Safe on any input. On
     // false the destination is unspecified.
     bool (*decompress)(Bytes source, MutableBytes destination, MutableBytes scratch) noexcept;
+    bool keeps_size = false;  // saves nothing by itself: what is behind it does
 };
 
 // nullptr for an unknown id or name.

@@ -22,12 +22,6 @@ constexpr unsigned scan_pages_max = 8192;     // words looked at for one batch
 constexpr unsigned scan_pages_enough = 1024;  // ... once something was found
 constexpr unsigned move_retries_max = 16;
 
-void drop_kept(Heap& heap, PageWord word) noexcept {
-    if (word.place() == cxl::no_blob) return;
-    heap.statistics.kept_blob_bytes.subtract(heap.far.bytes(word).size());
-    heap.far.drop(word);
-}
-
 // ---- picking ----
 
 void add_outgoing(EvictLane& lane, std::uint64_t page, PageWord word) noexcept {
@@ -183,10 +177,12 @@ unsigned make_exclusive(Heap& heap, std::byte* first, unsigned count) noexcept {
     return count != 0 && ::madvise(first, count * page_bytes, MADV_POPULATE_WRITE) == 0 ? count : 0;
 }
 
-// MOVE wants equal protection at both ends. What may be read can leave in place; what may not stays near.
-bool is_read_only(Heap& heap, std::uint64_t page) noexcept {
+// MOVE wants equal protection at both ends. What may be read can leave in place; what may not stays near. A
+// page of staging's own protection was refused for another reason: the program has it locked.
+bool is_otherwise_protected(Heap& heap, std::uint64_t page) noexcept {
     const int protection = PageTraits::protection_of(heap.traits[page]);
-    return (protection & PROT_READ) != 0 && heap.uffd.has(UFFD_FEATURE_PAGEFAULT_FLAG_WP);
+    return (protection & PROT_READ) != 0 && protection != (PROT_READ | PROT_WRITE) &&
+           heap.uffd.has(UFFD_FEATURE_PAGEFAULT_FLAG_WP);
 }
 
 // One run of neighbours, out[from] .. out[from + count).
@@ -219,7 +215,7 @@ void move_out(Heap& heap, EvictLane& lane, unsigned from, unsigned count) noexce
         }
         if (error == ENOENT) {
             take_out_absent(heap, lane.out[from]);
-        } else if (error == EINVAL && is_read_only(heap, lane.out[from].page)) {
+        } else if (error == EINVAL && is_otherwise_protected(heap, lane.out[from].page)) {
             enter_limbo_in_place(heap, lane, from);
         } else {  // EBUSY: pinned for DMA
             heap.statistics.refused_pinned.add();
@@ -324,6 +320,13 @@ Away put_away_compressed(Heap& heap, EvictLane& lane, unsigned index,
     return Away::far;
 }
 
+// Does the page's kept blob still tell the truth?
+bool kept_tells(Heap& heap, PageWord word, const compress::ContentHash& hash) noexcept {
+    if (word.place() == cxl::no_blob) return false;
+    compress::ContentHash kept;
+    return heap.far.load(word, [&] { kept = compress::stored_hash(heap.far.bytes(word)); }) && kept == hash;
+}
+
 Away put_away(Heap& heap, EvictLane& lane, unsigned index) noexcept {
     OutgoingPage& out = lane.out[index];
     const std::span<const std::byte> contents(out.contents, page_bytes);
@@ -331,10 +334,8 @@ Away put_away(Heap& heap, EvictLane& lane, unsigned index) noexcept {
     if (compress::is_same_filled(contents, &repeated) && repeated == 0)
         return put_away_zero(heap, lane, index);
     const compress::ContentHash hash = heap.far.key().hash(contents);
-    if (out.word.place() != cxl::no_blob && compress::stored_hash(heap.far.bytes(out.word)) == hash)
-        return put_away_unchanged(heap, lane, index);
-    // A page that saves less than an eighth is not worth a fault (DESIGN 5.3).
-    const std::span<std::byte> room(lane.blob, page_bytes - page_bytes / 8);
+    if (kept_tells(heap, out.word, hash)) return put_away_unchanged(heap, lane, index);
+    const std::span<std::byte> room(lane.blob, heap.far.worthwhile_bytes());
     const std::size_t blob_bytes = compress::encode(contents, hash, heap.far.codec(), room, lane.scratch);
     return put_away_compressed(heap, lane, index, room.first(blob_bytes));
 }
@@ -377,12 +378,24 @@ void add_if_near(Heap& heap, EvictLane& lane, std::uint64_t page) noexcept {
     if (is_under_our_feet(heap, page)) return;
     for (os::Backoff backoff; backoff.rounds() < 8192; backoff.wait()) {
         const PageWord word = heap.word(page).load();
-        if (word.state() == PageState::near && !word.pinned()) {
+        if (word.state() == PageState::near && word.pinned()) {
+            heap.statistics.refused_pinned.add();
+            return;
+        }
+        if (word.state() == PageState::near) {
             if (heap.word(page).make_busy(word)) return add_outgoing(lane, page, word);
         } else if (word.state() != PageState::busy || lane.out_count != 0) {
             return;
         }
     }
+}
+
+}  // namespace
+
+void drop_kept(Heap& heap, PageWord word) noexcept {
+    if (word.place() == cxl::no_blob) return;
+    heap.statistics.kept_blob_bytes.subtract(heap.far.bytes(word).size());
+    heap.far.drop(word);
 }
 
 // The node is nearly full: kept blobs go first. A bounded piece of the heap at each call, by whoever has the
@@ -407,8 +420,6 @@ void drop_kept_blobs(Heap& heap) noexcept {
     }
     heap.hand_taken.store(false, std::memory_order_release);
 }
-
-}  // namespace
 
 unsigned evict_batch(Heap& heap, EvictLane& lane, Evicting who) noexcept {
     if (heap.near.is_resting()) return 0;

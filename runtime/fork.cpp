@@ -234,6 +234,14 @@ void forget_heap(Heap& heap) noexcept {
     }
 }
 
+void lock_heaps() noexcept {
+    heaps_lock.lock();
+}
+
+void unlock_heaps() noexcept {
+    heaps_lock.unlock();
+}
+
 Heap* heap_at(std::uint64_t address) noexcept {
     for (std::atomic<Heap*>& entry : heaps) {
         Heap* heap = entry.load(std::memory_order_acquire);

@@ -28,7 +28,10 @@ std::uint64_t round_up(std::uint64_t value, std::uint64_t alignment) {
 }  // namespace
 
 Heap::~Heap() {
-    if (page_count == 0) return;
+    if (page_count == 0) {
+        far.close();
+        return;
+    }
     forget_heap(*this);
     stop.store(true);
     if (evictor.is_running()) {
@@ -43,7 +46,12 @@ Heap::~Heap() {
 
 int Heap::open(Config wanted, std::string* message) {
     config = std::move(wanted);
-    far.configure(config.far);
+    config.far.user = this;
+    if (const int error = far.configure(config.far)) {
+        *message = error == EBUSY ? "the node is not to be shared (no SHARE) and has its heap"
+                                  : "too many heaps use the node";
+        return error;
+    }
     // A near limit below the activation size must be kept too.
     if (config.near_bytes_max != 0)
         config.activation_bytes = std::min(config.activation_bytes, config.near_bytes_max / 2);
@@ -93,8 +101,8 @@ int Heap::reserve(std::string* message) {
 int Heap::map_lanes(std::string* message) {
     const std::uint64_t decode_bytes = round_up(compress::decode_scratch_bytes_max(), page_bytes);
     const std::uint64_t encode_bytes = round_up(compress::encode_scratch_bytes(config.far.codec), page_bytes);
-    const std::uint64_t total =
-        ResolveLanes::count * (page_bytes + decode_bytes) + EvictLanes::count * (page_bytes + encode_bytes);
+    const std::uint64_t total = ResolveLanes::count * (page_bytes + decode_bytes) +
+                                EvictLanes::count * (EvictLane::blob_bytes_max + encode_bytes);
     if (int error = lanes_memory_.map(total)) {
         *message = "cannot map the fault path's buffers";
         return error;
@@ -107,9 +115,9 @@ int Heap::map_lanes(std::string* message) {
     }
     for (unsigned index = 0; index < EvictLanes::count; ++index) {
         evict_lanes[index].blob = at;
-        evict_lanes[index].scratch = {at + page_bytes, encode_bytes};
+        evict_lanes[index].scratch = {at + EvictLane::blob_bytes_max, encode_bytes};
         evict_lanes[index].first_slot = index * batch_pages;
-        at += page_bytes + encode_bytes;
+        at += EvictLane::blob_bytes_max + encode_bytes;
     }
     return 0;
 }
@@ -198,12 +206,21 @@ void Heap::far_room_made(std::uint64_t pages) noexcept {
     near.wake_evictor();
 }
 
+// What could not be placed, or not be pinned, may be now; what is in excess has to go. Called by whoever
+// changed the node.
+void Heap::node_changed() noexcept {
+    near.try_again();
+    near.wake_evictor();
+}
+
 void Heap::say_active() const {
     report("active in process %d: %s engine, %s eviction by %s, node %s, codec %s, near limit %s", ::getpid(),
            engine == Engine::in_line ? "inline" : "thread",
            uffd.has(UFFD_FEATURE_MOVE) ? "move" : "write-protect", os::describe(uffd.rung),
            far.node()->spec().c_str(), far.codec().codec->name,
            near.is_limited() ? format_size(near.limit_pages() * page_bytes).c_str() : "none");
+    const std::string& notice = far.node()->region().notice();
+    if (!notice.empty()) report("%s", notice.c_str());
 }
 
 int Heap::pages_of(const void* address, std::uint64_t bytes, std::uint64_t* first,

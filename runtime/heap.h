@@ -28,6 +28,7 @@
 #include "runtime/leased_pages.h"
 #include "runtime/leases.h"
 #include "runtime/near_ledger.h"
+#include "runtime/nominations.h"
 #include "runtime/os/userfaultfd.h"
 #include "runtime/page_traits.h"
 #include "runtime/page_word.h"
@@ -39,7 +40,7 @@ namespace pnode {
 
 enum class Engine : std::uint8_t { none, thread, in_line };
 
-class Heap {
+class Heap : private cxl::NodeUser {
   public:
     struct Config {
         std::uint64_t address_bytes = 0;
@@ -150,6 +151,8 @@ class Heap {
     std::atomic<std::uint64_t> evicted{0};  // pages ever taken out; epochs are counted in it
     std::atomic<std::uint64_t> tracked_chunks{0};
     std::atomic<std::uint64_t> far_left{0};  // pages, since the evictor was last told (release)
+    Nominations nominations;
+    TokenBucket prefetch_budget;
     std::atomic<bool> shared_after_fork{
         false};  // pages may be shared with a child: UFFDIO_MOVE may refuse them
 
@@ -172,6 +175,7 @@ class Heap {
     bool has_room_for(std::uint64_t pages) noexcept;
     int open_userfaultfd(std::string* message);
     void say_active() const;
+    void node_changed() noexcept override;
 
     std::uint64_t dumped_pages_ = 0;  // of the address space, from its start; with the span lock
     std::atomic<bool> active{false};
@@ -181,6 +185,7 @@ class Heap {
     os::Mapping pins_memory_;
     os::Mapping lanes_memory_;
     os::Mapping staging_;
+    friend int evacuate_node(cxl::Node&, std::string*);
     friend void fork_child(Heap&) noexcept;
 };
 
@@ -225,6 +230,18 @@ void make_room(Heap& heap, Evicting who) noexcept;
 int demote(Heap& heap, std::uint64_t first, std::uint64_t pages, std::uint64_t* done) noexcept;
 void* evictor_main(void* heap) noexcept;
 
+// Frees the blob that a near page kept, if any; the caller owns the page.
+void drop_kept(Heap& heap, PageWord word) noexcept;
+// A bounded piece of the search for kept blobs to drop.
+void drop_kept_blobs(Heap& heap) noexcept;
+
+// The node holds more than its device can: pages come near while the near limit allows it. The evictor's.
+void converge(Heap& heap) noexcept;
+// Brings near what was nominated, within its budget. The evictor's. True: something is left for later.
+bool serve_nominations(Heap& heap) noexcept;
+// Takes every heap off the node, or none. 0, or EBUSY with one line in `why`; ENOMEM.
+int evacuate_node(cxl::Node& node, std::string* why);
+
 void release(Heap& heap, std::uint64_t first, std::uint64_t pages) noexcept;
 
 // Contents and states of [from, from + pages) to [to, to + pages), which is released, ordinary and disjoint;
@@ -247,6 +264,9 @@ const char* validate(Heap& heap) noexcept;
 void register_heap(Heap& heap) noexcept;
 void forget_heap(Heap& heap) noexcept;
 Heap* heap_at(std::uint64_t address) noexcept;  // any context
+// Nobody forks, and no heap is opened or closed, in between. Signals blocked.
+void lock_heaps() noexcept;
+void unlock_heaps() noexcept;
 
 // What cannot be returned to anybody: one line on standard error.
 void report(const char* format, ...) noexcept __attribute__((format(printf, 1, 2)));

@@ -61,8 +61,11 @@ int install_inline_engine() noexcept {
     if (installed.exchange(true)) return 0;
     struct sigaction action {};
     action.sa_sigaction = on_sigbus;
-    action.sa_flags = SA_SIGINFO | SA_ONSTACK;
+    // SIGBUS stays open: a blob's memory may be bad, and the guard around its load (cxl/guarded.h) must hear
+    // of that inside this handler too.
+    action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER;
     ::sigfillset(&action.sa_mask);
+    ::sigdelset(&action.sa_mask, SIGBUS);
     return ::sigaction(SIGBUS, &action, &previous_action) == 0 ? 0 : errno;
 }
 

@@ -37,10 +37,11 @@ struct OutgoingPage {
 
 // For taking pages out: staging for a batch, and room to compress one page.
 struct EvictLane {
+    static constexpr std::size_t blob_bytes_max = 2 * page_bytes;  // a page as it is, and a header
     std::atomic<bool> taken{false};
     std::byte* staging = nullptr;  // batch_pages pages, registered, not inherited by children
     unsigned first_slot = 0;       // of the whole staging area's slots
-    std::byte* blob = nullptr;     // 4 KiB
+    std::byte* blob = nullptr;     // blob_bytes_max
     std::span<std::byte> scratch;
     OutgoingPage out[batch_pages];
     unsigned out_count = 0;

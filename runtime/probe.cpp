@@ -8,6 +8,7 @@
 #include <cstring>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <utility>
 
 #include "compress/codec.h"
 #include "cxl/sizes.h"
@@ -65,6 +66,21 @@ json probe_userfaultfd(json& missing) {
     return found;
 }
 
+json known(std::uint64_t number) {
+    return number != 0 ? json(number) : json("unknown");
+}
+
+int add_node(const pn_node_info* info, void* nodes) {
+    json node = {{"kind", info->kind}, {"spec", info->spec}, {"bytes_max", info->bytes}};
+    if (info->numa_node >= 0) {
+        node["numa_node"] = info->numa_node;
+        node["read_latency_ns"] = known(info->read_latency_ns);
+        node["read_bandwidth_mbps"] = known(info->read_bandwidth_mbps);
+    }
+    static_cast<json*>(nodes)->push_back(std::move(node));
+    return 0;
+}
+
 json probe_limits(json& missing) {
     constexpr long map_count_enough = 65530;
     const long map_count = number_in("/proc/sys/vm/max_map_count");
@@ -88,8 +104,8 @@ json probe() {
     found["userfaultfd"] = probe_userfaultfd(missing);
     found["codecs"] = json::array();
     for (const compress::Codec* codec : compress::codecs()) found["codecs"].push_back(codec->name);
-    found["nodes"] =
-        json::array({{{"kind", "memory"}, {"spec", "memory:SIZE"}, {"bytes_max", physical_memory_bytes()}}});
+    found["nodes"] = json::array();
+    pn_node_foreach(add_node, &found["nodes"]);
     found["limits"] = probe_limits(missing);
     found["missing"] = missing;
     return found;

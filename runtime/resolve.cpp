@@ -65,9 +65,9 @@ PageWord warmed(Heap& heap, PageWord word) noexcept {
     return word.with_level(level).with_skip((1u << level) - 1);
 }
 
-Resolved poison(Heap& heap, std::uint64_t page, PageWord word, compress::DecodeResult why) noexcept {
+Resolved poison(Heap& heap, std::uint64_t page, PageWord word, const char* why) noexcept {
     report("page %p is lost: its blob at %#llx of the node: %s", heap.address_of(page),
-           static_cast<unsigned long long>(word.place()), compress::describe(why));
+           static_cast<unsigned long long>(word.place()), why);
     heap.statistics.poisoned.add();
     heap.statistics.far_pages.subtract(1);
     // The slot is never freed: nothing else shall be stored in bytes that went wrong once.
@@ -140,9 +140,13 @@ Resolved resolve_limbo(Heap& heap, std::uint64_t page, PageWord word) noexcept {
 }
 
 Resolved resolve_far(Heap& heap, std::uint64_t page, PageWord word, ResolveLane& lane) noexcept {
-    const compress::DecodeResult decoded = compress::decode(
-        heap.far.bytes(word), heap.far.key(), std::span<std::byte>(lane.page, page_bytes), lane.scratch);
-    if (decoded != compress::DecodeResult::ok) return poison(heap, page, word, decoded);
+    compress::DecodeResult decoded = compress::DecodeResult::truncated;
+    const bool readable = heap.far.load(word, [&] {
+        decoded = compress::decode(heap.far.bytes(word), heap.far.key(),
+                                   std::span<std::byte>(lane.page, page_bytes), lane.scratch);
+    });
+    if (!readable) return poison(heap, page, word, "its memory is bad");
+    if (decoded != compress::DecodeResult::ok) return poison(heap, page, word, compress::describe(decoded));
     heap.near.charge(1, heap.statistics);
     const Copied copied = copy_in(heap, page, lane.page);
     if (copied == Copied::gone) {

@@ -93,6 +93,8 @@ void take_snapshot(Heap& heap, pn_stats_t* out) noexcept {
     out->evictions_in_place = counted.evictions_in_place.value();
     out->leases = heap.leases.count();
     out->fork_events = counted.fork_events.value();
+    out->prefetches = counted.prefetches.value();
+    out->prefetches_dropped = counted.prefetches_dropped.value();
 }
 
 std::size_t stats_json(Heap& heap, char* text, std::size_t capacity) noexcept {

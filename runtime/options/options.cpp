@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "compress/codec.h"
+#include "cxl/region_spec.h"
 #include "cxl/sizes.h"
 
 namespace pnode {
@@ -34,7 +35,7 @@ constexpr OptionSpec table[] = {
     {"far", "PNODE_FAR", "SIZE", OptionType::size, "", "the node's size", mib, 64 * tib, no_choices,
      &Options::far_bytes_max, "Far limit: physical bytes in the node. When it is full, the rest stays near."},
     {"node", "PNODE_NODE", "SPEC", OptionType::node, "", "memory: of the far limit", 0, 0, no_choices,
-     &Options::node, "Where far pages live. memory:SIZE is embedded: compressed bytes in DRAM."},
+     &Options::node, "Where far pages live. memory: is compressed bytes in DRAM (docs/private-node.md)."},
     {"codec", "PNODE_CODEC", "NAME", OptionType::codec, "lz4", "", 0, 0, no_choices, &Options::codec,
      "How pages are compressed: lz4 is fast, zstd smaller, deflate what accelerators read."},
     {"engine", "PNODE_ENGINE", "NAME", OptionType::choice, "auto", "", 0, 0, "auto|thread", &Options::engine,
@@ -147,14 +148,14 @@ bool parse_list(const OptionSpec& spec, std::string_view text, std::uint32_t* va
 }
 
 bool check_node(const OptionSpec& spec, std::string_view text, std::string* why) {
-    std::string_view size_text = text;
-    if (text.find(':') == std::string_view::npos || next_word(&size_text, ':') != "memory") {
-        return refuse(spec, "not a node", why);
-    }
-    std::uint64_t bytes = 0;
+    cxl::RegionSpec region;
     std::string reason;
-    if (!parse_size(size_text, &bytes, &reason)) return refuse(spec, std::move(reason), why);
-    if (bytes < mib || bytes > physical_memory_bytes()) return refuse(spec, "out of range", why);
+    if (!cxl::parse_region_spec(text, &region, &reason)) return refuse(spec, std::move(reason), why);
+    const std::uint64_t bytes_max =
+        region.kind == cxl::RegionKind::memory ? physical_memory_bytes() : UINT64_MAX;
+    const bool all_there_is = region.size_bytes == 0;
+    if (!all_there_is && (region.size_bytes < mib || region.size_bytes > bytes_max))
+        return refuse(spec, "out of range", why);
     return true;
 }
 

@@ -9,7 +9,7 @@ namespace {
 TEST(CodecRegistry, NumbersAndNamesAreWhatTheyAreForEver) {
     EXPECT_EQ(static_cast<int>(CodecId::none), 0);
     const std::pair<int, const char*> expected[] = {
-        {1, "same-filled"}, {2, "lz4"}, {3, "zstd"}, {4, "deflate"}};
+        {1, "same-filled"}, {2, "lz4"}, {3, "zstd"}, {4, "deflate"}, {5, "device"}};
     ASSERT_EQ(codecs().size(), std::size(expected));
     for (const auto& [id, name] : expected) {
         const Codec* const codec = codec_by_id(static_cast<CodecId>(id));
@@ -22,7 +22,7 @@ TEST(CodecRegistry, NumbersAndNamesAreWhatTheyAreForEver) {
 
 TEST(CodecRegistry, UnknownIdsAndNamesAreNull) {
     for (int id = 0; id < 256; ++id) {
-        if (id < 1 || id > 4) {
+        if (id < 1 || id > 5) {
             EXPECT_EQ(codec_by_id(static_cast<CodecId>(id)), nullptr) << id;
         }
     }
