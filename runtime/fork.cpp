@@ -93,6 +93,7 @@ void fork_child(Heap& heap) noexcept {
     heap.leases.child();
     heap.stats_file.leave_to_parent();
     heap.fault_threads.forget();
+    heap.offload.forget();
     heap.evictor.forget();
     heap.hand_taken.store(false);
     heap.shared_after_fork.store(true, std::memory_order_relaxed);

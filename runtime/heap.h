@@ -27,6 +27,7 @@
 #include "runtime/lanes.h"
 #include "runtime/leases.h"
 #include "runtime/near_ledger.h"
+#include "runtime/offload.h"
 #include "runtime/os/userfaultfd.h"
 #include "runtime/page_traits.h"
 #include "runtime/page_word.h"
@@ -126,6 +127,7 @@ class Heap {
     cxl::SpinLock span_lock;
     NearLedger near;
     FarTier far;
+    Offload offload;
     Leases leases;
     ResolveLanes resolve_lanes;
     EvictLanes evict_lanes;
@@ -161,6 +163,7 @@ class Heap {
     void activate_if_due(std::uint64_t pages_more);
     bool has_room_for(std::uint64_t pages) noexcept;
     int open_userfaultfd(std::string* message);
+    void open_offload();
     void say_active() const;
 
     std::atomic<bool> active{false};

@@ -140,8 +140,9 @@ Resolved resolve_limbo(Heap& heap, std::uint64_t page, PageWord word) noexcept {
 }
 
 Resolved resolve_far(Heap& heap, std::uint64_t page, PageWord word, ResolveLane& lane) noexcept {
-    const compress::DecodeResult decoded = compress::decode(
-        heap.far.bytes(word), heap.far.key(), std::span<std::byte>(lane.page, page_bytes), lane.scratch);
+    const compress::DecodeResult decoded =
+        compress::decode(heap.far.bytes(word), heap.far.key(), std::span<std::byte>(lane.page, page_bytes),
+                         lane.scratch, heap.offload.accelerator());
     if (decoded != compress::DecodeResult::ok) return poison(heap, page, word, decoded);
     heap.near.charge(1, heap.statistics);
     const Copied copied = copy_in(heap, page, lane.page);

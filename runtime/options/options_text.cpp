@@ -72,7 +72,7 @@ std::string option_range(const OptionSpec& spec) {
         case OptionType::list:
             return "one or more, by comma, of " + choices_as_words(spec.choices);
         case OptionType::codec:
-            return "lz4, zstd, zstd:LEVEL, deflate";
+            return "lz4, zstd, zstd:LEVEL, deflate, iaa, iaa:PERCENT, iaa:model";
         case OptionType::node:
             return "memory:SIZE, SIZE from 1M to physical memory";
         case OptionType::file:
