@@ -97,7 +97,8 @@ int parse_options(const pn_heap_options& options, Heap::Config* config) {
         return fail(EINVAL, "unknown bits in flags");
     const char* codec = options.codec != nullptr ? options.codec : "lz4";
     if (!pnode::compress::parse_codec_choice(codec, &config->far.codec))
-        return fail(EINVAL, std::string("unknown codec '") + codec + "': lz4, zstd, zstd:LEVEL or deflate");
+        return fail(EINVAL, std::string("unknown codec '") + codec +
+                                "': lz4, zstd, zstd:LEVEL, deflate, iaa, iaa:PERCENT or iaa:model");
     const char* stress = std::getenv("PNODE_STRESS");
     config->address_bytes = options.address_bytes_max != 0 ? options.address_bytes_max : 4 * physical;
     config->near_bytes_max = options.near_bytes_max;

@@ -25,7 +25,7 @@ constexpr unsigned move_retries_max = 16;
 // ---- picking ----
 
 void add_outgoing(EvictLane& lane, std::uint64_t page, PageWord word) noexcept {
-    lane.out[lane.out_count++] = OutgoingPage{page, word, nullptr, false};
+    lane.out[lane.out_count++] = OutgoingPage{.page = page, .word = word};
 }
 
 // A thread may run on a stack that the program allocated: a coroutine's, a signal's, its own with its
@@ -320,23 +320,59 @@ Away put_away_compressed(Heap& heap, EvictLane& lane, unsigned index,
     return Away::far;
 }
 
+std::span<const std::byte> contents_of(const OutgoingPage& out) noexcept {
+    return {out.contents, page_bytes};
+}
+
+std::span<std::byte> room_for_blob(Heap& heap, EvictLane& lane, unsigned index) noexcept {
+    return {lane.blob + index * EvictLane::blob_bytes_max, heap.far.worthwhile_bytes()};
+}
+
+bool is_zero(const OutgoingPage& out) noexcept {
+    std::uint64_t repeated = 1;
+    return compress::is_same_filled(contents_of(out), &repeated) && repeated == 0;
+}
+
 // Does the page's kept blob still tell the truth?
-bool kept_tells(Heap& heap, PageWord word, const compress::ContentHash& hash) noexcept {
-    if (word.place() == cxl::no_blob) return false;
+bool is_unchanged(Heap& heap, const OutgoingPage& out, const compress::ContentHash& hash) noexcept {
+    if (out.word.place() == cxl::no_blob) return false;
     compress::ContentHash kept;
-    return heap.far.load(word, [&] { kept = compress::stored_hash(heap.far.bytes(word)); }) && kept == hash;
+    return heap.far.load(out.word, [&] { kept = compress::stored_hash(heap.far.bytes(out.word)); }) &&
+           kept == hash;
+}
+
+// An accelerator takes what has to be compressed of the batch at once, while the pages stay in limbo.
+void encode_ahead(Heap& heap, EvictLane& lane) noexcept {
+    compress::iaa::Accelerator* const accelerator = heap.offload.accelerator();
+    if (accelerator == nullptr) return;
+    compress::EncodeJob jobs[batch_pages];
+    unsigned owners[batch_pages];
+    unsigned count = 0;
+    for (unsigned index = 0; index < lane.out_count; ++index) {
+        OutgoingPage& out = lane.out[index];
+        if (out.contents == nullptr || is_zero(out)) continue;
+        out.hash = heap.far.key().hash(contents_of(out));
+        if (is_unchanged(heap, out, out.hash)) continue;
+        jobs[count] = {contents_of(out), out.hash, room_for_blob(heap, lane, index), 0};
+        owners[count++] = index;
+    }
+    compress::encode(std::span(jobs, count), heap.far.codec(), lane.scratch, *accelerator);
+    for (unsigned i = 0; i < count; ++i) {
+        OutgoingPage& out = lane.out[owners[i]];
+        out.encoded = true;
+        out.blob = jobs[i].blob.first(jobs[i].blob_bytes);
+    }
 }
 
 Away put_away(Heap& heap, EvictLane& lane, unsigned index) noexcept {
     OutgoingPage& out = lane.out[index];
-    const std::span<const std::byte> contents(out.contents, page_bytes);
-    std::uint64_t repeated = 1;
-    if (compress::is_same_filled(contents, &repeated) && repeated == 0)
-        return put_away_zero(heap, lane, index);
-    const compress::ContentHash hash = heap.far.key().hash(contents);
-    if (kept_tells(heap, out.word, hash)) return put_away_unchanged(heap, lane, index);
-    const std::span<std::byte> room(lane.blob, heap.far.worthwhile_bytes());
-    const std::size_t blob_bytes = compress::encode(contents, hash, heap.far.codec(), room, lane.scratch);
+    if (out.encoded) return put_away_compressed(heap, lane, index, out.blob);
+    if (is_zero(out)) return put_away_zero(heap, lane, index);
+    const compress::ContentHash hash = heap.far.key().hash(contents_of(out));
+    if (is_unchanged(heap, out, hash)) return put_away_unchanged(heap, lane, index);
+    const std::span<std::byte> room = room_for_blob(heap, lane, 0);
+    const std::size_t blob_bytes =
+        compress::encode(contents_of(out), hash, heap.far.codec(), room, lane.scratch);
     return put_away_compressed(heap, lane, index, room.first(blob_bytes));
 }
 
@@ -354,6 +390,7 @@ struct Cleared {
 Cleared clear(Heap& heap, EvictLane& lane) noexcept {
     Cleared cleared;
     unsigned staged_end = 0;
+    encode_ahead(heap, lane);
     for (unsigned index = 0; index < lane.out_count; ++index) {
         OutgoingPage& out = lane.out[index];
         if (out.contents == nullptr) continue;

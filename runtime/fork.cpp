@@ -176,6 +176,7 @@ void fork_child(Heap& heap) noexcept {
     heap.leases.child();
     heap.stats_file.leave_to_parent();
     forget_threads(heap);
+    heap.offload.forget();
     heap.shared_after_fork.store(true, std::memory_order_relaxed);
     heap.leased_pages.clear();
     heap.end_epochs();

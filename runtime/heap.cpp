@@ -40,6 +40,7 @@ Heap::~Heap() {
     }
     if (engine == Engine::thread && is_active()) fault_threads.stop(*this);
     os::close_userfaultfd(uffd);
+    offload.close();
     leases.close();
     far.close();
 }
@@ -101,8 +102,9 @@ int Heap::reserve(std::string* message) {
 int Heap::map_lanes(std::string* message) {
     const std::uint64_t decode_bytes = round_up(compress::decode_scratch_bytes_max(), page_bytes);
     const std::uint64_t encode_bytes = round_up(compress::encode_scratch_bytes(config.far.codec), page_bytes);
-    const std::uint64_t total = ResolveLanes::count * (page_bytes + decode_bytes) +
-                                EvictLanes::count * (EvictLane::blob_bytes_max + encode_bytes);
+    constexpr std::uint64_t blobs_bytes = batch_pages * EvictLane::blob_bytes_max;
+    const std::uint64_t total =
+        ResolveLanes::count * (page_bytes + decode_bytes) + EvictLanes::count * (blobs_bytes + encode_bytes);
     if (int error = lanes_memory_.map(total)) {
         *message = "cannot map the fault path's buffers";
         return error;
@@ -115,9 +117,9 @@ int Heap::map_lanes(std::string* message) {
     }
     for (unsigned index = 0; index < EvictLanes::count; ++index) {
         evict_lanes[index].blob = at;
-        evict_lanes[index].scratch = {at + EvictLane::blob_bytes_max, encode_bytes};
+        evict_lanes[index].scratch = {at + blobs_bytes, encode_bytes};
         evict_lanes[index].first_slot = index * batch_pages;
-        at += EvictLane::blob_bytes_max + encode_bytes;
+        at += blobs_bytes + encode_bytes;
     }
     return 0;
 }
@@ -179,6 +181,7 @@ int Heap::activate(std::string* message, unsigned handlers_now) {
     if (error == 0) error = far.open(message);
     if (error == 0 && (error = map_staging()) != 0) *message = "cannot map the staging area";
     if (error == 0 && engine == Engine::in_line) error = install_inline_engine();
+    if (error == 0) open_offload();
     // The handlers' lanes are theirs for good.
     for (unsigned index = 0; error == 0 && index < FaultThreads::threads_max; ++index)
         resolve_lanes[index].taken.store(true);
@@ -193,9 +196,18 @@ int Heap::activate(std::string* message, unsigned handlers_now) {
     }
     if (message->empty()) *message = "the fault engine could not be started";
     activation_failed.store(true);
+    offload.close();
     os::close_userfaultfd(uffd);
     engine = Engine::none;
     return error;
+}
+
+// An accelerator that cannot be had is not an error: software does its work, in the same format.
+void Heap::open_offload() {
+    std::string why;
+    const LentEvictLane lane(evict_lanes);
+    offload.open(config.far.codec, lane->scratch, &why);
+    if (config.verbose && !why.empty()) report("codec %s: %s", compress::name_of(far.codec()), why.c_str());
 }
 
 void Heap::far_room_made(std::uint64_t pages) noexcept {
@@ -217,7 +229,7 @@ void Heap::say_active() const {
     report("active in process %d: %s engine, %s eviction by %s, node %s, codec %s, near limit %s", ::getpid(),
            engine == Engine::in_line ? "inline" : "thread",
            uffd.has(UFFD_FEATURE_MOVE) ? "move" : "write-protect", os::describe(uffd.rung),
-           far.node()->spec().c_str(), far.codec().codec->name,
+           far.node()->spec().c_str(), compress::name_of(far.codec()),
            near.is_limited() ? format_size(near.limit_pages() * page_bytes).c_str() : "none");
     const std::string& notice = far.node()->region().notice();
     if (!notice.empty()) report("%s", notice.c_str());

@@ -29,6 +29,7 @@
 #include "runtime/leases.h"
 #include "runtime/near_ledger.h"
 #include "runtime/nominations.h"
+#include "runtime/offload.h"
 #include "runtime/os/userfaultfd.h"
 #include "runtime/page_traits.h"
 #include "runtime/page_word.h"
@@ -135,6 +136,7 @@ class Heap : private cxl::NodeUser {
     cxl::SpinLock span_lock;
     NearLedger near;
     FarTier far;
+    Offload offload;
     Leases leases;
     ResolveLanes resolve_lanes;
     EvictLanes evict_lanes;
@@ -174,6 +176,7 @@ class Heap : private cxl::NodeUser {
     void activate_if_due(std::uint64_t pages_more);
     bool has_room_for(std::uint64_t pages) noexcept;
     int open_userfaultfd(std::string* message);
+    void open_offload();
     void say_active() const;
     void node_changed() noexcept override;
 

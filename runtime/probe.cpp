@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "compress/codec.h"
+#include "compress/iaa/discovery.h"
 #include "cxl/sizes.h"
 #include "pnode/pnode.h"
 #include "runtime/os/descriptors.h"
@@ -94,6 +95,20 @@ json probe_limits(json& missing) {
             {"page_bytes", ::sysconf(_SC_PAGESIZE)}};
 }
 
+json probe_accelerators(json& missing) {
+    const compress::iaa::QueuesFound queues = compress::iaa::find_queues("");
+    json found = json::array();
+    for (const compress::iaa::QueueInfo& queue : queues.usable)
+        found.push_back({{"queue", queue.name},
+                         {"path", queue.path},
+                         {"mode", queue.dedicated ? "dedicated" : "shared"},
+                         {"size", queue.size}});
+    for (const std::string& refused : queues.refused)
+        missing.push_back({{"what", "accelerator queue " + refused},
+                           {"cure", "configure a user queue with accel-config (docs/hardware.md)"}});
+    return found;
+}
+
 json probe() {
     json found;
     json missing = json::array();
@@ -106,6 +121,7 @@ json probe() {
     for (const compress::Codec* codec : compress::codecs()) found["codecs"].push_back(codec->name);
     found["nodes"] = json::array();
     pn_node_foreach(add_node, &found["nodes"]);
+    found["accelerators"] = probe_accelerators(missing);
     found["limits"] = probe_limits(missing);
     found["missing"] = missing;
     return found;

@@ -143,7 +143,8 @@ Resolved resolve_far(Heap& heap, std::uint64_t page, PageWord word, ResolveLane&
     compress::DecodeResult decoded = compress::DecodeResult::truncated;
     const bool readable = heap.far.load(word, [&] {
         decoded = compress::decode(heap.far.bytes(word), heap.far.key(),
-                                   std::span<std::byte>(lane.page, page_bytes), lane.scratch);
+                                   std::span<std::byte>(lane.page, page_bytes), lane.scratch,
+                                   heap.offload.accelerator());
     });
     if (!readable) return poison(heap, page, word, "its memory is bad");
     if (decoded != compress::DecodeResult::ok) return poison(heap, page, word, compress::describe(decoded));

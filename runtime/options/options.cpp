@@ -37,7 +37,8 @@ constexpr OptionSpec table[] = {
     {"node", "PNODE_NODE", "SPEC", OptionType::node, "", "memory: of the far limit", 0, 0, no_choices,
      &Options::node, "Where far pages live. memory: is compressed bytes in DRAM (docs/private-node.md)."},
     {"codec", "PNODE_CODEC", "NAME", OptionType::codec, "lz4", "", 0, 0, no_choices, &Options::codec,
-     "How pages are compressed: lz4 is fast, zstd smaller, deflate what accelerators read."},
+     "How pages are compressed: lz4 is fast, zstd smaller, deflate what accelerators read; iaa uses one "
+     "(docs/hardware.md)."},
     {"engine", "PNODE_ENGINE", "NAME", OptionType::choice, "auto", "", 0, 0, "auto|thread", &Options::engine,
      "Who serves a fault: handler threads, for the kernel's own accesses too."},
     {"stats", "PNODE_STATS", "FILE", OptionType::file, "", "none", 0, 0, no_choices, &Options::stats,

@@ -79,7 +79,7 @@ std::span<const OptionSpec> option_table() noexcept;
 // std::bad_alloc.
 bool parse_option(const OptionSpec& spec, std::string_view text, Options* options, std::string* why);
 
-// "1M to physical memory", "lz4, zstd, zstd:LEVEL, deflate". May throw std::bad_alloc, as the next two.
+// "1M to physical memory", "lz4, zstd, zstd:LEVEL, deflate, iaa". May throw std::bad_alloc, as the next two.
 std::string option_range(const OptionSpec& spec);
 
 // The options part of `pnode run --help`, and the table of docs/options.md and README.md.

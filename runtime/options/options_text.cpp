@@ -73,7 +73,7 @@ std::string option_range(const OptionSpec& spec) {
         case OptionType::list:
             return "one or more, by comma, of " + choices_as_words(spec.choices);
         case OptionType::codec:
-            return "lz4, zstd, zstd:LEVEL, deflate, device";
+            return "lz4, zstd, zstd:LEVEL, deflate, iaa, iaa:PERCENT, iaa:model, device";
         case OptionType::node:
             return std::string(cxl::region_spec_grammar) + ", SIZE from 1M, of memory: to physical memory";
         case OptionType::file:

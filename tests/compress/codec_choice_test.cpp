@@ -60,6 +60,27 @@ TEST(CodecChoice, ReadsNamesAndLevels) {
     }
 }
 
+TEST(CodecChoice, AnAcceleratorWritesDeflate) {
+    struct {
+        const char* text;
+        Offload offload;
+        unsigned verify_pct;
+        const char* name;
+    } const good[] = {{"iaa", Offload::iaa, 100, "iaa"},
+                      {"iaa:1", Offload::iaa, 1, "iaa"},
+                      {"iaa:100", Offload::iaa, 100, "iaa"},
+                      {"iaa:model", Offload::iaa_model, 100, "iaa:model"},
+                      {"deflate", Offload::none, 100, "deflate"}};
+    for (const auto& [text, offload, verify_pct, name] : good) {
+        CodecChoice choice;
+        ASSERT_TRUE(parse_codec_choice(text, &choice)) << text;
+        EXPECT_EQ(choice.codec, codec_by_id(CodecId::deflate)) << text;
+        EXPECT_EQ(choice.offload, offload) << text;
+        EXPECT_EQ(choice.verify_pct, verify_pct) << text;
+        EXPECT_STREQ(name_of(choice), name);
+    }
+}
+
 TEST(CodecChoice, RefusesTheRestAndLeavesTheChoiceUntouched) {
     using namespace std::string_view_literals;
     const std::string_view bad[] = {
@@ -77,6 +98,13 @@ TEST(CodecChoice, RefusesTheRestAndLeavesTheChoiceUntouched) {
         "gzip",
         "deflate:1",
         "deflat",
+        "iaa:",
+        "iaa:0",
+        "iaa:101",
+        "iaa:-1",
+        "iaa:1x",
+        "iaa:model:1",
+        "iaax",
         "none",
         "same-filled",
         "zstd:",

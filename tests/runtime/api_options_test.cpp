@@ -181,8 +181,8 @@ TEST_F(HeapOpen, RefusesNull) {
 }
 
 TEST_F(HeapOpen, TakesEveryCodecName) {
-    for (const char* codec :
-         {static_cast<const char*>(nullptr), "lz4", "zstd", "zstd:1", "zstd:3", "zstd:-3", "deflate"}) {
+    for (const char* codec : {static_cast<const char*>(nullptr), "lz4", "zstd", "zstd:1", "zstd:3", "zstd:-3",
+                              "deflate", "iaa", "iaa:model"}) {
         SCOPED_TRACE(codec == nullptr ? "default" : codec);
         pn_heap_options options = fresh_options();
         options.codec = codec;

@@ -218,8 +218,8 @@ typedef struct pn_heap_options {
     const char* node_spec;      /* used when `node` is NULL; NULL: "memory:SIZE" as large as far_bytes_max or
                                    physical memory.      Copied. */
     pn_node* node;              /* borrowed until the heap or the node is closed */
-    const char* codec; /* "lz4" (default), "zstd", "zstd:LEVEL", "deflate"; "device": pages as they are, for a
-                          device that compresses. Copied. */
+    const char* codec; /* "lz4" (default), "zstd", "zstd:LEVEL", "deflate", "iaa"; "device": pages as they
+                          are, for a device that compresses. Copied. */
     uint32_t engine;   /* PN_ENGINE_... */
     uint32_t flags;    /* PN_HEAP_... */
 } pn_heap_options;
@@ -396,7 +396,10 @@ PN_API int pn_extent(pn_heap* heap, const void* address, uint64_t bytes, pn_exte
     X(leases, "events", "g: forked children that may still read blobs of this process")               \
     X(fork_events, "events", "forks seen")                                                            \
     X(prefetches, "pages", "pages that pn_prefetch() brought near")                                   \
-    X(prefetches_dropped, "events", "hints of pn_prefetch() that there was no room for")
+    X(prefetches_dropped, "events", "hints of pn_prefetch() that there was no room for")              \
+    X(accelerator_queues, "queues", "g: work queues of an accelerator in use")                        \
+    X(accelerator_pages, "pages", "pages compressed or decoded by an accelerator")                    \
+    X(accelerator_fallbacks, "events", "operations meant for an accelerator and done in software")
 
 typedef struct pn_stats_t {
     uint32_t struct_bytes; /* set by the caller to sizeof(pn_stats_t) */
@@ -410,7 +413,8 @@ typedef struct pn_stats_t {
 PN_API int pn_stats(pn_heap* heap, pn_stats_t* out) PN_NOEXCEPT;
 
 /* The same as one JSON object, NUL-terminated, with "engine" ("thread", "inline" or "none") and "eviction"
- * ("move" or "write-protect"). ENOSPC when `capacity` is too small (4096 suffices). */
+ * ("move" or "write-protect"), and, with an accelerator, its fallbacks by cause. ENOSPC when `capacity` is
+ * too small (4096 suffices). */
 PN_API int pn_stats_json(pn_heap* heap, char* text, size_t capacity) PN_NOEXCEPT;
 
 /* Writes that JSON to `path` (below 1024 bytes; by rename, so that a reader sees one whole snapshot): now
