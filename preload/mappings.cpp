@@ -133,7 +133,7 @@ void mappings_capture(std::size_t bytes_min, bool strict) noexcept {
     strict_limit = strict;
 }
 
-bool mapping_has_break() noexcept {
+bool captures_mappings() noexcept {
     return capture_bytes_min != SIZE_MAX && !heap_range().is_empty();
 }
 
