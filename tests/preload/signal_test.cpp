@@ -320,8 +320,11 @@ TEST(Signals, AHandlerMayInterruptAFaultAndFault) {
     FarBlock other(large_bytes, 7);
     sampled = &other;
     samples_wrong = 0;
-    const Storm storm(sample_far_memory);
-    while (seen.calls < storm_signals) ASSERT_TRUE(read.is_intact());
+    {
+        const Storm storm(sample_far_memory);
+        while (seen.calls < storm_signals) ASSERT_TRUE(read.is_intact());
+    }
+    sampled = nullptr;
     EXPECT_EQ(samples_wrong, 0);
 }
 
@@ -350,6 +353,7 @@ TEST(Signals, AHandlerMayJumpOutOfAFault) {
     sigset_t none;
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, nullptr);
+    sampled = nullptr;
     EXPECT_EQ(samples_wrong, 0);
     EXPECT_TRUE(read.is_intact());
     EXPECT_TRUE(other.is_intact());
