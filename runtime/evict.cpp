@@ -503,6 +503,8 @@ int demote(Heap& heap, std::uint64_t first, std::uint64_t pages, std::uint64_t* 
     }
     *done = 0;
     for (std::uint64_t page = first; page < first + pages; ++page) {
+        if (heap.chunks.state(heap.chunk_of(page)) != ChunkState::tracked)
+            continue;  // its words tell nothing
         os::Backoff backoff;
         PageState state = heap.word(page).load().state();
         for (; (state == PageState::busy || state == PageState::limbo) && backoff.rounds() < 4096;

@@ -138,7 +138,7 @@ void FaultThreads::run(Handler& handler) noexcept {
     for (;;) {
         for (std::uint32_t awake = awake_.load(); handler.index >= awake; awake = awake_.load())
             os::futex_wait(awake_, awake);
-        const ssize_t length = ::read(heap.uffd.fd, messages, sizeof messages);
+        const ssize_t length = os::uffd_read(heap.uffd.fd, messages, sizeof messages);
         if (length < 0 && (errno == EINTR || errno == EAGAIN)) continue;
         if (length < 0) {
             report("reading faults failed with errno %d: the process cannot go on", errno);

@@ -7,14 +7,27 @@
 #include <cstddef>
 #include <utility>
 
+#include "runtime/os/injection.h"
+#include "runtime/os/wait.h"
+
 namespace pnode::os {
 
 // The contents of whole pages, near ones, are gone: they read as zeros, or fault. Locked ones too, which
 // MADV_DONTNEED leaves alone: the program may have locked what is ours to drop (mlock, mlockall).
 inline void drop_pages(void* address, std::size_t bytes) noexcept {
     constexpr int dontneed_locked = 24;  // MADV_DONTNEED_LOCKED (5.18)
-    if (::madvise(address, bytes, MADV_DONTNEED) != 0 && errno == EINVAL)
-        ::madvise(address, bytes, dontneed_locked);
+    Backoff backoff;
+    for (int advice = MADV_DONTNEED;;) {
+        const int injected_error = injected(Call::drop);
+        if (injected_error == 0 && ::madvise(address, bytes, advice) == 0) return;
+        const int error = injected_error != 0 ? injected_error : errno;
+        if (error == EINVAL && advice == MADV_DONTNEED) {
+            advice = dontneed_locked;
+        } else if (error != EAGAIN) {
+            return;  // not our pages, or not pages: there is nothing to drop
+        }
+        backoff.wait();  // the kernel is short of something for a moment
+    }
 }
 
 // A private anonymous mapping; costs nothing until touched, is zero, and is unmapped with its owner.
@@ -37,6 +50,7 @@ class Mapping {
             int protection = PROT_READ | PROT_WRITE) noexcept {
         const std::size_t padded = bytes + (alignment > 4096 ? alignment : 0);
         if (padded < bytes) return ENOMEM;
+        if (const int error = injected(Call::map)) return error;
         void* raw = ::mmap(nullptr, padded, protection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         if (raw == MAP_FAILED) return errno;
         auto* start = static_cast<std::byte*>(raw);

@@ -16,6 +16,7 @@
 #include <cerrno>
 #include <cstdint>
 
+#include "runtime/os/injection.h"
 #include "runtime/os/memory.h"
 #include "runtime/os/signals_blocked.h"
 #include "runtime/os/wait.h"
@@ -34,6 +35,7 @@ class Thread {
     // 0 or an errno. The thread may not have begun when this returns: see settle().
     int start(void* (*main)(void*), void* argument) noexcept {
         const SignalsBlocked inherited_by_the_thread;
+        if (const int error = injected(Call::start_thread)) return error;
         if (stack_.address() == nullptr) {
             if (const int error = stack_.map(stack_bytes + page)) return error;
             ::mprotect(stack_.address(), page,

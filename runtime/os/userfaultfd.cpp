@@ -11,6 +11,7 @@
 #include <initializer_list>
 
 #include "runtime/os/descriptors.h"
+#include "runtime/os/injection.h"
 
 #ifndef USERFAULTFD_IOC
 #define USERFAULTFD_IOC 0xAA
@@ -49,11 +50,20 @@ bool is_hidden(const char* what) noexcept {
 
 namespace {
 
+// As the call would fail.
+bool fails(Call call) noexcept {
+    const int error = injected(call);
+    if (error != 0) errno = error;
+    return error != 0;
+}
+
 int open_device() noexcept {
+    if (fails(Call::open_device)) return -1;
     return raise_descriptor(::open("/dev/userfaultfd", O_RDWR | O_CLOEXEC));
 }
 
 int open_rung(UffdRung rung, int device) noexcept {
+    if (rung != UffdRung::device && fails(Call::userfaultfd)) return -1;
     switch (rung) {
         case UffdRung::device:
             return ::ioctl(device, USERFAULTFD_IOC_NEW, O_CLOEXEC);
@@ -112,7 +122,8 @@ int reopen_userfaultfd(UffdOpened& opened) noexcept {
     uffdio_api api{};
     api.api = UFFD_API;
     api.features = opened.features;
-    if (opened.fd >= 0 && ::ioctl(opened.fd, UFFDIO_API, &api) == 0) return 0;
+    if (opened.fd >= 0 && !fails(Call::enable_features) && ::ioctl(opened.fd, UFFDIO_API, &api) == 0)
+        return 0;
     const int error = errno;
     close_descriptor(opened.fd);
     opened.fd = -1;
@@ -126,6 +137,7 @@ void close_userfaultfd(UffdOpened& opened) noexcept {
 }
 
 int uffd_register(int fd, void* address, std::size_t bytes, std::uint64_t mode) noexcept {
+    if (const int error = injected(Call::register_range)) return error;
     uffdio_register argument{};
     argument.range = {reinterpret_cast<std::uint64_t>(address), bytes};
     argument.mode = mode;
@@ -133,6 +145,7 @@ int uffd_register(int fd, void* address, std::size_t bytes, std::uint64_t mode) 
 }
 
 int uffd_unregister(int fd, void* address, std::size_t bytes) noexcept {
+    if (const int error = injected(Call::unregister_range)) return error;
     uffdio_range range{reinterpret_cast<std::uint64_t>(address), bytes};
     return ::ioctl(fd, UFFDIO_UNREGISTER, &range) == 0 ? 0 : errno;
 }
@@ -152,24 +165,31 @@ int finish(int result, std::int64_t field, std::size_t bytes, std::size_t* done)
 }  // namespace
 
 int uffd_copy(int fd, void* destination, const void* source, std::size_t bytes, std::size_t* done) noexcept {
+    *done = 0;
+    std::size_t piece = bytes;
+    if (const int error = injected(Call::copy, &piece)) return error;
     uffdio_copy argument{};
     argument.dst = reinterpret_cast<std::uint64_t>(destination);
     argument.src = reinterpret_cast<std::uint64_t>(source);
-    argument.len = bytes;
+    argument.len = piece;
     const int result = ::ioctl(fd, UFFDIO_COPY, &argument);
     return finish(result, argument.copy, bytes, done);
 }
 
 int uffd_move(int fd, void* destination, void* source, std::size_t bytes, std::size_t* done) noexcept {
+    *done = 0;
+    std::size_t piece = bytes;
+    if (const int error = injected(Call::move, &piece)) return error;
     uffdio_move argument{};
     argument.dst = reinterpret_cast<std::uint64_t>(destination);
     argument.src = reinterpret_cast<std::uint64_t>(source);
-    argument.len = bytes;
+    argument.len = piece;
     const int result = ::ioctl(fd, UFFDIO_MOVE, &argument);
     return finish(result, argument.move, bytes, done);
 }
 
 int uffd_write_protect(int fd, void* address, std::size_t bytes, bool protect) noexcept {
+    if (const int error = injected(Call::write_protect)) return error;
     uffdio_writeprotect argument{};
     argument.range = {reinterpret_cast<std::uint64_t>(address), bytes};
     argument.mode = protect ? UFFDIO_WRITEPROTECT_MODE_WP : 0;
@@ -177,11 +197,21 @@ int uffd_write_protect(int fd, void* address, std::size_t bytes, bool protect) n
 }
 
 int uffd_wake(int fd, void* address, std::size_t bytes) noexcept {
+    if (const int error = injected(Call::wake)) return error;
     uffdio_range range{reinterpret_cast<std::uint64_t>(address), bytes};
     return ::ioctl(fd, UFFDIO_WAKE, &range) == 0 ? 0 : errno;
 }
 
+ssize_t uffd_read(int fd, uffd_msg* messages, std::size_t bytes) noexcept {
+    if (const int error = injected(Call::read_faults)) {
+        errno = error;
+        return -1;
+    }
+    return ::read(fd, messages, bytes);
+}
+
 int uffd_poison(int fd, void* address, std::size_t bytes) noexcept {
+    if (const int error = injected(Call::poison)) return error;
     uffdio_poison argument{};
     argument.range = {reinterpret_cast<std::uint64_t>(address), bytes};
     return ::ioctl(fd, UFFDIO_POISON, &argument) == 0 ? 0 : errno;

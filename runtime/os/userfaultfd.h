@@ -5,6 +5,7 @@
 #pragma once
 
 #include <linux/userfaultfd.h>
+#include <sys/types.h>
 
 #include <cstddef>
 #include <cstdint>
@@ -70,6 +71,8 @@ int uffd_copy(int fd, void* destination, const void* source, std::size_t bytes, 
 int uffd_move(int fd, void* destination, void* source, std::size_t bytes, std::size_t* done) noexcept;
 int uffd_write_protect(int fd, void* address, std::size_t bytes, bool protect) noexcept;
 int uffd_wake(int fd, void* address, std::size_t bytes) noexcept;
+// As read(2).
+ssize_t uffd_read(int fd, uffd_msg* messages, std::size_t bytes) noexcept;
 int uffd_poison(int fd, void* address, std::size_t bytes) noexcept;
 
 // True when PNODE_HIDE's comma-separated list names `what`.
