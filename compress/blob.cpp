@@ -12,6 +12,7 @@
 #include <cstring>
 
 #include "compress/codec_tables.h"
+#include "compress/iaa/accelerator.h"
 
 namespace pnode::compress {
 namespace {
@@ -54,6 +55,17 @@ DecodeResult check(const Header& header, std::size_t blob_bytes, std::size_t con
     return DecodeResult::ok;
 }
 
+// The blob's size; 0 when there is no payload.
+std::size_t put_header(Bytes contents, const ContentHash& hash, CodecId codec, std::size_t payload_bytes,
+                       MutableBytes blob) noexcept {
+    if (payload_bytes == 0) return 0;
+    const Header header = {hash, codec, blob_version,
+                           static_cast<std::uint16_t>(contents.size() / block_bytes_min),
+                           static_cast<std::uint32_t>(payload_bytes)};
+    std::memcpy(blob.data(), &header, sizeof header);
+    return blob_header_bytes + payload_bytes;
+}
+
 }  // namespace
 
 BlobKey::BlobKey(std::span<const std::byte, 32> seed) noexcept {
@@ -91,15 +103,34 @@ std::size_t encode(Bytes contents, const ContentHash& hash, const CodecChoice& c
         codec = choice.codec;
         payload_bytes = codec->compress(contents, payload, choice.level, scratch);
     }
-    if (payload_bytes == 0) return 0;
-    const Header header = {hash, codec->id, blob_version,
-                           static_cast<std::uint16_t>(contents.size() / block_bytes_min),
-                           static_cast<std::uint32_t>(payload_bytes)};
-    std::memcpy(blob.data(), &header, sizeof header);
-    return blob_header_bytes + payload_bytes;
+    return put_header(contents, hash, codec->id, payload_bytes, blob);
 }
 
-DecodeResult decode(Bytes blob, const BlobKey& key, MutableBytes contents, MutableBytes scratch) noexcept {
+void encode(std::span<EncodeJob> jobs, const CodecChoice& choice, MutableBytes scratch,
+            iaa::Accelerator& accelerator) noexcept {
+    constexpr std::size_t batch = iaa::Accelerator::batch_max;
+    for (; !jobs.empty(); jobs = jobs.subspan(std::min(jobs.size(), batch))) {
+        iaa::CompressJob offloaded[batch];
+        EncodeJob* owners[batch];
+        std::size_t count = 0;
+        for (EncodeJob& job : jobs.first(std::min(jobs.size(), batch))) {
+            const bool suits = job.contents.size() == iaa::page_bytes && job.blob.size() > blob_header_bytes;
+            // Same-filled blocks, and blocks of sizes that are not offloaded.
+            job.blob_bytes =
+                encode(job.contents, job.hash, suits ? CodecChoice{} : choice, job.blob, scratch);
+            if (!suits || job.blob_bytes != 0) continue;
+            offloaded[count] = {job.contents, job.blob.subspan(blob_header_bytes), 0};
+            owners[count++] = &job;
+        }
+        accelerator.compress({offloaded, count}, scratch);
+        for (std::size_t i = 0; i < count; ++i)
+            owners[i]->blob_bytes = put_header(owners[i]->contents, owners[i]->hash, CodecId::deflate,
+                                               offloaded[i].bytes_written, owners[i]->blob);
+    }
+}
+
+DecodeResult decode(Bytes blob, const BlobKey& key, MutableBytes contents, MutableBytes scratch,
+                    iaa::Accelerator* accelerator) noexcept {
     if (blob.size() < blob_header_bytes) return DecodeResult::truncated;
     // One copy: the region may be written by others while this runs, and what was checked must be what is
     // used.
@@ -107,6 +138,11 @@ DecodeResult decode(Bytes blob, const BlobKey& key, MutableBytes contents, Mutab
     const DecodeResult checked = check(header, blob.size(), contents.size());
     if (checked != DecodeResult::ok) return checked;
     const Bytes payload = blob.subspan(blob_header_bytes, header.payload_bytes);
+    if (accelerator != nullptr && header.codec == CodecId::deflate &&
+        accelerator->decompress(payload, contents)) {
+        if (key.hash(contents) == header.hash) return DecodeResult::ok;
+        accelerator->decompressed_wrongly();
+    }
     if (!codec_by_id(header.codec)->decompress(payload, contents, scratch))
         return DecodeResult::decode_failed;
     return key.hash(contents) == header.hash ? DecodeResult::ok : DecodeResult::hash_mismatch;

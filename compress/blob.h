@@ -13,6 +13,10 @@
 
 namespace pnode::compress {
 
+namespace iaa {
+class Accelerator;
+}
+
 struct ContentHash {
     std::uint64_t low = 0;
     std::uint64_t high = 0;
@@ -46,6 +50,17 @@ std::size_t decode_scratch_bytes_max() noexcept;
 std::size_t encode(Bytes contents, const ContentHash& hash, const CodecChoice& choice, MutableBytes blob,
                    MutableBytes scratch) noexcept;
 
+// The same for many blocks, by an accelerator where it can. Each job's blob_bytes is what encode() would
+// return; the blobs are read by whoever reads encode()'s.
+struct EncodeJob {
+    Bytes contents;
+    ContentHash hash;
+    MutableBytes blob;
+    std::size_t blob_bytes = 0;
+};
+void encode(std::span<EncodeJob> jobs, const CodecChoice& choice, MutableBytes scratch,
+            iaa::Accelerator& accelerator) noexcept;
+
 enum class DecodeResult : std::uint8_t {
     ok,
     truncated,
@@ -60,8 +75,10 @@ const char* describe(DecodeResult result) noexcept;
 
 // Decodes into `contents`, whose size must be the block's. `blob` may be longer than the blob in it (a
 // store's slot is). Each header field is read once. Anything but ok leaves `contents` unspecified and must
-// not be shown to anyone.
-DecodeResult decode(Bytes blob, const BlobKey& key, MutableBytes contents, MutableBytes scratch) noexcept;
+// not be shown to anyone. `accelerator` may be null; what it decodes is proven like the rest, and done again
+// in software if it is wrong.
+DecodeResult decode(Bytes blob, const BlobKey& key, MutableBytes contents, MutableBytes scratch,
+                    iaa::Accelerator* accelerator = nullptr) noexcept;
 
 // Of a blob's header, unchecked; blob.size() >= blob_header_bytes.
 ContentHash stored_hash(Bytes blob) noexcept;

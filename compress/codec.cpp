@@ -8,7 +8,8 @@ namespace pnode::compress {
 namespace {
 
 // Every codec there is, in the order in which users see them.
-constexpr const Codec* all_codecs[] = {&same_filled_codec, &lz4_codec, &zstd_codec, &deflate_codec};
+constexpr const Codec* all_codecs[] = {&same_filled_codec, &lz4_codec, &zstd_codec, &deflate_codec,
+                                       &device_codec};
 
 bool parse_level(std::string_view text, const Codec& codec, int* level) noexcept {
     int value = 0;
@@ -20,7 +21,33 @@ bool parse_level(std::string_view text, const Codec& codec, int* level) noexcept
     return true;
 }
 
+bool parse_iaa(std::string_view detail, CodecChoice* choice) noexcept {
+    CodecChoice found = {&deflate_codec, deflate_codec.level_default, Offload::iaa, 100};
+    if (detail == ":model") {
+        found.offload = Offload::iaa_model;
+    } else if (!detail.empty()) {
+        const char* const end = detail.data() + detail.size();
+        const auto [stopped, error] = std::from_chars(detail.data() + 1, end, found.verify_pct);
+        if (error != std::errc{} || stopped != end) return false;
+        if (found.verify_pct < 1 || found.verify_pct > 100) return false;
+    }
+    *choice = found;
+    return true;
+}
+
 }  // namespace
+
+const char* name_of(const CodecChoice& choice) noexcept {
+    switch (choice.offload) {
+        case Offload::iaa:
+            return "iaa";
+        case Offload::iaa_model:
+            return "iaa:model";
+        case Offload::none:
+            break;
+    }
+    return choice.codec->name;
+}
 
 std::span<const Codec* const> codecs() noexcept {
     return all_codecs;
@@ -40,6 +67,7 @@ const Codec* codec_by_name(std::string_view name) noexcept {
 
 bool parse_codec_choice(std::string_view text, CodecChoice* choice) noexcept {
     const std::size_t colon = text.find(':');
+    if (text.substr(0, colon) == "iaa") return parse_iaa(text.substr(3), choice);
     const Codec* const codec = codec_by_name(text.substr(0, colon));
     if (codec == nullptr || codec->id == CodecId::same_filled) return false;
     int level = codec->level_default;

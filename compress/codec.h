@@ -21,7 +21,7 @@ using Bytes = std::span<const std::byte>;
 using MutableBytes = std::span<std::byte>;
 
 // Stored in every blob: a number keeps its meaning for ever.
-enum class CodecId : std::uint8_t { none = 0, same_filled = 1, lz4 = 2, zstd = 3, deflate = 4 };
+enum class CodecId : std::uint8_t { none = 0, same_filled = 1, lz4 = 2, zstd = 3, deflate = 4, device = 5 };
 
 inline constexpr std::size_t block_bytes_max = 65536;
 inline constexpr std::size_t scratch_alignment = 64;
@@ -45,6 +45,7 @@ struct Codec {
     // True when exactly destination.size() bytes were decoded from all of `source`. Safe on any input. On
     // false the destination is unspecified.
     bool (*decompress)(Bytes source, MutableBytes destination, MutableBytes scratch) noexcept;
+    bool keeps_size = false;  // saves nothing by itself: what is behind it does
 };
 
 // nullptr for an unknown id or name.
@@ -52,11 +53,20 @@ const Codec* codec_by_id(CodecId id) noexcept;
 const Codec* codec_by_name(std::string_view name) noexcept;
 std::span<const Codec* const> codecs() noexcept;
 
-// What a heap is told to use: "lz4", "zstd", "zstd:5", "zstd:-3", "deflate".
+// Who does a codec's work: software, or an accelerator and software for the rest, in the same format.
+enum class Offload : std::uint8_t { none, iaa, iaa_model };
+
+// What a heap is told to use: "lz4", "zstd", "zstd:5", "zstd:-3", "deflate"; "iaa" is deflate by an
+// accelerator, "iaa:10" with a tenth of what it compresses verified instead of all, "iaa:model" by a model of
+// one.
 struct CodecChoice {
     const Codec* codec = nullptr;
     int level = 0;
+    Offload offload = Offload::none;
+    unsigned verify_pct = 100;
 };
+// "lz4", "iaa", "iaa:model": without the level. Static text.
+const char* name_of(const CodecChoice& choice) noexcept;
 // False on an unknown name, a level out of range or where there are none, level 0 (zstd means "default" by
 // it: say no level), or anything left over; `choice` is then untouched. same_filled is not a choice: it is
 // tried first for every block.

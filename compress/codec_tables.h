@@ -9,5 +9,6 @@ extern const Codec same_filled_codec;
 extern const Codec lz4_codec;
 extern const Codec zstd_codec;
 extern const Codec deflate_codec;
+extern const Codec device_codec;
 
 }  // namespace pnode::compress

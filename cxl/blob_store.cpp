@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <bit>
@@ -9,6 +10,7 @@
 #include <cstring>
 #include <mutex>
 #include <string_view>
+#include <utility>
 
 #include "cxl/size_classes.h"
 #include "cxl/slab_pool.h"
@@ -73,12 +75,14 @@ struct alignas(64) SizeClass {
 }  // namespace
 
 struct BlobStore::State : Unmanaged {
-    State(Region& region, std::size_t region_bytes)
-        : base(region.bytes()),
-          pool(region, region_bytes),
+    State(Region& region_, std::size_t region_bytes)
+        : region(region_),
+          base(region_.bytes()),
+          pool(region_, region_bytes),
           tables(pool.part_count()),
           tables_of(pool.part_count()),
-          class_of(pool.part_count()) {}
+          class_of(pool.part_count()),
+          direct_parts(pool.part_count()) {}
 
     struct Place {
         SlabIndex slab;
@@ -97,8 +101,9 @@ struct BlobStore::State : Unmanaged {
         return base + place.slab * part_bytes +
                place.slot * std::size_t{classes.slot[place.class_index].bytes};
     }
+    // What cannot be cleared can be read by nobody either.
     void scrub(const Place& place) const {
-        std::memset(slot_at(place), 0, classes.slot[place.class_index].bytes);
+        region.clear(static_cast<std::size_t>(slot_at(place) - base), classes.slot[place.class_index].bytes);
     }
 
     Place locate(BlobRef ref) const;
@@ -111,10 +116,12 @@ struct BlobStore::State : Unmanaged {
     void settle_lease(const SlotTables::View& view, std::size_t words);
     bool defer_if_leased(const Place& place, const SlotTables::View& view);
     void vacate_slot(const Place& place, const SlotTables::View& view);
+    void quarantine_slabs(unsigned class_index, SlabIndex first, SlabIndex end);
     bool free_deferred(unsigned class_index);
     const char* validate_slab(SlabIndex index, StoreCounters* sum) const;
     const char* validate_lists(unsigned class_index, std::size_t partial, std::size_t with_deferred) const;
 
+    Region& region;
     std::byte* const base;
     SlabPool pool;
     SlotTables tables;
@@ -124,6 +131,11 @@ struct BlobStore::State : Unmanaged {
     // allocated it.
     LazyArray<std::atomic<std::uint8_t>> class_of;
     std::array<SizeClass, classes.count> by_class;
+
+    // Direct buffers, under direct_lock: how many parts, at the first part of each.
+    LazyArray<std::uint32_t> direct_parts;
+    SpinLock direct_lock;
+    Counter direct_bytes, direct_buffers;
 
     // Leases: written with all classes locked, read with any one locked (`leases` also without).
     std::atomic<std::uint32_t> leases{0};
@@ -235,6 +247,7 @@ void BlobStore::State::vacate_slot(const Place& place, const SlotTables::View& v
     clear_bit(view.occupied, place.slot);
     --slab.occupied;
     if (place.slot / 64 < slab.first_word) slab.first_word = static_cast<std::uint16_t>(place.slot / 64);
+    if (slab.quarantined != 0) return;
     if (was_full) push_partial(place.slab, place.class_index);
     if (slab.occupied == 0) remove_slab(place.slab, place.class_index);
 }
@@ -316,6 +329,104 @@ std::span<std::byte> BlobStore::bytes(BlobRef ref) const noexcept {
 
 std::size_t BlobStore::slot_bytes_for(std::size_t bytes) noexcept {
     return is_blob_size(bytes) ? classes.slot[class_for(bytes)].bytes : 0;
+}
+
+bool BlobStore::write(BlobRef ref, std::span<const std::byte> blob) noexcept {
+    return state_->region.store((ref - 1) * unit_bytes, blob);
+}
+
+// Slabs up to 64 KiB, then whole chunks.
+std::byte* BlobStore::take_direct(std::size_t bytes) noexcept {
+    State& state = *state_;
+    const std::size_t wanted = (bytes + part_bytes - 1) / part_bytes;
+    if (wanted == 0 || wanted > state.pool.part_count()) return nullptr;
+    auto parts = static_cast<unsigned>(wanted);
+    const unsigned chunks = (parts + parts_per_chunk - 1) / parts_per_chunk;
+    parts = parts <= 8 ? std::bit_ceil(parts) : chunks * parts_per_chunk;
+    const auto take = [&] { return parts <= 8 ? state.pool.take(parts) : state.pool.take_chunks(chunks); };
+    SlabIndex slab = take();
+    if (slab == no_slab) {
+        trim();
+        slab = take();
+    }
+    if (slab == no_slab) return nullptr;
+    const std::size_t offset = slab * part_bytes;
+    // What is free was scrubbed; only a device's bytes may be an earlier tenant's.
+    if (state.region.outlives_owner()) state.region.clear(offset, parts * part_bytes);
+    const std::lock_guard guard(state.direct_lock);
+    state.direct_parts[slab] = parts;
+    state.direct_bytes.add(parts * part_bytes);
+    state.direct_buffers.add(1);
+    return state.base + offset;
+}
+
+bool BlobStore::give_direct(std::byte* address) noexcept {
+    State& state = *state_;
+    const auto offset = static_cast<std::size_t>(address - state.base);
+    if (address < state.base || offset % part_bytes != 0 || offset / part_bytes >= state.pool.part_count())
+        return false;
+    const auto slab = static_cast<SlabIndex>(offset / part_bytes);
+    unsigned parts = 0;
+    {
+        const std::lock_guard guard(state.direct_lock);
+        parts = std::exchange(state.direct_parts[slab], 0);
+        if (parts == 0) return false;
+        state.direct_bytes.subtract(parts * part_bytes);
+        state.direct_buffers.subtract(1);
+    }
+    state.region.clear(offset, parts * part_bytes);
+    if (parts <= 8) state.pool.give(slab, parts);
+    if (parts > 8) state.pool.give_chunks(slab, parts / parts_per_chunk);
+    return true;
+}
+
+std::uint64_t BlobStore::direct_bytes() const noexcept {
+    return state_->direct_bytes.get();
+}
+
+std::uint64_t BlobStore::direct_buffers() const noexcept {
+    return state_->direct_buffers.get();
+}
+
+// With the class locked.
+void BlobStore::State::quarantine_slabs(unsigned class_index, SlabIndex first, SlabIndex end) {
+    const SlotSize& size = classes.slot[class_index];
+    for (SlabIndex part = first; part < end;) {
+        const SlabIndex index = part & ~(SlabIndex{size.parts} - 1);
+        part = index + size.parts;
+        if (class_at(index) != class_index) continue;
+        Slab& slab = slab_at(index, class_index);
+        if (slab.quarantined != 0) continue;
+        if (slab.occupied != size.slots) unlink_partial(index, class_index);
+        slab.quarantined = 1;
+    }
+}
+
+void BlobStore::quarantine(std::size_t offset, std::size_t length) noexcept {
+    State& state = *state_;
+    const auto first =
+        static_cast<SlabIndex>(std::min<std::size_t>(offset / part_bytes, state.pool.part_count()));
+    const auto end = static_cast<SlabIndex>(
+        std::min<std::size_t>((offset + length + part_bytes - 1) / part_bytes, state.pool.part_count()));
+    // Free parts, then slabs, then what became free between the two.
+    state.pool.quarantine(first, end);
+    for (unsigned index = 1; index < classes.count; ++index) {
+        const std::lock_guard guard(state.by_class[index].lock);
+        state.quarantine_slabs(index, first, end);
+    }
+    state.pool.quarantine(first, end);
+}
+
+std::uint64_t BlobStore::quarantined_bytes() const noexcept {
+    return state_->pool.quarantined_bytes();
+}
+
+void BlobStore::wipe() noexcept {
+    state_->pool.wipe();
+}
+
+bool BlobStore::is_leased() const noexcept {
+    return state_->leases.load(std::memory_order_relaxed) != 0;
 }
 
 std::size_t BlobStore::trim() noexcept {
@@ -405,7 +516,7 @@ const char* BlobStore::State::validate_slab(SlabIndex index, StoreCounters* sum)
     }
     if (occupied != slab.occupied || deferred != slab.deferred)
         return "a slab's counts differ from its bitmaps";
-    if (occupied == 0) return "an empty slab was not given back";
+    if (occupied == 0 && slab.quarantined == 0) return "an empty slab was not given back";
     sum->blobs += occupied - deferred;
     sum->slot_bytes += std::uint64_t{occupied - deferred} * size.bytes;
     sum->leased_blobs += deferred;
@@ -440,7 +551,11 @@ const char* BlobStore::validate() const {
     sum.physical_bytes = physical_bytes();
     for (SlabIndex index = 0; index < state.pool.part_count();) {
         const unsigned class_index = state.class_at(index);
-        if ((class_index != 0) != state.pool.is_taken(index))
+        if (const std::uint32_t parts = state.direct_parts[index]) {
+            index += parts;
+            continue;
+        }
+        if ((class_index != 0 || state.pool.is_quarantined(index)) != state.pool.is_taken(index))
             return "a part is taken and has no class, or the reverse";
         if (class_index == 0) {
             ++index;
@@ -448,7 +563,8 @@ const char* BlobStore::validate() const {
         }
         if (const char* wrong = state.validate_slab(index, &sum)) return wrong;
         const Slab& slab = state.slab_at(index, class_index);
-        partial[class_index] += slab.occupied < classes.slot[class_index].slots ? 1 : 0;
+        const bool has_room = slab.occupied < classes.slot[class_index].slots && slab.quarantined == 0;
+        partial[class_index] += has_room ? 1 : 0;
         with_deferred[class_index] += slab.deferred != 0 ? 1 : 0;
         index += classes.slot[class_index].parts;
     }

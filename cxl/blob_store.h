@@ -59,13 +59,35 @@ class BlobStore {
     // another size are found again.
     BlobRef allocate(std::size_t bytes) noexcept;
 
-    // The slot is scrubbed (zeroed) at once and is free for the next; under a lease that covers it, only when
+    // The slot is scrubbed (zeroed) at once, in the caller's cache and for the price of a queue's entry, and
+    // is free for the next; under a lease that covers it, only when
     // the lease ends. An empty slab becomes free, and is discarded by the next trim(). A reference to no blob
     // alive ends the process with a message.
     void free(BlobRef ref) noexcept;
 
     // The whole slot. Valid until free(); one load of slab metadata, no lock.
     std::span<std::byte> bytes(BlobRef ref) const noexcept;
+
+    // Copies a blob into its slot. False: a line there is bad; the slot is to be quarantined, not freed.
+    bool write(BlobRef ref, std::span<const std::byte> blob) noexcept;
+
+    // Room that its owner uses in place: whole slabs, zeroed, at a multiple of 4 KiB, of at least `bytes`.
+    // null: full. give_direct() scrubs and frees what take_direct() returned; false, and nothing is done, for
+    // any other address.
+    std::byte* take_direct(std::size_t bytes) noexcept;
+    bool give_direct(std::byte* address) noexcept;
+    std::uint64_t direct_bytes() const noexcept;
+    std::uint64_t direct_buffers() const noexcept;
+
+    // Nothing is placed any more in slabs that reach into [offset, offset + length), which went bad. What is
+    // there stays readable, and is never given back.
+    void quarantine(std::size_t offset, std::size_t length) noexcept;
+    std::uint64_t quarantined_bytes() const noexcept;
+
+    // Clears every slab that may hold anything. With no concurrent callers and no lease: the store is of no
+    // use afterwards.
+    void wipe() noexcept;
+    bool is_leased() const noexcept;
 
     // What a blob of so many bytes would occupy; 0 when out of range.
     static std::size_t slot_bytes_for(std::size_t bytes) noexcept;

@@ -118,6 +118,65 @@ void SlabPool::give(SlabIndex slab, unsigned parts) noexcept {
     relist(index);
 }
 
+// First fit: direct buffers are few and live long.
+SlabIndex SlabPool::take_chunks(unsigned chunks) noexcept {
+    const std::lock_guard guard(lock_);
+    unsigned run = 0;
+    for (ChunkIndex index = 0; index < chunk_count_ && run < chunks; ++index) {
+        while (index >= chunks_opened_ && open_chunk()) continue;
+        run = free_parts(chunks_[index]) == whole_chunk ? run + 1 : 0;
+        if (run != chunks) continue;
+        const ChunkIndex first = index + 1 - chunks;
+        for (ChunkIndex at = first; at <= index; ++at) {
+            if (!claim(chunks_[at], whole_chunk)) {
+                for (ChunkIndex undo = first; undo < at; ++undo) release_chunk(undo);
+                return no_slab;
+            }
+            relist(at);
+        }
+        return first * parts_per_chunk;
+    }
+    return no_slab;
+}
+
+void SlabPool::release_chunk(ChunkIndex index) noexcept {
+    chunks_[index].taken = 0;
+    relist(index);
+}
+
+void SlabPool::give_chunks(SlabIndex slab, unsigned chunks) noexcept {
+    const std::lock_guard guard(lock_);
+    for (ChunkIndex index = slab / parts_per_chunk; chunks != 0; --chunks) release_chunk(index++);
+}
+
+void SlabPool::quarantine(SlabIndex first, SlabIndex end) noexcept {
+    const std::lock_guard guard(lock_);
+    for (SlabIndex part = first; part < std::min(end, part_count_); ++part) {
+        const ChunkIndex index = part / parts_per_chunk;
+        while (index >= chunks_opened_ && open_chunk()) continue;
+        Chunk& chunk = chunks_[index];
+        const Mask bit = slab_at(part, 1);
+        if ((free_parts(chunk) & bit) == 0) continue;
+        if ((chunk.dirty & bit) == 0)
+            physical_bytes_.store(physical_bytes() + part_bytes, std::memory_order_relaxed);
+        chunk.taken |= bit;
+        chunk.dirty |= bit;
+        chunk.quarantined |= bit;
+        quarantined_bytes_.store(quarantined_bytes() + part_bytes, std::memory_order_relaxed);
+        relist(index);
+    }
+}
+
+void SlabPool::wipe() noexcept {
+    for (ChunkIndex index = 0; index < chunks_opened_; ++index) {
+        for (Mask left = chunks_[index].dirty; left != 0; left &= left - 1) {
+            const auto part =
+                index * std::size_t{parts_per_chunk} + static_cast<unsigned>(std::countr_zero(left));
+            region_.clear(part * part_bytes, part_bytes);  // what is bad cannot be read either
+        }
+    }
+}
+
 // Chunks with the largest free runs first: the fewest calls for the most bytes.
 std::size_t SlabPool::begin_discards(Discard* batch) noexcept {
     const std::lock_guard guard(lock_);
@@ -176,6 +235,10 @@ std::size_t SlabPool::trim() noexcept {
 
 bool SlabPool::is_taken(SlabIndex part) const noexcept {
     return (chunks_[part / parts_per_chunk].taken >> (part % parts_per_chunk) & 1) != 0;
+}
+
+bool SlabPool::is_quarantined(SlabIndex part) const noexcept {
+    return (chunks_[part / parts_per_chunk].quarantined >> (part % parts_per_chunk) & 1) != 0;
 }
 
 const char* SlabPool::validate() const {

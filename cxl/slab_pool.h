@@ -38,6 +38,18 @@ class SlabPool {
     SlabIndex take(unsigned parts) noexcept;
     void give(SlabIndex slab, unsigned parts) noexcept;
 
+    // A run of whole chunks, and back again. no_slab: as take().
+    SlabIndex take_chunks(unsigned chunks) noexcept;
+    void give_chunks(SlabIndex slab, unsigned chunks) noexcept;
+
+    // Free parts among [first, end) are taken for good.
+    void quarantine(SlabIndex first, SlabIndex end) noexcept;
+    std::uint64_t quarantined_bytes() const noexcept {
+        return quarantined_bytes_.load(std::memory_order_relaxed);
+    }
+    // Clears every dirty part, of whoever it is.
+    void wipe() noexcept;
+
     // Discards free dirty parts, of at most 64 chunks. Returns bytes discarded; what the region refuses stays
     // free, dirty and counted. One at a time: others wait, for slabs on their way are free for nobody.
     std::size_t trim() noexcept;
@@ -51,6 +63,7 @@ class SlabPool {
 
     // With no concurrent callers: is the part somebody's; nullptr or what is wrong.
     bool is_taken(SlabIndex part) const noexcept;
+    bool is_quarantined(SlabIndex part) const noexcept;
     const char* validate() const;
 
   private:
@@ -68,6 +81,7 @@ class SlabPool {
     struct Chunk {
         ChunkIndex previous, next;  // plus one; 0 ends
         Mask taken, dirty, discarding;
+        Mask quarantined;  // of those taken: nobody's, and never free again
         List list;
     };
     struct Discard {
@@ -86,6 +100,7 @@ class SlabPool {
     bool open_chunk() noexcept;
     ChunkIndex find(unsigned parts) noexcept;
     bool claim(Chunk& chunk, Mask parts) noexcept;
+    void release_chunk(ChunkIndex index) noexcept;
     std::size_t begin_discards(Discard* batch) noexcept;
     std::size_t finish_discards(const Discard* batch, std::size_t count) noexcept;
     bool discard(const Discard& entry) noexcept;
@@ -98,8 +113,9 @@ class SlabPool {
     SpinLock lock_;
     // All below and the chunks: under lock_. Chunks from chunks_opened_ on have never been used.
     ChunkIndex chunks_opened_ = 0;
-    ChunkIndex heads_[list_count] = {};             // plus one; 0 is empty
-    std::atomic<std::uint64_t> physical_bytes_{0};  // written under lock_, read without
+    ChunkIndex heads_[list_count] = {};                // plus one; 0 is empty
+    std::atomic<std::uint64_t> physical_bytes_{0};     // written under lock_, read without
+    std::atomic<std::uint64_t> quarantined_bytes_{0};  // the same
 };
 
 }  // namespace pnode::cxl

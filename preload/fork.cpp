@@ -14,6 +14,7 @@
 #include "preload/mappings.h"
 #include "preload/shield/shield.h"
 #include "preload/thread_state.h"
+#include "runtime/process.h"
 
 // glibc's walk over all streams. Not in its headers, but in its ABI since 2.2; weak, because another libc has
 // none and resets no stream either.
@@ -39,10 +40,10 @@ constexpr std::size_t vtable_bytes = sizeof(void*);  // behind the FILE that the
 // Of the thread that forks, from its prepare handler to its parent or child handler.
 struct Forking {
     ThreadState state;
-    void** pages;  // pinned for the length of the fork: a mapping of `mapped_bytes`; null when no stream lies
-                   // in the heap
+    void** pages;  // a mapping of `mapped_bytes`; null when neither a stream nor the stack lies in the heap
     std::size_t mapped_bytes;
-    std::size_t count;
+    std::size_t count;   // in `pages`
+    std::size_t pinned;  // of these, the first: the stack's
 };
 __thread Forking forking __attribute__((tls_model("initial-exec"))) = {};
 
@@ -53,18 +54,19 @@ void for_each_stream(Visit&& visit) noexcept {
 
 void pin_page(void* page) noexcept {
     if (pn_pin(heap_served(), page, PN_PAGE_BYTES) == 0) {
-        forking.pages[forking.count++] = page;
+        forking.pages[forking.pinned++] = page;
+        forking.count = forking.pinned;
         return;
     }
     // Pinned often enough, or no room to promise anything: near for now is all that can be had.
     [[maybe_unused]] const auto byte = *static_cast<volatile unsigned char*>(page);
 }
 
-void pin_bytes(const void* start, std::size_t bytes) noexcept {
+void list_pages_of(const void* start, std::size_t bytes) noexcept {
     const auto first = reinterpret_cast<std::uintptr_t>(start);
     for (std::uintptr_t page = first & ~std::uintptr_t{PN_PAGE_BYTES - 1}; page < first + bytes;
          page += PN_PAGE_BYTES) {
-        pin_page(reinterpret_cast<void*>(page));
+        forking.pages[forking.count++] = reinterpret_cast<void*>(page);
     }
 }
 
@@ -72,9 +74,17 @@ bool is_on_heap(Address at) noexcept {
     return at >= heap_range().first && at < heap_range().end;
 }
 
-// A thread may run on a stack that the program mapped or allocated; it is used while nobody serves a fault.
+// A heap that has no engine yet has no far page; and a pin would give it one.
+bool heap_is_active() noexcept {
+    char text[json_bytes_max];
+    return pn_stats_json(heap_served(), text, sizeof(text)) == 0 &&
+           std::strstr(text, "\"engine\": \"none\"") == nullptr;
+}
+
+// A thread may run on a stack that the program mapped or allocated; it is used while nobody serves a fault,
+// from before the runtime's own handler on.
 void pin_stack(Address here) noexcept {
-    if (!is_on_heap(here)) return;
+    if (!is_on_heap(here) || !heap_is_active()) return;
     const Address page = here & ~page_mask;
     const Range around = Range{page - stack_below_bytes, page + stack_above_bytes}.within(heap_range());
     for_each_extent(heap_served(), around, [](Range part, const pn_extent_t& extent) {
@@ -85,17 +95,10 @@ void pin_stack(Address here) noexcept {
     });
 }
 
-void pin_stream(const FILE* stream) noexcept {
+void list_stream(const FILE* stream) noexcept {
     if (!is_managed(stream)) return;
-    pin_bytes(stream, sizeof(FILE) + vtable_bytes);
-    pin_bytes(stream->_lock, 1);
-}
-
-// A heap that has no engine yet has no far page; and a pin would give it one.
-bool heap_is_active() noexcept {
-    char text[json_bytes_max];
-    return pn_stats_json(heap_served(), text, sizeof(text)) == 0 &&
-           std::strstr(text, "\"engine\": \"none\"") == nullptr;
+    list_pages_of(stream, sizeof(FILE) + vtable_bytes);
+    list_pages_of(stream->_lock, 1);
 }
 
 // Room for the pages of each stream that lies in the heap, and of the stack, if it does. False when there is
@@ -103,7 +106,7 @@ bool heap_is_active() noexcept {
 bool map_pages(Address here) noexcept {
     std::size_t streams = 0;
     for_each_stream([&](const FILE* stream) { streams += is_managed(stream); });
-    if ((streams == 0 && !is_on_heap(here)) || !heap_is_active()) return false;
+    if (streams == 0 && !is_on_heap(here)) return false;
     const std::size_t bytes = (streams * pages_a_stream + stack_pages) * sizeof(void*);
     void* mapping = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (mapping == MAP_FAILED) return false;
@@ -114,23 +117,25 @@ bool map_pages(Address here) noexcept {
 
 // libc's fork() resets the lock of every stream *in the child, before any handler runs there*, so before the
 // runtime serves the child's pages: a stream on a far page would read as zeros, and its page would be lost.
-// Pinned, they are near in the child too.
-void pin_streams() noexcept {
+// The runtime brings them near when nothing can leave any more. That is no pin: pins are the child's too, and
+// one alone would have it watch its memory though nothing is far.
+void keep_near() noexcept {
     if (_IO_iter_begin == nullptr || _IO_list_lock == nullptr) return;
     const auto here = reinterpret_cast<Address>(__builtin_frame_address(0));
     _IO_list_lock();
     if (map_pages(here)) {
-        for_each_stream(pin_stream);
         pin_stack(here);
+        for_each_stream(list_stream);
+        keep_near_at_fork(forking.pages + forking.pinned, forking.count - forking.pinned);
     }
     _IO_list_unlock();
 }
 
-void unpin_streams() noexcept {
-    for (std::size_t i = 0; i < forking.count; ++i) pn_unpin(heap_served(), forking.pages[i], PN_PAGE_BYTES);
+void unpin() noexcept {
+    for (std::size_t i = 0; i < forking.pinned; ++i) pn_unpin(heap_served(), forking.pages[i], PN_PAGE_BYTES);
     if (forking.pages != nullptr) munmap(forking.pages, forking.mapped_bytes);
     forking.pages = nullptr;
-    forking.count = 0;
+    forking.count = forking.pinned = 0;
 }
 
 // First of all prepare handlers: nothing is locked yet. From here to the end of the fork this thread stays
@@ -139,12 +144,12 @@ void before_fork() noexcept {
     forking.state = thread_state;
     thread_state = thread_inside;
     mappings_hold();
-    pin_streams();
+    keep_near();
 }
 
 // Last of all, in the parent and in the child: everything is up again.
 void after_fork() noexcept {
-    unpin_streams();
+    unpin();
     mappings_let_go();
     thread_state = forking.state;
 }

@@ -2,7 +2,6 @@
 #include <cerrno>
 #include <cstdarg>
 
-#include "preload/kernel_calls.h"
 #include "preload/mappings.h"
 
 #define PN_ENTRY extern "C" [[gnu::visibility("default")]]
@@ -67,13 +66,11 @@ PN_ENTRY int pkey_alloc(unsigned flags, unsigned rights) noexcept {
 }
 
 PN_ENTRY void* sbrk(std::intptr_t bytes) noexcept {
-    return mapping_has_break() ? pointer(mapping_break_by(bytes)) : kernel::__sbrk(bytes);
+    return pointer(mapping_break_by(bytes));
 }
 
 PN_ENTRY int brk(void* end) noexcept {
-    if (mapping_has_break()) return status(mapping_break(number(end)));
-    const auto bytes = static_cast<std::intptr_t>(number(end) - number(kernel::__sbrk(0)));
-    return kernel::__sbrk(bytes) == reinterpret_cast<void*>(-1) ? -1 : 0;
+    return status(mapping_break(number(end)));
 }
 
 PN_ENTRY int madvise(void* address, std::size_t bytes, int advice) noexcept {

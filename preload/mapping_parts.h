@@ -20,6 +20,9 @@ int hand_out_pages(Range range) noexcept;
 void forget_notes(Range range, std::uint8_t mask) noexcept;
 inline constexpr std::uint8_t all_notes = 0xff;
 
+// Are mappings the heap's, not allocations alone?
+bool captures_mappings() noexcept;
+
 // 0 or an errno of mlock(2).
 int lock_pages(Range range, int flags) noexcept;
 void unlock_pages(Range range) noexcept;

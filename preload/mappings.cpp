@@ -4,6 +4,7 @@
 
 #include "preload/kernel_calls.h"
 #include "preload/mapping_parts.h"
+#include "preload/settings.h"
 
 namespace pnode::preload {
 namespace {
@@ -18,13 +19,14 @@ bool is_private_anonymous(int flags) noexcept {
     return (flags & MAP_TYPE) == MAP_PRIVATE && (flags & MAP_ANONYMOUS) != 0;
 }
 
-// A hint elsewhere is a wish the kernel can fulfil and we cannot; one in the heap nobody can.
+// A hint elsewhere is a wish the kernel can fulfil and we cannot; one in the heap nobody can. Some who wish
+// are content without, and then it may be asked for.
 bool is_captured(Address hint, Range range, int protection, int flags) noexcept {
     const Range heap = heap_range();
     return range.bytes() >= capture_bytes_min && range.bytes() <= heap.bytes() / 2 &&
            is_private_anonymous(flags) && (flags & not_ours) == 0 &&
            (protection & ~(PROT_READ | PROT_WRITE)) == 0 &&
-           (hint == 0 || (hint >= heap.first && hint < heap.end));
+           (hint == 0 || (hint >= heap.first && hint < heap.end) || settings().captures_hints);
 }
 
 int protect_new(Range range, int protection) noexcept {
@@ -131,7 +133,7 @@ void mappings_capture(std::size_t bytes_min, bool strict) noexcept {
     strict_limit = strict;
 }
 
-bool mapping_has_break() noexcept {
+bool captures_mappings() noexcept {
     return capture_bytes_min != SIZE_MAX && !heap_range().is_empty();
 }
 

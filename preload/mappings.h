@@ -36,9 +36,7 @@ long mapping_unlock_all() noexcept;
 long mapping_in_core(std::uintptr_t address, std::size_t bytes, unsigned char* vector) noexcept;
 long mapping_sync(std::uintptr_t address, std::size_t bytes, int flags) noexcept;
 
-// brk(2), and sbrk(3), which gives where the break was. Only where mappings are captured; elsewhere the break
-// is libc's.
-bool mapping_has_break() noexcept;
+// brk(2), and sbrk(3), which gives where the break was.
 long mapping_break(std::uintptr_t wanted) noexcept;
 long mapping_break_by(std::intptr_t bytes) noexcept;
 

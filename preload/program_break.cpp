@@ -1,11 +1,12 @@
-// The program's break: brk(2) and sbrk(3), in the heap. libc's own break, of its malloc, stays the kernel's
-// and apart from this one.
+// The program's break: brk(2) and sbrk(3), in the heap where mappings are. libc's own break, of its malloc,
+// stays the kernel's and apart from this one.
 //
 // Nothing is taken before the break rises; then the pages below it are a buffer that grows and shrinks. It
 // begins high in the heap's range, where other buffers come last; one that came first ends its growth, as a
 // mapping in the way does in the kernel.
 #include <cerrno>
 
+#include "preload/kernel_calls.h"
 #include "preload/mapping_parts.h"
 #include "preload/mappings.h"
 
@@ -40,9 +41,22 @@ int move_break(Address wanted) noexcept {
     return 0;
 }
 
+// What it was, or minus an errno.
+long move_libc_break(std::intptr_t bytes) noexcept {
+    const int saved_errno = errno;
+    const auto before = reinterpret_cast<long>(kernel::__sbrk(bytes));
+    const int error = errno;
+    errno = saved_errno;
+    return before == -1 ? -error : before;
+}
+
 }  // namespace
 
 long mapping_break(Address wanted) noexcept {
+    if (!captures_mappings()) {
+        const long result = move_libc_break(static_cast<std::intptr_t>(wanted) - move_libc_break(0));
+        return kernel::failed(result) ? result : 0;
+    }
     if (is_inside_runtime()) return -ENOMEM;
     const MappingFrame frame;
     begin_break();
@@ -50,6 +64,7 @@ long mapping_break(Address wanted) noexcept {
 }
 
 long mapping_break_by(std::intptr_t bytes) noexcept {
+    if (!captures_mappings()) return move_libc_break(bytes);
     if (is_inside_runtime()) return -ENOMEM;
     const MappingFrame frame;
     begin_break();

@@ -32,6 +32,7 @@ void settings_read() noexcept {
     if (options->verbose) read.heap.flags |= PN_HEAP_VERBOSE;
     read.captures_malloc = (options->capture & Options::capture_malloc) != 0;
     read.captures_mmap = (options->capture & Options::capture_mmap) != 0;
+    read.captures_hints = (options->capture & Options::capture_hints) != 0;
     read.capture_bytes_min = options->capture_bytes_min;
     read.stats_file = options->stats.c_str();
     read.stats_every_ms = static_cast<unsigned>(options->stats_every_ms);  // the table's maximum is an hour

@@ -15,18 +15,10 @@
 #include "cxl/node.h"
 #include "cxl/sizes.h"
 #include "pnode/pnode.h"
-#include "runtime/heap.h"
+#include "runtime/handles.h"
 #include "runtime/os/runtime_scope.h"
 #include "runtime/os/signals_blocked.h"
 #include "runtime/stats_json.h"
-
-struct pn_node : pnode::cxl::Unmanaged {
-    std::unique_ptr<pnode::cxl::Node> node;
-};
-
-struct pn_heap : pnode::cxl::Unmanaged {
-    pnode::Heap heap;
-};
 
 namespace {
 
@@ -38,8 +30,7 @@ using pnode::os::SignalsBlocked;
 thread_local char last_message[256];
 
 int fail(int error, const std::string& message) noexcept {
-    std::strncpy(last_message, message.c_str(), sizeof last_message - 1);
-    return error;
+    return pnode::fail_with(error, message);
 }
 
 // No exception leaves the library: what can throw is allocation.
@@ -106,7 +97,8 @@ int parse_options(const pn_heap_options& options, Heap::Config* config) {
         return fail(EINVAL, "unknown bits in flags");
     const char* codec = options.codec != nullptr ? options.codec : "lz4";
     if (!pnode::compress::parse_codec_choice(codec, &config->far.codec))
-        return fail(EINVAL, std::string("unknown codec '") + codec + "': lz4, zstd, zstd:LEVEL or deflate");
+        return fail(EINVAL, std::string("unknown codec '") + codec +
+                                "': lz4, zstd, zstd:LEVEL, deflate, iaa, iaa:PERCENT or iaa:model");
     const char* stress = std::getenv("PNODE_STRESS");
     config->address_bytes = options.address_bytes_max != 0 ? options.address_bytes_max : 4 * physical;
     config->near_bytes_max = options.near_bytes_max;
@@ -127,28 +119,12 @@ int parse_options(const pn_heap_options& options, Heap::Config* config) {
 
 }  // namespace
 
+int pnode::fail_with(int error, const std::string& message) noexcept {
+    std::strncpy(last_message, message.c_str(), sizeof last_message - 1);
+    return error;
+}
+
 extern "C" {
-
-int pn_node_open(const char* spec, pn_node** out) noexcept {
-    if (spec == nullptr || out == nullptr) return fail(EINVAL, "spec and out must not be NULL");
-    return guarded([&] {
-        auto opened = std::make_unique<pn_node>();
-        std::string message;
-        if (const int error = pnode::cxl::Node::open(spec, &opened->node, &message))
-            return fail(error, message);
-        *out = opened.release();
-        return 0;
-    });
-}
-
-int pn_node_close(pn_node* node) noexcept {
-    if (node == nullptr) return 0;
-    const RuntimeScope scope;
-    if (node->node->users.load(std::memory_order_acquire) != 0)
-        return fail(EBUSY, "a heap uses the node: close it first");
-    delete node;
-    return 0;
-}
 
 void pn_heap_options_init(pn_heap_options* options) noexcept {
     if (options == nullptr) return;
@@ -322,6 +298,7 @@ int pn_promote(pn_heap* heap, void* address, std::uint64_t bytes) noexcept {
 
 int pn_pin(pn_heap* heap, void* address, std::uint64_t bytes) noexcept {
     return on_active_pages(heap, address, bytes, [](Heap& managed, std::uint64_t first, std::uint64_t pages) {
+        if (!managed.far.node()->permits(pnode::cxl::service::pin)) return EPERM;
         return pin(managed, first, pages);
     });
 }
@@ -332,6 +309,29 @@ int pn_unpin(pn_heap* heap, void* address, std::uint64_t bytes) noexcept {
         const pnode::Inside inside(managed.operations);
         return unpin(managed, first, pages);
     });
+}
+
+int pn_prefetch(pn_heap* heap, const void* address) noexcept {
+    if (heap == nullptr) return EINVAL;
+    Heap& managed = heap->heap;
+    const auto at = reinterpret_cast<std::uint64_t>(address);
+    if (!managed.is_active() || !managed.contains(at)) return 0;
+    const std::uint64_t page = managed.page_at(at);
+    if (managed.chunks.state(managed.chunk_of(page)) != pnode::ChunkState::tracked ||
+        managed.word(page).load().state() != pnode::PageState::far)
+        return 0;
+    const SignalsBlocked signals;
+    const pnode::Inside inside(managed.operations);
+    if (!managed.far.node()->permits(pnode::cxl::service::prefetch)) return EPERM;
+    if (!managed.nominations.add(page)) managed.statistics.prefetches_dropped.add();
+    managed.near.wake_evictor();
+    return 0;
+}
+
+int pn_heap_set_prefetch_limit(pn_heap* heap, std::uint64_t bytes_per_second) noexcept {
+    if (heap == nullptr) return EINVAL;
+    heap->heap.prefetch_budget.set_rate(bytes_per_second / pnode::page_bytes);
+    return 0;
 }
 
 int pn_query(pn_heap* heap, const void* address, std::uint64_t bytes, std::uint8_t* states) noexcept {
@@ -401,9 +401,11 @@ const char* pn_strerror(int error) noexcept {
         case ENOSPC:
             return "the node is full or gated, or the buffer for the answer is too small";
         case EBUSY:
-            return "in use: pinned pages, a heap on the node, or another owner";
+            return "in use: pinned pages, what a node cannot do without, or another owner";
         case EPERM:
-            return "no right to a userfaultfd: pnode probe says what cures it";
+            return "no right to a userfaultfd (pnode probe says what cures it), or the node was opened "
+                   "without "
+                   "this service";
         case EAGAIN:
             return "a page is pinned 255 times already";
         case EIO:

@@ -43,6 +43,16 @@ class ChunkTable {
                                                  std::memory_order_relaxed);
     }
 
+    // visit(first chunk, chunks) for each run of tracked chunks below `end`.
+    template <class Visit>
+    void for_each_tracked_run(std::uint64_t end, Visit visit) const {
+        for (std::uint64_t chunk = 0; chunk < end; ++chunk) {
+            const std::uint64_t first = chunk;
+            while (chunk < end && state(chunk) == ChunkState::tracked) ++chunk;
+            if (chunk != first) visit(first, chunk - first);
+        }
+    }
+
   private:
     struct Chunk {
         std::atomic<ChunkState> state;

@@ -3,12 +3,10 @@
 //
 // A page in limbo is never owned while it is compressed: an access gets it back at once (resolve_limbo copies
 // it from staging), and the evictor learns of it because its compare-and-swap from limbo fails. Where the
-// kernel has no MOVE, or refuses because the page is shared with a forked child, the page goes into limbo *in
-// place*, write-protected: reads go on, the first write takes it back.
+// kernel has no MOVE, or refuses because the page is read-only, the page goes into limbo *in place*,
+// write-protected: reads go on, the first write takes it back.
 
-#include <fcntl.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -25,22 +23,36 @@ constexpr unsigned scan_pages_max = 8192;     // words looked at for one batch
 constexpr unsigned scan_pages_enough = 1024;  // ... once something was found
 constexpr unsigned move_retries_max = 16;
 
-void drop_kept(Heap& heap, PageWord word) noexcept {
-    if (word.place() == cxl::no_blob) return;
-    heap.statistics.kept_blob_bytes.subtract(heap.far.bytes(word).size());
-    heap.far.drop(word);
-}
-
 // ---- picking ----
 
 void add_outgoing(EvictLane& lane, std::uint64_t page, PageWord word) noexcept {
-    lane.out[lane.out_count++] = OutgoingPage{page, word, nullptr, false};
+    lane.out[lane.out_count++] = OutgoingPage{.page = page, .word = word};
+}
+
+// A thread may run on a stack that the program allocated: a coroutine's, a signal's, its own with its
+// thread-local storage on top. What it uses of that while it owns pages stays: its fault there, or the
+// kernel's when it preempts the thread (rseq(2)), would wait for itself.
+struct Window {
+    std::uint64_t below_bytes, above_bytes;
+    bool reaches(std::uint64_t around, std::uint64_t address) const noexcept {
+        return address + page_bytes > around - below_bytes && address < around + above_bytes;
+    }
+};
+constexpr Window stack_window = {64 * 1024, 8 * 1024};
+constexpr Window thread_window = {32 * 1024, 8 * 1024};  // static thread-local storage, libc's own structure
+
+bool is_under_our_feet(const Heap& heap, std::uint64_t page) noexcept {
+    const auto stack = reinterpret_cast<std::uint64_t>(__builtin_frame_address(0));
+    const auto thread = reinterpret_cast<std::uint64_t>(__builtin_thread_pointer());
+    if (!heap.contains(stack) && !heap.contains(thread)) return false;
+    const auto address = reinterpret_cast<std::uint64_t>(heap.address_of(page));
+    return stack_window.reaches(stack, address) || thread_window.reaches(thread, address);
 }
 
 // Looks at one page under the hand: takes it, or passes over it once more.
 void consider(Heap& heap, EvictLane& lane, std::uint64_t page) noexcept {
     const PageWord word = heap.word(page).load();
-    if (word.state() != PageState::near || word.pinned()) return;
+    if (word.state() != PageState::near || word.pinned() || is_under_our_feet(heap, page)) return;
     if (word.skip() != 0) {
         heap.word(page).exchange(word, word.with_skip(word.skip() - 1));
     } else if (heap.word(page).make_busy(word)) {
@@ -57,9 +69,20 @@ bool take_hand(Heap& heap, Evicting who) noexcept {
     return true;
 }
 
-// Moves the hand until a batch is full or enough was looked at. One thread at a time.
-void pick(Heap& heap, EvictLane& lane, Evicting who) noexcept {
-    if (!take_hand(heap, who)) return;
+// Pages of blobs under lease go first (leased_pages.h), if they are still what they were.
+void pick_leased(Heap& heap, EvictLane& lane) noexcept {
+    while (lane.out_count < batch_pages) {
+        const std::uint64_t page = heap.leased_pages.take();
+        if (page == LeasedPages::none) return;
+        const PageWord word = heap.word(page).load();
+        if (word.state() == PageState::near && word.place() != cxl::no_blob &&
+            word.store() != heap.far.own_store())
+            consider(heap, lane, page);
+    }
+}
+
+// Until a batch is full or enough was looked at.
+void move_hand(Heap& heap, EvictLane& lane) noexcept {
     unsigned looked_at = 0;
     std::uint64_t chunks_passed = 0;
     const std::uint64_t chunks = (heap.page_count + heap.chunk_pages - 1) / heap.chunk_pages;
@@ -75,6 +98,19 @@ void pick(Heap& heap, EvictLane& lane, Evicting who) noexcept {
         }
         if (heap.hand >= heap.page_count) heap.hand = 0;
     }
+}
+
+// In a forked child what is not leased leaves last: only when what is on its way out already will not do.
+bool leased_pages_will_do(Heap& heap) noexcept {
+    return heap.far.own_store() != 0 &&
+           heap.near.pages() <= heap.near.hard_pages() + heap.statistics.limbo_pages.value();
+}
+
+// A batch, or less. One thread at a time.
+void pick(Heap& heap, EvictLane& lane, Evicting who) noexcept {
+    if (!take_hand(heap, who)) return;
+    pick_leased(heap, lane);
+    if (lane.out_count == 0 && !leased_pages_will_do(heap)) move_hand(heap, lane);
     heap.hand_taken.store(false, std::memory_order_release);
 }
 
@@ -122,44 +158,32 @@ void enter_limbo_in_place(Heap& heap, EvictLane& lane, unsigned index) noexcept 
     }
     out.contents = copy;
     out.in_place = true;
+    heap.statistics.evictions_in_place.add();
     heap.statistics.limbo_pages.add();
     heap.word(out.page).publish(
         out.word.with(PageState::limbo).with_slot(lane.first_slot + index).with_in_place(true));
 }
 
-// /proc/self/pagemap bit 56: the page is mapped here alone. Readable without privilege
-// (Documentation/admin-guide/mm/pagemap.rst).
-bool is_mapped_here_alone(const std::byte* address) noexcept {
-    const int fd = ::open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return true;
-    std::uint64_t entry = 0;
-    const auto offset =
-        static_cast<off_t>(reinterpret_cast<std::uint64_t>(address) / page_bytes * sizeof entry);
-    const bool known = ::pread(fd, &entry, sizeof entry, offset) == sizeof entry;
-    ::close(fd);
-    return !known || ((entry >> 56) & 1) != 0;
+// MOVE said EBUSY. After a fork pages are not exclusive, while the child lives and when it is gone
+// (FACTS.md), until they are written to: for a run that is one call, which copies what is still shared. How
+// many pages from `first` on it made exclusive; of those that are there, for on an absent one the caller, who
+// owns it, would wait for itself.
+unsigned make_exclusive(Heap& heap, std::byte* first, unsigned count) noexcept {
+    unsigned char present[batch_pages] = {};
+    if (!heap.shared_after_fork.load(std::memory_order_relaxed)) return 0;
+    if (::mincore(first, count * page_bytes, present) != 0) return 0;
+    const auto* const absent =
+        std::find_if(present, present + count, [](auto page) { return (page & 1) == 0; });
+    count = static_cast<unsigned>(absent - present);
+    return count != 0 && ::madvise(first, count * page_bytes, MADV_POPULATE_WRITE) == 0 ? count : 0;
 }
 
-// MOVE said EBUSY. Pinned for DMA: it stays. Shared with a forked child: in place. Left non-exclusive by a
-// child that is gone: a write fault makes it exclusive again (FACTS.md), and MOVE works.
-void take_out_refused(Heap& heap, EvictLane& lane, unsigned index) noexcept {
-    OutgoingPage& out = lane.out[index];
-    std::byte* address = heap.address_of(out.page);
-    if (heap.shared_after_fork.load(std::memory_order_relaxed)) {
-        if (!is_mapped_here_alone(address)) return enter_limbo_in_place(heap, lane, index);
-        std::size_t done = 0;
-        if (::madvise(address, page_bytes, MADV_POPULATE_WRITE) == 0 &&
-            os::uffd_move(heap.uffd.fd, lane.staging + index * page_bytes, address, page_bytes, &done) == 0)
-            return enter_limbo(heap, lane, index);
-    }
-    heap.statistics.refused_pinned.add();
-    put_back_near(heap, out, 7);
-}
-
-// MOVE wants equal protection at both ends. What may be read can leave in place; what may not stays near.
-bool is_read_only(Heap& heap, std::uint64_t page) noexcept {
+// MOVE wants equal protection at both ends. What may be read can leave in place; what may not stays near. A
+// page of staging's own protection was refused for another reason: the program has it locked.
+bool is_otherwise_protected(Heap& heap, std::uint64_t page) noexcept {
     const int protection = PageTraits::protection_of(heap.traits[page]);
-    return (protection & PROT_READ) != 0 && heap.uffd.has(UFFD_FEATURE_PAGEFAULT_FLAG_WP);
+    return (protection & PROT_READ) != 0 && protection != (PROT_READ | PROT_WRITE) &&
+           heap.uffd.has(UFFD_FEATURE_PAGEFAULT_FLAG_WP);
 }
 
 // What a thread holds for a system call (holds.h) stays; the words are busy already, so whoever writes a page down
@@ -183,6 +207,7 @@ void let_held_stay(Heap& heap, EvictLane& lane) noexcept {
 void move_out(Heap& heap, EvictLane& lane, unsigned from, unsigned count) noexcept {
     unsigned retries = 0;
     unsigned piece_max = batch_pages;
+    unsigned exclusive_end = from;
     while (count != 0) {
         std::size_t done = 0;
         const unsigned piece = std::min(count, piece_max);
@@ -193,6 +218,10 @@ void move_out(Heap& heap, EvictLane& lane, unsigned from, unsigned count) noexce
         from += moved;
         count -= moved;
         if (error == 0 || count == 0) continue;
+        if (error == EBUSY && from >= exclusive_end) {
+            exclusive_end = from + make_exclusive(heap, heap.address_of(lane.out[from].page), count);
+            if (exclusive_end != from) continue;
+        }
         if (error == EAGAIN && ++retries < move_retries_max) continue;
         if (error == EEXIST && ++retries < move_retries_max) {
             os::drop_pages(lane.staging + from * page_bytes, page_bytes);
@@ -204,11 +233,9 @@ void move_out(Heap& heap, EvictLane& lane, unsigned from, unsigned count) noexce
         }
         if (error == ENOENT) {
             take_out_absent(heap, lane.out[from]);
-        } else if (error == EBUSY) {
-            take_out_refused(heap, lane, from);
-        } else if (error == EINVAL && is_read_only(heap, lane.out[from].page)) {
+        } else if (error == EINVAL && is_otherwise_protected(heap, lane.out[from].page)) {
             enter_limbo_in_place(heap, lane, from);
-        } else {
+        } else {  // EBUSY: pinned for DMA
             heap.statistics.refused_pinned.add();
             put_back_near(heap, lane.out[from], 7);
         }
@@ -312,18 +339,59 @@ Away put_away_compressed(Heap& heap, EvictLane& lane, unsigned index,
     return Away::far;
 }
 
+std::span<const std::byte> contents_of(const OutgoingPage& out) noexcept {
+    return {out.contents, page_bytes};
+}
+
+std::span<std::byte> room_for_blob(Heap& heap, EvictLane& lane, unsigned index) noexcept {
+    return {lane.blob + index * EvictLane::blob_bytes_max, heap.far.worthwhile_bytes()};
+}
+
+bool is_zero(const OutgoingPage& out) noexcept {
+    std::uint64_t repeated = 1;
+    return compress::is_same_filled(contents_of(out), &repeated) && repeated == 0;
+}
+
+// Does the page's kept blob still tell the truth?
+bool is_unchanged(Heap& heap, const OutgoingPage& out, const compress::ContentHash& hash) noexcept {
+    if (out.word.place() == cxl::no_blob) return false;
+    compress::ContentHash kept;
+    return heap.far.load(out.word, [&] { kept = compress::stored_hash(heap.far.bytes(out.word)); }) &&
+           kept == hash;
+}
+
+// An accelerator takes what has to be compressed of the batch at once, while the pages stay in limbo.
+void encode_ahead(Heap& heap, EvictLane& lane) noexcept {
+    compress::iaa::Accelerator* const accelerator = heap.offload.accelerator();
+    if (accelerator == nullptr) return;
+    compress::EncodeJob jobs[batch_pages];
+    unsigned owners[batch_pages];
+    unsigned count = 0;
+    for (unsigned index = 0; index < lane.out_count; ++index) {
+        OutgoingPage& out = lane.out[index];
+        if (out.contents == nullptr || is_zero(out)) continue;
+        out.hash = heap.far.key().hash(contents_of(out));
+        if (is_unchanged(heap, out, out.hash)) continue;
+        jobs[count] = {contents_of(out), out.hash, room_for_blob(heap, lane, index), 0};
+        owners[count++] = index;
+    }
+    compress::encode(std::span(jobs, count), heap.far.codec(), lane.scratch, *accelerator);
+    for (unsigned i = 0; i < count; ++i) {
+        OutgoingPage& out = lane.out[owners[i]];
+        out.encoded = true;
+        out.blob = jobs[i].blob.first(jobs[i].blob_bytes);
+    }
+}
+
 Away put_away(Heap& heap, EvictLane& lane, unsigned index) noexcept {
     OutgoingPage& out = lane.out[index];
-    const std::span<const std::byte> contents(out.contents, page_bytes);
-    std::uint64_t repeated = 1;
-    if (compress::is_same_filled(contents, &repeated) && repeated == 0)
-        return put_away_zero(heap, lane, index);
-    const compress::ContentHash hash = heap.far.key().hash(contents);
-    if (out.word.place() != cxl::no_blob && compress::stored_hash(heap.far.bytes(out.word)) == hash)
-        return put_away_unchanged(heap, lane, index);
-    // A page that saves less than an eighth is not worth a fault (DESIGN 5.3).
-    const std::span<std::byte> room(lane.blob, page_bytes - page_bytes / 8);
-    const std::size_t blob_bytes = compress::encode(contents, hash, heap.far.codec(), room, lane.scratch);
+    if (out.encoded) return put_away_compressed(heap, lane, index, out.blob);
+    if (is_zero(out)) return put_away_zero(heap, lane, index);
+    const compress::ContentHash hash = heap.far.key().hash(contents_of(out));
+    if (is_unchanged(heap, out, hash)) return put_away_unchanged(heap, lane, index);
+    const std::span<std::byte> room = room_for_blob(heap, lane, 0);
+    const std::size_t blob_bytes =
+        compress::encode(contents_of(out), hash, heap.far.codec(), room, lane.scratch);
     return put_away_compressed(heap, lane, index, room.first(blob_bytes));
 }
 
@@ -341,6 +409,7 @@ struct Cleared {
 Cleared clear(Heap& heap, EvictLane& lane) noexcept {
     Cleared cleared;
     unsigned staged_end = 0;
+    encode_ahead(heap, lane);
     for (unsigned index = 0; index < lane.out_count; ++index) {
         OutgoingPage& out = lane.out[index];
         if (out.contents == nullptr) continue;
@@ -362,14 +431,27 @@ Cleared clear(Heap& heap, EvictLane& lane) noexcept {
 
 // Takes the page if it is near. With an empty lane it waits, bounded, for a page in transit.
 void add_if_near(Heap& heap, EvictLane& lane, std::uint64_t page) noexcept {
+    if (is_under_our_feet(heap, page)) return;
     for (os::Backoff backoff; backoff.rounds() < 8192; backoff.wait()) {
         const PageWord word = heap.word(page).load();
-        if (word.state() == PageState::near && !word.pinned()) {
+        if (word.state() == PageState::near && word.pinned()) {
+            heap.statistics.refused_pinned.add();
+            return;
+        }
+        if (word.state() == PageState::near) {
             if (heap.word(page).make_busy(word)) return add_outgoing(lane, page, word);
         } else if (word.state() != PageState::busy || lane.out_count != 0) {
             return;
         }
     }
+}
+
+}  // namespace
+
+void drop_kept(Heap& heap, PageWord word) noexcept {
+    if (word.place() == cxl::no_blob) return;
+    heap.statistics.kept_blob_bytes.subtract(heap.far.bytes(word).size());
+    heap.far.drop(word);
 }
 
 // The node is nearly full: kept blobs go first. A bounded piece of the heap at each call, by whoever has the
@@ -394,8 +476,6 @@ void drop_kept_blobs(Heap& heap) noexcept {
     }
     heap.hand_taken.store(false, std::memory_order_release);
 }
-
-}  // namespace
 
 unsigned evict_batch(Heap& heap, EvictLane& lane, Evicting who) noexcept {
     if (heap.near.is_resting()) return 0;
@@ -442,6 +522,8 @@ int demote(Heap& heap, std::uint64_t first, std::uint64_t pages, std::uint64_t* 
     }
     *done = 0;
     for (std::uint64_t page = first; page < first + pages; ++page) {
+        if (heap.chunks.state(heap.chunk_of(page)) != ChunkState::tracked)
+            continue;  // its words tell nothing
         os::Backoff backoff;
         PageState state = heap.word(page).load().state();
         for (; (state == PageState::busy || state == PageState::limbo) && backoff.rounds() < 4096;

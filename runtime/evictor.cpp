@@ -14,11 +14,20 @@
 namespace pnode {
 namespace {
 
+// A forked child takes out what is not leased (leased_pages.h) only past `hard`, and no more than it must.
+bool may_evict(const Heap& heap) noexcept {
+    return heap.far.own_store() == 0 || heap.leased_pages.any() || heap.near.past_hard();
+}
+
+bool has_to_evict(const Heap& heap) noexcept {
+    return heap.near.past_high() && may_evict(heap);
+}
+
 // Down to the low watermark, or until nothing more can be done.
 void evict_to_low(Heap& heap) noexcept {
     constexpr unsigned fruitless_max = 64;
     unsigned fruitless = 0;
-    while (heap.near.pages() > heap.near.low_pages() && fruitless < fruitless_max &&
+    while (heap.near.pages() > heap.near.low_pages() && fruitless < fruitless_max && may_evict(heap) &&
            !heap.near.is_resting() && !heap.stop.load(std::memory_order_relaxed)) {
         const Inside inside(heap.operations);
         LentEvictLane lane(heap.evict_lanes);
@@ -45,9 +54,11 @@ void write_stats_if_due(Heap& heap) noexcept {
 }
 
 // How long to sleep when nobody calls: for ever, unless something is due. Nothing to do must cost nothing.
-std::uint64_t sleep_ns(Heap& heap) noexcept {
+std::uint64_t sleep_ns(Heap& heap, bool nominations_left) noexcept {
+    constexpr std::uint64_t soon_ns = 10'000'000;
+    if (nominations_left || heap.far.node()->gate().is_shut_for(cxl::GateReason::converging)) return soon_ns;
     if (heap.stats_file.every_ns() != 0) return heap.stats_file.every_ns();
-    if (heap.near.past_high()) return std::max<std::uint64_t>(heap.near.rest_left_ns(), 1'000'000);
+    if (has_to_evict(heap)) return std::max<std::uint64_t>(heap.near.rest_left_ns(), 1'000'000);
     if (heap.leases.count() != 0) return 100'000'000;
     return 0;
 }
@@ -57,11 +68,14 @@ std::uint64_t sleep_ns(Heap& heap) noexcept {
 void* evictor_main(void* argument) noexcept {
     Heap& heap = *static_cast<Heap*>(argument);
     while (!heap.stop.load(std::memory_order_acquire)) {
-        if (heap.near.past_high()) evict_to_low(heap);
+        heap.fault_threads.start_rest();
+        if (has_to_evict(heap)) evict_to_low(heap);
         expire_leases(heap);
         write_stats_if_due(heap);
+        converge(heap);
+        const bool nominations_left = serve_nominations(heap);
         trim(heap);
-        heap.near.wait_for_work(sleep_ns(heap));
+        heap.near.wait_for_work(sleep_ns(heap, nominations_left));
     }
     return nullptr;
 }

@@ -10,6 +10,14 @@
 
 namespace pnode {
 
+int FarTier::configure(Config config) {
+    config_ = std::move(config);
+    if (config_.node == nullptr) return 0;
+    if (const int error = config_.node->attach(config_.user)) return error;
+    borrowed_ = config_.node;
+    return 0;
+}
+
 int FarTier::open(std::string* message) {
     if (is_open()) return 0;
     std::byte seed[32];
@@ -28,15 +36,19 @@ int FarTier::open_node(std::string* message) {
     node_ = config_.node != nullptr ? config_.node : own_node_.get();
     const std::uint64_t node_bytes = node_->region().size_bytes();
     bytes_max_ = config_.bytes_max != 0 ? std::min<std::uint64_t>(config_.bytes_max, node_bytes) : node_bytes;
-    if (config_.node == nullptr) node_->store().set_physical_bytes_max(bytes_max_);
+    if (config_.node == nullptr) {
+        node_->set_bytes_max(bytes_max_);
+        node_->attach(config_.user);
+    }
     stores_[own_] = &node_->store();
-    node_->users.fetch_add(1, std::memory_order_relaxed);
+    regions_[own_] = &node_->region();
     os::adopt_descriptor(node_->region().descriptor());
     return 0;
 }
 
 void FarTier::close() noexcept {
-    if (node_ != nullptr) node_->users.fetch_sub(1, std::memory_order_relaxed);
+    if (borrowed_ != nullptr) borrowed_->detach(config_.user);
+    borrowed_ = nullptr;
     node_ = nullptr;
     give_up_own_node();
 }
@@ -69,40 +81,62 @@ void FarTier::forget() noexcept {
 void FarTier::own_from_now_on() noexcept {
     config_.spec = "memory:" + std::to_string(node_->region().size_bytes());
     config_.node = nullptr;
-    slot_bytes_.subtract(slot_bytes_.value());
+    slot_bytes_.store(0, std::memory_order_relaxed);
     node_ = nullptr;
 }
 
 cxl::BlobRef FarTier::place(std::span<const std::byte> blob) noexcept {
-    if (slot_bytes_.value() + blob.size() > bytes_max_) return cxl::no_blob;
-    const cxl::BlobRef ref = node_->place(blob.size());
-    if (ref == cxl::no_blob) return ref;
-    const std::span<std::byte> slot = node_->store().bytes(ref);
-    std::memcpy(slot.data(), blob.data(), blob.size());
-    slot_bytes_.add(slot.size());
+    const std::uint64_t bytes = cxl::BlobStore::slot_bytes_for(blob.size());
+    // Counted first: several threads place, and the limit is one.
+    const bool fits = slot_bytes_.fetch_add(bytes, std::memory_order_relaxed) + bytes <= bytes_max_;
+    const cxl::BlobRef ref = fits ? node_->place(blob) : cxl::no_blob;
+    if (ref == cxl::no_blob) slot_bytes_.fetch_sub(bytes, std::memory_order_relaxed);
     return ref;
 }
 
 void FarTier::drop(PageWord word) noexcept {
     if (word.place() == cxl::no_blob || word.store() != own_) return;
     cxl::BlobStore& store = node_->store();
-    slot_bytes_.subtract(store.bytes(word.place()).size());
+    slot_bytes_.fetch_sub(store.bytes(word.place()).size(), std::memory_order_relaxed);
     store.free(word.place());
 }
 
 bool FarTier::should_keep(PageWord word, std::uint64_t kept_bytes,
                           std::uint64_t kept_bytes_max) const noexcept {
     if (word.store() != own_) return true;  // under lease, it costs nothing
+    if (!node_->gate().is_open()) return false;
     if (config_.bytes_max == 0 && kept_bytes >= kept_bytes_max) return false;
-    return physical_bytes() < bytes_max_ - bytes_max_ / 8;
+    return !is_past(14);
+}
+
+void FarTier::leave(std::unique_ptr<cxl::Node> nowhere) noexcept {
+    borrowed_->detach(config_.user);
+    borrowed_ = nullptr;
+    own_node_ = std::move(nowhere);
+    config_.node = own_node_.get();
+    if (!is_open()) return;
+    os::disown_descriptor(node_->region().descriptor());
+    node_ = own_node_.get();
+    stores_[own_] = &node_->store();
+    regions_[own_] = &node_->region();
+    bytes_max_ = 0;
+    os::adopt_descriptor(node_->region().descriptor());
 }
 
 bool FarTier::is_nearly_full() const noexcept {
-    return physical_bytes() > bytes_max_ - bytes_max_ / 16;
+    return is_past(15);
+}
+
+// Of our limit, or of what the node takes from all.
+bool FarTier::is_past(unsigned sixteenths) const noexcept {
+    return physical_bytes() > bytes_max_ / 16 * sixteenths ||
+           node_->store().physical_bytes() > node_->placeable_bytes() / 16 * sixteenths;
 }
 
 std::uint64_t FarTier::physical_bytes() const noexcept {
-    return node_ != nullptr ? node_->store().physical_bytes() : 0;
+    if (node_ == nullptr) return 0;
+    return config_.node != nullptr ? slot_bytes_.load(std::memory_order_relaxed)
+                                   : node_->store().physical_bytes();
 }
 
 }  // namespace pnode

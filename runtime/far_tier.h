@@ -27,9 +27,11 @@ class FarTier {
         std::string spec;           // of the node to open when none is borrowed
         cxl::Node* node = nullptr;  // borrowed
         std::uint64_t bytes_max = 0;
+        cxl::NodeUser* user = nullptr;  // who is told when the node changes
     };
-    // Only remembers: nothing is opened before it is needed.
-    void configure(Config config) { config_ = std::move(config); }
+    // Remembers, and claims a borrowed node: nothing is opened before it is needed. EBUSY ENFILE:
+    // Node::attach.
+    int configure(Config config);
     const Config& config() const noexcept { return config_; }
     // Opens the node and draws the key; once. 0 or an errno with a message.
     int open(std::string* message);
@@ -51,6 +53,21 @@ class FarTier {
     std::span<const std::byte> bytes(PageWord word) const noexcept {
         return stores_[word.store()]->bytes(word.place());
     }
+    // Runs a body that loads from the blob `word` names (guarded.h says what it may do). False: its memory is
+    // bad, and nothing is placed there any more.
+    template <class Body>
+    bool load(PageWord word, const Body& body) noexcept {
+        cxl::BadRange bad;
+        if (regions_[word.store()]->load(body, &bad)) return true;
+        if (word.store() == own_) node_->went_bad(bad);
+        return false;
+    }
+    // How large a blob may be that is worth storing: a page that saves less than an eighth is not worth a
+    // fault (DESIGN 5.3), unless the node's device does the saving.
+    std::size_t worthwhile_bytes() const noexcept {
+        return codec().codec->keeps_size ? page_bytes + compress::blob_header_bytes
+                                         : page_bytes - page_bytes / 8;
+    }
     // Frees the blob `word` names, if any, and if it is ours to free.
     void drop(PageWord word) noexcept;
 
@@ -59,6 +76,12 @@ class FarTier {
     bool should_keep(PageWord word, std::uint64_t kept_bytes, std::uint64_t kept_bytes_max) const noexcept;
     bool is_nearly_full() const noexcept;
 
+    // The node is gone, and nothing of ours was on it: from now on nothing is placed anywhere. Nobody may be
+    // in the middle of anything. `nowhere` is a node whose gate is shut.
+    void leave(std::unique_ptr<cxl::Node> nowhere) noexcept;
+    bool uses(const cxl::Node& node) const noexcept { return borrowed_ == &node; }
+
+    // In the node: all that is there when it is ours alone, our blobs' slots when it is borrowed.
     std::uint64_t physical_bytes() const noexcept;
     std::uint64_t bytes_max() const noexcept { return bytes_max_; }
     cxl::Node* node() noexcept { return node_; }
@@ -67,6 +90,7 @@ class FarTier {
     cxl::BlobStore* store() noexcept { return node_ != nullptr ? &node_->store() : nullptr; }
 
   private:
+    bool is_past(unsigned sixteenths) const noexcept;
     int open_node(std::string* message);
     void own_from_now_on() noexcept;
     void give_up_own_node() noexcept;
@@ -75,11 +99,13 @@ class FarTier {
     std::optional<compress::BlobKey> key_;
     std::unique_ptr<cxl::Node> own_node_;
     std::unique_ptr<cxl::Node> ancestors_[stores_max];  // kept alive for their mappings
+    cxl::Node* borrowed_ = nullptr;                     // attached to, in a forked child by its parent's copy
     cxl::Node* node_ = nullptr;
+    const cxl::Region* regions_[stores_max] = {};
     const cxl::BlobStore* stores_[stores_max] = {};
     unsigned own_ = 0;
     std::uint64_t bytes_max_ = 0;
-    Counter slot_bytes_;  // of our blobs, when others share the node
+    std::atomic<std::uint64_t> slot_bytes_{0};  // of our blobs: what is ours when others share the node
 };
 
 }  // namespace pnode

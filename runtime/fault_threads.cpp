@@ -12,6 +12,7 @@
 #include <cstring>
 
 #include "runtime/heap.h"
+#include "runtime/os/runtime_scope.h"
 #include "runtime/os/signals_blocked.h"
 
 namespace pnode {
@@ -71,16 +72,32 @@ unsigned FaultThreads::place_handlers(Heap& heap) noexcept {
     return wanted;
 }
 
-int FaultThreads::start(Heap& heap) noexcept {
+int FaultThreads::start(Heap& heap, unsigned now) noexcept {
     doorbell_ = heap.evict_lanes[0].staging + EvictLanes::count * batch_pages * page_bytes;
-    const unsigned wanted = place_handlers(heap);
-    for (unsigned index = 0; index < wanted; ++index) {
+    wanted_ = place_handlers(heap);
+    rest_.store(now < wanted_ ? Rest::left_out : Rest::none, std::memory_order_relaxed);
+    return start_up_to(std::min(now, wanted_));
+}
+
+// An error only where there is no handler at all: fewer than wished will do.
+int FaultThreads::start_up_to(unsigned count) noexcept {
+    for (unsigned index = count_.load(); index < count; ++index) {
         const int error = threads_[index].start(&FaultThreads::main, &handlers_[index]);
-        if (error != 0 && index == 0) return error;
-        if (error != 0) break;  // fewer handlers than wished
+        if (error != 0) return index == 0 ? error : 0;
         count_.store(index + 1);
     }
     return 0;
+}
+
+void FaultThreads::start_rest() noexcept {
+    if (rest_.load(std::memory_order_relaxed) != Rest::due) return;
+    rest_.store(Rest::none, std::memory_order_relaxed);
+    const os::RuntimeScope scope;  // a thread's start allocates
+    start_up_to(wanted_);
+}
+
+void FaultThreads::settle() noexcept {
+    for (os::Thread& thread : threads_) thread.settle();
 }
 
 void FaultThreads::stop(Heap& heap) noexcept {
@@ -121,7 +138,7 @@ void FaultThreads::run(Handler& handler) noexcept {
     for (;;) {
         for (std::uint32_t awake = awake_.load(); handler.index >= awake; awake = awake_.load())
             os::futex_wait(awake_, awake);
-        const ssize_t length = ::read(heap.uffd.fd, messages, sizeof messages);
+        const ssize_t length = os::uffd_read(heap.uffd.fd, messages, sizeof messages);
         if (length < 0 && (errno == EINTR || errno == EAGAIN)) continue;
         if (length < 0) {
             report("reading faults failed with errno %d: the process cannot go on", errno);
@@ -138,6 +155,10 @@ void FaultThreads::run(Handler& handler) noexcept {
             make_room(heap, Evicting::handler);
         }
         if (rung && heap.stop.load()) return;
+        if (rest_.load(std::memory_order_relaxed) == Rest::left_out) {
+            rest_.store(Rest::due, std::memory_order_relaxed);  // the evictor's wake-up orders it
+            heap.near.wake_evictor();
+        }
         if (count != 0) follow(handler, messages[count - 1].arg.pagefault.feat.ptid);
     }
 }

@@ -7,8 +7,13 @@
 // follows the thread that faults from processor to processor, and while several threads fault, several
 // handlers run free.
 //
-// Thread rule: start() and stop() by one thread at a time; the handlers have every signal blocked and never
-// allocate.
+// A forked child may never touch a far page, so it starts one handler, and the rest after the first fault.
+// One it must have before its own code runs: the kernel's own access to a far page (read(2) into one) raises
+// no signal that could start anything, it only queues a message. And no handler may start another: libc takes
+// locks for it that a thread may hold which waits for this very handler. The evictor does (start_rest).
+//
+// Thread rule: start(), start_rest() and stop() by one thread at a time; the handlers have every signal
+// blocked and never allocate.
 #pragma once
 
 #include <atomic>
@@ -28,8 +33,12 @@ class FaultThreads {
   public:
     static constexpr unsigned threads_max = 4;
 
-    // 0 or an errno; nothing is left running after an error.
-    int start(Heap& heap) noexcept;
+    // At most `now` handlers. 0 or an errno; nothing is left running after an error.
+    int start(Heap& heap, unsigned now) noexcept;
+    // The handlers start() left out, if there were faults since. May wait for libc's locks: no gate is held.
+    void start_rest() noexcept;
+    // For a thread that is about to fork: whoever was started has begun.
+    void settle() noexcept;
     // Ends the handlers; the caller makes sure that nobody faults on managed memory any more.
     void stop(Heap& heap) noexcept;
     // In a forked child: the parent's handlers are not here.
@@ -46,8 +55,11 @@ class FaultThreads {
         unsigned switches;          // to another thread, in this window
         unsigned window;            // faults since the last look at who faults, and where
     };
+    // Handlers that start() left out: the first fault makes them due, the evictor starts them.
+    enum class Rest : std::uint8_t { none, left_out, due };
     static void* main(void* handler) noexcept;
     unsigned place_handlers(Heap& heap) noexcept;
+    int start_up_to(unsigned count) noexcept;
     void run(Handler& handler) noexcept;
     void serve(Handler& handler, ResolveLane& lane, const uffd_msg& message) noexcept;
     void follow(Handler& handler, std::uint32_t thread) noexcept;
@@ -56,6 +68,8 @@ class FaultThreads {
     os::Thread threads_[threads_max];
     Handler handlers_[threads_max] = {};
     std::atomic<unsigned> count_{0};       // handlers started
+    unsigned wanted_ = 0;                  // to be started in all; written before any handler runs
+    std::atomic<Rest> rest_{Rest::none};   // of the handlers
     std::atomic<std::uint32_t> awake_{1};  // handlers with a lower index read the descriptor
     std::byte* doorbell_ = nullptr;        // a registered page nobody uses: touching it wakes a reader
 };

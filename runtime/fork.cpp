@@ -1,9 +1,9 @@
 // fork(): the child reads every byte as of the fork, without waiting for the parent. DESIGN 6.
 //
 // The forking thread shuts both gates, so no page is busy or in limbo and nobody holds a lock; fork then
-// snapshots the page words, which are private memory. The parent opens the gates and owes a lease. The child
-// opens its own userfaultfd, registers what was registered and starts its own threads before application code
-// runs.
+// snapshots the page words, which are private memory. The parent opens the gates and owes a lease. The child,
+// if anything is far, opens its own userfaultfd, registers what was registered and starts a handler before
+// application code runs; if nothing is, it starts over.
 //
 // Order of atfork handlers where an allocator sits on top (preload/README.md): ours are registered first, so
 // that in prepare the allocator takes its locks before we shut the gates, and in the child we are up before
@@ -19,6 +19,7 @@
 #include <mutex>
 #include <string>
 
+#include "runtime/fork_faults.h"
 #include "runtime/heap.h"
 #include "runtime/holds.h"
 #include "runtime/os/descriptors.h"
@@ -41,6 +42,10 @@ constinit std::atomic<unsigned> heaps_end{0};
 // The forking thread's signals, from prepare to the end of fork: one thread at a time, guarded by heaps_lock.
 unsigned long signals_before;
 
+// What keep_near_at_fork() was told; the forking thread's, guarded as signals_before is.
+void* const* near_at_fork = nullptr;
+std::size_t near_at_fork_count = 0;
+
 template <class Visit>
 void for_each_heap(Visit visit) noexcept {
     for (unsigned index = 0; index < heaps_end.load(); ++index) {
@@ -56,14 +61,29 @@ void hold_signals() noexcept {
 
 void restore_signals() noexcept {
     const unsigned long before = signals_before;
+    near_at_fork_count = 0;
     heaps_lock.unlock();
     os::block_signals(before);
 }
 
+// With the gates shut nothing that comes near can leave again.
+void bring_near_at_fork(Heap& heap) noexcept {
+    LentResolveLane lane(heap.resolve_lanes);
+    for (std::size_t index = 0; index < near_at_fork_count; ++index) {
+        const auto address = reinterpret_cast<std::uint64_t>(near_at_fork[index]);
+        if (!heap.contains(address)) continue;
+        const std::uint64_t page = heap.page_at(address);
+        if (heap.word(page).load().state() == PageState::far) resolve(heap, page, FaultKind::missing, *lane);
+    }
+}
+
 void prepare(Heap& heap) noexcept {
-    heap.activation_lock.lock();      // whoever activates needs neither gate
+    heap.activation_lock.lock();  // whoever activates needs neither gate
+    heap.fault_threads.settle();
+    heap.evictor.settle();
     heap.operations.shut_and_wait();  // while handlers still serve: an operation may wait for one
     heap.serving.shut_and_wait();
+    if (near_at_fork_count != 0 && heap.is_active()) bring_near_at_fork(heap);
     heap.span_lock.lock();
     heap.statistics.fork_events.add();
     if (!heap.is_active()) return;
@@ -83,14 +103,77 @@ void after_in_parent(Heap& heap) noexcept {
     if (heap.is_active()) heap.near.wake_evictor();  // it looks after the lease
 }
 
+// What the child's copy says about threads that are not here.
+void forget_threads(Heap& heap) noexcept {
+    heap.fault_threads.forget();
+    heap.evictor.forget();
+    heap.hand_taken.store(false);
+    for (unsigned lane = 0; lane < ResolveLanes::count; ++lane)
+        ResolveLanes::give_back(heap.resolve_lanes[lane]);
+    for (unsigned lane = 0; lane < EvictLanes::count; ++lane) EvictLanes::give_back(heap.evict_lanes[lane]);
+}
+
+std::uint64_t allocated_pages(Heap& heap) noexcept {
+    std::uint64_t pages = 0;
+    for (std::uint64_t chunk = 0; chunk < heap.page_count / heap.chunk_pages; ++chunk)
+        pages += heap.chunks.allocated_pages(chunk);
+    return pages;
+}
+
+// Nothing is far, lost or promised: what is absent reads as zeros, as it would without us.
+bool nothing_to_watch(Heap& heap) noexcept {
+    if (heap.tracked_chunks.load(std::memory_order_relaxed) == 0) return true;
+    const Statistics& statistics = heap.statistics;
+    if (statistics.far_pages.value() != 0 || statistics.pinned_pages.value() != 0 ||
+        statistics.poisoned.value() != 0)
+        return false;
+    // Unwatched, every allocated page is charged, touched or not: it may be too much.
+    return allocated_pages(heap) <= heap.near.high_pages();
+}
+
+// The child starts as a heap does, with everything near, nothing watched and no thread, and pays when it
+// needs to. Blobs that near pages kept are the parent's.
+void start_over(Heap& heap) noexcept {
+    heap.far.forget();
+    if (heap.tracked_chunks.load(std::memory_order_relaxed) == 0) return;
+    const std::uint64_t chunk_end = heap.page_count / heap.chunk_pages;
+    heap.chunks.for_each_tracked_run(chunk_end, [&](std::uint64_t chunk, std::uint64_t chunks) {
+        os::drop_pages(&heap.word(chunk * heap.chunk_pages),
+                       chunks * heap.chunk_pages * sizeof(AtomicPageWord));  // all fresh
+        for (std::uint64_t end = chunk + chunks; chunk < end; ++chunk)
+            heap.chunks.set_state(chunk, ChunkState::untracked);
+    });
+    heap.tracked_chunks.store(0);
+    heap.statistics.kept_blob_bytes.subtract(heap.statistics.kept_blob_bytes.value());
+    heap.near.discharge(heap.near.pages());
+    heap.near.charge(allocated_pages(heap), heap.statistics);
+}
+
+// What cannot be had ends the child: it must not run with wrong bytes.
+[[noreturn]] void end_child(const char* why, int error) noexcept {
+    report("a forked child cannot reach its far memory and ends: %s (errno %d)", why, error);
+    ::_exit(127);
+}
+
+// Watched as the parent watches, before anybody in the child can touch a far page.
+void go_on(Heap& heap) noexcept {
+    std::string message;
+    if (!heap.far.become_child(&message)) end_child(message.c_str(), EMFILE);
+    if (const int error = os::reopen_userfaultfd(heap.uffd)) end_child("no userfaultfd", error);
+    heap.operations.shut_and_wait();  // the evictor, until there is somebody to answer for what it takes out
+    ForkFaults faults(heap);
+    if (const int error = faults.begin()) end_child("its pages cannot be watched", error);
+    if (const int error = heap.activate(&message, 1)) end_child(message.c_str(), error);
+    if (const int error = faults.end()) end_child("its pages cannot be watched", error);
+    heap.operations.open();
+}
+
 }  // namespace
 
 bool is_forking_here() noexcept {
     return forking_here;
 }
 
-// Everything the child needs before it may touch a far page. What cannot be had ends the child: it must not
-// run with wrong bytes.
 void fork_child(Heap& heap) noexcept {
     heap.activation_lock.unlock();
     heap.span_lock.unlock();
@@ -100,43 +183,15 @@ void fork_child(Heap& heap) noexcept {
     heap.staging_.forget();
     heap.leases.child();
     heap.stats_file.leave_to_parent();
-    heap.fault_threads.forget();
-    heap.evictor.forget();
-    heap.hand_taken.store(false);
+    forget_threads(heap);
+    heap.offload.forget();
     heap.shared_after_fork.store(true, std::memory_order_relaxed);
-    os::close_descriptor(heap.uffd.fd);
-    heap.uffd.fd = -1;
-    for (unsigned lane = 0; lane < ResolveLanes::count; ++lane)
-        ResolveLanes::give_back(heap.resolve_lanes[lane]);
-    for (unsigned lane = 0; lane < EvictLanes::count; ++lane) EvictLanes::give_back(heap.evict_lanes[lane]);
+    heap.leased_pages.clear();
+    heap.end_epochs();
     heap.active.store(false);
-    if (heap.tracked_chunks.load(std::memory_order_relaxed) == 0) {
-        // Nothing was ever taken out: the child starts over, and pays when it needs to.
-        heap.far.forget();
-        return;
-    }
-    std::string message;
-    const bool inherited = heap.far.become_child(&message);
-    const int error = inherited ? heap.activate(&message) : EMFILE;
-    if (error != 0) {
-        report("a forked child cannot reach its far memory and ends: %s", message.c_str());
-        ::_exit(127);
-    }
-    const std::uint64_t chunks = heap.page_count / heap.chunk_pages;
-    for (std::uint64_t chunk = 0; chunk < chunks;) {
-        if (heap.chunks.state(chunk) != ChunkState::tracked) {
-            ++chunk;
-            continue;
-        }
-        std::uint64_t end = chunk + 1;
-        while (end < chunks && heap.chunks.state(end) == ChunkState::tracked) ++end;
-        if (const int refused =
-                watch_pages(heap, chunk * heap.chunk_pages, (end - chunk) * heap.chunk_pages)) {
-            report("a forked child cannot watch its far memory and ends: errno %d", refused);
-            ::_exit(127);
-        }
-        chunk = end;
-    }
+    os::close_descriptor(heap.uffd.fd);  // the parent's
+    heap.uffd.fd = -1;
+    nothing_to_watch(heap) ? start_over(heap) : go_on(heap);
 }
 
 void fork_prepare() noexcept {
@@ -159,6 +214,11 @@ void fork_child_all() noexcept {
     for_each_heap([](Heap& heap) { fork_child(heap); });
     forking_here = false;
     restore_signals();
+}
+
+void keep_near_at_fork(void* const* pages, std::size_t count) noexcept {
+    near_at_fork = pages;
+    near_at_fork_count = count;
 }
 
 void register_fork_handlers() noexcept {
@@ -187,6 +247,14 @@ void forget_heap(Heap& heap) noexcept {
     for (std::atomic<Heap*>& entry : heaps) {
         if (entry.load(std::memory_order_relaxed) == &heap) entry.store(nullptr, std::memory_order_release);
     }
+}
+
+void lock_heaps() noexcept {
+    heaps_lock.lock();
+}
+
+void unlock_heaps() noexcept {
+    heaps_lock.unlock();
 }
 
 Heap* heap_at(std::uint64_t address) noexcept {

@@ -28,7 +28,10 @@ std::uint64_t round_up(std::uint64_t value, std::uint64_t alignment) {
 }  // namespace
 
 Heap::~Heap() {
-    if (page_count == 0) return;
+    if (page_count == 0) {
+        far.close();
+        return;
+    }
     forget_heap(*this);
     stop.store(true);
     if (evictor.is_running()) {
@@ -36,14 +39,20 @@ Heap::~Heap() {
         evictor.join();
     }
     if (engine == Engine::thread && is_active()) fault_threads.stop(*this);
-    os::close_descriptor(uffd.fd);
+    os::close_userfaultfd(uffd);
+    offload.close();
     leases.close();
     far.close();
 }
 
 int Heap::open(Config wanted, std::string* message) {
     config = std::move(wanted);
-    far.configure(config.far);
+    config.far.user = this;
+    if (const int error = far.configure(config.far)) {
+        *message = error == EBUSY ? "the node is not to be shared (no SHARE) and has its heap"
+                                  : "too many heaps use the node";
+        return error;
+    }
     // A near limit below the activation size must be kept too.
     if (config.near_bytes_max != 0)
         config.activation_bytes = std::min(config.activation_bytes, config.near_bytes_max / 2);
@@ -52,6 +61,7 @@ int Heap::open(Config wanted, std::string* message) {
     if (int error = reserve(message)) return error;
     if (int error = map_lanes(message)) return error;
     register_heap(*this);
+    os::Thread::find_count();
     return config.activation_bytes == 0 ? activate(message) : 0;
 }
 
@@ -79,6 +89,8 @@ int Heap::reserve(std::string* message) {
     }
     // Huge pages would leave 2 MiB at a time (DESIGN 9); advice only.
     ::madvise(address_space_.address(), bytes, MADV_NOHUGEPAGE);
+    // A core dump looks at every page of what it holds: a minute for addresses that nobody ever had.
+    ::madvise(address_space_.address(), bytes, MADV_DONTDUMP);
     base = address_space_.address();
     words = reinterpret_cast<AtomicPageWord*>(words_memory_.address());
     pins = reinterpret_cast<std::atomic<std::uint8_t>*>(pins_memory_.address());
@@ -90,8 +102,9 @@ int Heap::reserve(std::string* message) {
 int Heap::map_lanes(std::string* message) {
     const std::uint64_t decode_bytes = round_up(compress::decode_scratch_bytes_max(), page_bytes);
     const std::uint64_t encode_bytes = round_up(compress::encode_scratch_bytes(config.far.codec), page_bytes);
+    constexpr std::uint64_t blobs_bytes = batch_pages * EvictLane::blob_bytes_max;
     const std::uint64_t total =
-        ResolveLanes::count * (page_bytes + decode_bytes) + EvictLanes::count * (page_bytes + encode_bytes);
+        ResolveLanes::count * (page_bytes + decode_bytes) + EvictLanes::count * (blobs_bytes + encode_bytes);
     if (int error = lanes_memory_.map(total)) {
         *message = "cannot map the fault path's buffers";
         return error;
@@ -104,9 +117,9 @@ int Heap::map_lanes(std::string* message) {
     }
     for (unsigned index = 0; index < EvictLanes::count; ++index) {
         evict_lanes[index].blob = at;
-        evict_lanes[index].scratch = {at + page_bytes, encode_bytes};
+        evict_lanes[index].scratch = {at + blobs_bytes, encode_bytes};
         evict_lanes[index].first_slot = index * batch_pages;
-        at += page_bytes + encode_bytes;
+        at += blobs_bytes + encode_bytes;
     }
     return 0;
 }
@@ -125,6 +138,13 @@ int Heap::map_staging() noexcept {
 }
 
 int Heap::open_userfaultfd(std::string* message) {
+    // A forked child knows what its parent found, and may have opened it already.
+    if (uffd.fd >= 0) return 0;
+    if (uffd.rung != os::UffdRung::none) {
+        const int error = os::reopen_userfaultfd(uffd);
+        if (error != 0) *message = "no userfaultfd of its own (descriptors, or no right to one any more)";
+        return error;
+    }
     std::uint64_t wanted =
         UFFD_FEATURE_MOVE | UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_THREAD_ID | UFFD_FEATURE_POISON;
     const bool in_line = config.engine == PN_ENGINE_INLINE;
@@ -147,7 +167,7 @@ int Heap::open_userfaultfd(std::string* message) {
     return 0;
 }
 
-int Heap::activate(std::string* message) {
+int Heap::activate(std::string* message, unsigned handlers_now) {
     if (is_active()) return 0;
     const os::SignalsBlocked signals;
     const std::lock_guard lock(activation_lock);
@@ -161,10 +181,11 @@ int Heap::activate(std::string* message) {
     if (error == 0) error = far.open(message);
     if (error == 0 && (error = map_staging()) != 0) *message = "cannot map the staging area";
     if (error == 0 && engine == Engine::in_line) error = install_inline_engine();
+    if (error == 0) open_offload();
     // The handlers' lanes are theirs for good.
     for (unsigned index = 0; error == 0 && index < FaultThreads::threads_max; ++index)
         resolve_lanes[index].taken.store(true);
-    if (error == 0 && engine == Engine::thread) error = fault_threads.start(*this);
+    if (error == 0 && engine == Engine::thread) error = fault_threads.start(*this, handlers_now);
     if (error == 0) {
         // From here on faults are served; the evictor needs that.
         active.store(true, std::memory_order_release);
@@ -175,10 +196,18 @@ int Heap::activate(std::string* message) {
     }
     if (message->empty()) *message = "the fault engine could not be started";
     activation_failed.store(true);
-    os::close_descriptor(uffd.fd);
-    uffd.fd = -1;
+    offload.close();
+    os::close_userfaultfd(uffd);
     engine = Engine::none;
     return error;
+}
+
+// An accelerator that cannot be had is not an error: software does its work, in the same format.
+void Heap::open_offload() {
+    std::string why;
+    const LentEvictLane lane(evict_lanes);
+    offload.open(config.far.codec, lane->scratch, &why);
+    if (config.verbose && !why.empty()) report("codec %s: %s", compress::name_of(far.codec()), why.c_str());
 }
 
 void Heap::far_room_made(std::uint64_t pages) noexcept {
@@ -189,12 +218,21 @@ void Heap::far_room_made(std::uint64_t pages) noexcept {
     near.wake_evictor();
 }
 
+// What could not be placed, or not be pinned, may be now; what is in excess has to go. Called by whoever
+// changed the node.
+void Heap::node_changed() noexcept {
+    near.try_again();
+    near.wake_evictor();
+}
+
 void Heap::say_active() const {
     report("active in process %d: %s engine, %s eviction by %s, node %s, codec %s, near limit %s", ::getpid(),
            engine == Engine::in_line ? "inline" : "thread",
            uffd.has(UFFD_FEATURE_MOVE) ? "move" : "write-protect", os::describe(uffd.rung),
-           far.node()->spec().c_str(), far.codec().codec->name,
+           far.node()->spec().c_str(), compress::name_of(far.codec()),
            near.is_limited() ? format_size(near.limit_pages() * page_bytes).c_str() : "none");
+    const std::string& notice = far.node()->region().notice();
+    if (!notice.empty()) report("%s", notice.c_str());
 }
 
 int Heap::pages_of(const void* address, std::uint64_t bytes, std::uint64_t* first,
@@ -232,10 +270,25 @@ int Heap::allocate(std::uint64_t bytes, const Placing& placing, void** out) {
 
 bool Heap::take_pages(std::uint64_t pages, const Placing& placing, std::uint64_t* first) noexcept {
     const std::lock_guard lock(span_lock);
-    if (placing.at == nullptr)
-        return spans.allocate(pages, std::max<std::uint64_t>(placing.alignment / page_bytes, 1), first);
-    *first = page_at(reinterpret_cast<std::uint64_t>(placing.at));
-    return spans.allocate_at(*first, pages);
+    bool taken = false;
+    if (placing.at == nullptr) {
+        taken = spans.allocate(pages, std::max<std::uint64_t>(placing.alignment / page_bytes, 1), first);
+    } else {
+        *first = page_at(reinterpret_cast<std::uint64_t>(placing.at));
+        taken = spans.allocate_at(*first, pages);
+    }
+    if (taken) include_in_core_dumps(*first + pages);
+    return taken;
+}
+
+// With the span lock held. Buffers lie low in the address space, so it is rare that they grow past all
+// others.
+void Heap::include_in_core_dumps(std::uint64_t end) noexcept {
+    constexpr std::uint64_t step_pages = (std::uint64_t{64} << 20) / page_bytes;
+    if (end <= dumped_pages_) return;
+    end = std::min(round_up(end, step_pages), page_count);
+    ::madvise(address_of(dumped_pages_), (end - dumped_pages_) * page_bytes, MADV_DODUMP);
+    dumped_pages_ = end;
 }
 
 // What a former owner left inaccessible is accessible again; what is reserved is not. The range is ours.

@@ -25,8 +25,11 @@
 #include "runtime/fault_threads.h"
 #include "runtime/gate.h"
 #include "runtime/lanes.h"
+#include "runtime/leased_pages.h"
 #include "runtime/leases.h"
 #include "runtime/near_ledger.h"
+#include "runtime/nominations.h"
+#include "runtime/offload.h"
 #include "runtime/os/userfaultfd.h"
 #include "runtime/page_traits.h"
 #include "runtime/page_word.h"
@@ -38,7 +41,7 @@ namespace pnode {
 
 enum class Engine : std::uint8_t { none, thread, in_line };
 
-class Heap {
+class Heap : private cxl::NodeUser {
   public:
     struct Config {
         std::uint64_t address_bytes = 0;
@@ -76,8 +79,9 @@ class Heap {
     int hand_out(std::uint64_t first, std::uint64_t pages) noexcept;
     int take_back(std::uint64_t first, std::uint64_t pages) noexcept;
 
-    // Thread, userfaultfd and node, once; idempotent. 0 or an errno.
-    int activate(std::string* message);
+    // Threads, userfaultfd and node, once; idempotent. 0 or an errno. More handlers than `handlers_now` start
+    // when there are faults to serve.
+    int activate(std::string* message, unsigned handlers_now = FaultThreads::threads_max);
     bool is_active() const noexcept { return active.load(std::memory_order_acquire); }
 
     std::byte* address_of(std::uint64_t page) const noexcept { return base + page * page_bytes; }
@@ -94,6 +98,12 @@ class Heap {
     unsigned epoch() const noexcept {
         return static_cast<unsigned>(evicted.load(std::memory_order_relaxed) /
                                      std::max<std::uint64_t>(near.hard_pages() / 8, 32));
+    }
+    // So that nothing that left before counts as having left lately: none of it left this process.
+    void end_epochs() noexcept {
+        constexpr std::uint64_t late = 17;  // resolve, warmed
+        evicted.fetch_add(late * std::max<std::uint64_t>(near.hard_pages() / 8, 32),
+                          std::memory_order_relaxed);
     }
     // What pages are registered for.
     std::uint64_t uffd_mode() const noexcept {
@@ -126,6 +136,7 @@ class Heap {
     cxl::SpinLock span_lock;
     NearLedger near;
     FarTier far;
+    Offload offload;
     Leases leases;
     ResolveLanes resolve_lanes;
     EvictLanes evict_lanes;
@@ -137,10 +148,13 @@ class Heap {
     // The evictor's hand: which page it looks at next. Whoever has hand_taken moves it.
     std::atomic<bool> hand_taken{false};
     std::uint64_t hand = 0;
+    LeasedPages leased_pages;               // which go before the hand is moved
     std::uint64_t keep_hand = 0;            // the same, of the search for kept blobs to drop
     std::atomic<std::uint64_t> evicted{0};  // pages ever taken out; epochs are counted in it
     std::atomic<std::uint64_t> tracked_chunks{0};
     std::atomic<std::uint64_t> far_left{0};  // pages, since the evictor was last told (release)
+    Nominations nominations;
+    TokenBucket prefetch_budget;
     std::atomic<bool> shared_after_fork{
         false};  // pages may be shared with a child: UFFDIO_MOVE may refuse them
 
@@ -157,12 +171,16 @@ class Heap {
     int map_again(std::uint64_t first, std::uint64_t pages) noexcept;
     int mark_handed_out(std::uint64_t first, std::uint64_t pages) noexcept;
     bool take_pages(std::uint64_t pages, const Placing& placing, std::uint64_t* first) noexcept;
+    void include_in_core_dumps(std::uint64_t end) noexcept;
     int make_ordinary(std::uint64_t first, std::uint64_t pages, bool reserved) noexcept;
     void activate_if_due(std::uint64_t pages_more);
     bool has_room_for(std::uint64_t pages) noexcept;
     int open_userfaultfd(std::string* message);
+    void open_offload();
     void say_active() const;
+    void node_changed() noexcept override;
 
+    std::uint64_t dumped_pages_ = 0;  // of the address space, from its start; with the span lock
     std::atomic<bool> active{false};
     std::atomic<bool> activation_failed{false};
     os::Mapping address_space_;
@@ -170,6 +188,7 @@ class Heap {
     os::Mapping pins_memory_;
     os::Mapping lanes_memory_;
     os::Mapping staging_;
+    friend int evacuate_node(cxl::Node&, std::string*);
     friend void fork_child(Heap&) noexcept;
 };
 
@@ -214,6 +233,18 @@ void make_room(Heap& heap, Evicting who) noexcept;
 int demote(Heap& heap, std::uint64_t first, std::uint64_t pages, std::uint64_t* done) noexcept;
 void* evictor_main(void* heap) noexcept;
 
+// Frees the blob that a near page kept, if any; the caller owns the page.
+void drop_kept(Heap& heap, PageWord word) noexcept;
+// A bounded piece of the search for kept blobs to drop.
+void drop_kept_blobs(Heap& heap) noexcept;
+
+// The node holds more than its device can: pages come near while the near limit allows it. The evictor's.
+void converge(Heap& heap) noexcept;
+// Brings near what was nominated, within its budget. The evictor's. True: something is left for later.
+bool serve_nominations(Heap& heap) noexcept;
+// Takes every heap off the node, or none. 0, or EBUSY with one line in `why`; ENOMEM.
+int evacuate_node(cxl::Node& node, std::string* why);
+
 void release(Heap& heap, std::uint64_t first, std::uint64_t pages) noexcept;
 
 // Contents and states of [from, from + pages) to [to, to + pages), which is released, ordinary and disjoint;
@@ -255,6 +286,9 @@ class Serving {
 // nullptr when sound, else what is wrong. Stops the heap meanwhile; for tests.
 const char* validate(Heap& heap) noexcept;
 
+// Nobody forks, and no heap is opened or closed, in between. Signals blocked.
+void lock_heaps() noexcept;
+void unlock_heaps() noexcept;
 
 // What cannot be returned to anybody: one line on standard error.
 void report(const char* format, ...) noexcept __attribute__((format(printf, 1, 2)));

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <span>
 
+#include "compress/blob.h"
 #include "cxl/blob_store.h"
 #include "runtime/os/memory.h"
 #include "runtime/os/wait.h"
@@ -33,14 +34,18 @@ struct OutgoingPage {
     PageWord word;  // as it was near: level, kept blob
     std::byte* contents = nullptr;
     bool in_place = false;
+    bool encoded = false;  // ahead of its turn, with others; then these two hold
+    compress::ContentHash hash{};
+    std::span<const std::byte> blob{};  // empty: it does not save enough
 };
 
-// For taking pages out: staging for a batch, and room to compress one page.
+// For taking pages out: staging for a batch, and room to compress its pages.
 struct EvictLane {
+    static constexpr std::size_t blob_bytes_max = 2 * page_bytes;  // a page as it is, and a header
     std::atomic<bool> taken{false};
     std::byte* staging = nullptr;  // batch_pages pages, registered, not inherited by children
     unsigned first_slot = 0;       // of the whole staging area's slots
-    std::byte* blob = nullptr;     // 4 KiB
+    std::byte* blob = nullptr;     // batch_pages times blob_bytes_max
     std::span<std::byte> scratch;
     OutgoingPage out[batch_pages];
     unsigned out_count = 0;

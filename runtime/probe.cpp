@@ -8,8 +8,10 @@
 #include <cstring>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <utility>
 
 #include "compress/codec.h"
+#include "compress/iaa/discovery.h"
 #include "cxl/sizes.h"
 #include "pnode/pnode.h"
 #include "runtime/os/descriptors.h"
@@ -65,6 +67,21 @@ json probe_userfaultfd(json& missing) {
     return found;
 }
 
+json known(std::uint64_t number) {
+    return number != 0 ? json(number) : json("unknown");
+}
+
+int add_node(const pn_node_info* info, void* nodes) {
+    json node = {{"kind", info->kind}, {"spec", info->spec}, {"bytes_max", info->bytes}};
+    if (info->numa_node >= 0) {
+        node["numa_node"] = info->numa_node;
+        node["read_latency_ns"] = known(info->read_latency_ns);
+        node["read_bandwidth_mbps"] = known(info->read_bandwidth_mbps);
+    }
+    static_cast<json*>(nodes)->push_back(std::move(node));
+    return 0;
+}
+
 json probe_limits(json& missing) {
     constexpr long map_count_enough = 65530;
     const long map_count = number_in("/proc/sys/vm/max_map_count");
@@ -78,6 +95,20 @@ json probe_limits(json& missing) {
             {"page_bytes", ::sysconf(_SC_PAGESIZE)}};
 }
 
+json probe_accelerators(json& missing) {
+    const compress::iaa::QueuesFound queues = compress::iaa::find_queues("");
+    json found = json::array();
+    for (const compress::iaa::QueueInfo& queue : queues.usable)
+        found.push_back({{"queue", queue.name},
+                         {"path", queue.path},
+                         {"mode", queue.dedicated ? "dedicated" : "shared"},
+                         {"size", queue.size}});
+    for (const std::string& refused : queues.refused)
+        missing.push_back({{"what", "accelerator queue " + refused},
+                           {"cure", "configure a user queue with accel-config (docs/hardware.md)"}});
+    return found;
+}
+
 json probe() {
     json found;
     json missing = json::array();
@@ -88,8 +119,9 @@ json probe() {
     found["userfaultfd"] = probe_userfaultfd(missing);
     found["codecs"] = json::array();
     for (const compress::Codec* codec : compress::codecs()) found["codecs"].push_back(codec->name);
-    found["nodes"] =
-        json::array({{{"kind", "memory"}, {"spec", "memory:SIZE"}, {"bytes_max", physical_memory_bytes()}}});
+    found["nodes"] = json::array();
+    pn_node_foreach(add_node, &found["nodes"]);
+    found["accelerators"] = probe_accelerators(missing);
     found["limits"] = probe_limits(missing);
     found["missing"] = missing;
     return found;

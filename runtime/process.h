@@ -1,6 +1,8 @@
 // What a process-wide layer above the runtime (the preload library) may ask of it beside the public API.
 #pragma once
 
+#include <cstddef>
+
 #include "runtime/os/descriptors.h"
 
 namespace pnode {
@@ -8,6 +10,12 @@ namespace pnode {
 // Registers the runtime's fork handlers now, if they are not: an allocator on top calls this before it
 // registers its own (fork.cpp says why). Any thread.
 void register_fork_handlers() noexcept;
+
+// These pages will be near when the next fork of this thread copies the process, and in the child until it
+// serves its own faults: for what libc itself touches when nobody serves any. Addresses anywhere in a page,
+// of any memory; the list stays where it is until the runtime's parent or child handler has run, which
+// forgets it. One thread at a time, before the runtime's prepare handler.
+void keep_near_at_fork(void* const* pages, std::size_t count) noexcept;
 
 // True for a descriptor that only the runtime may close.
 inline bool runtime_owns_descriptor(int fd) noexcept {

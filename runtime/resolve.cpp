@@ -64,9 +64,9 @@ PageWord warmed(Heap& heap, PageWord word) noexcept {
     return word.with_level(level).with_skip((1u << level) - 1);
 }
 
-Resolved poison(Heap& heap, std::uint64_t page, PageWord word, compress::DecodeResult why) noexcept {
+Resolved poison(Heap& heap, std::uint64_t page, PageWord word, const char* why) noexcept {
     report("page %p is lost: its blob at %#llx of the node: %s", heap.address_of(page),
-           static_cast<unsigned long long>(word.place()), compress::describe(why));
+           static_cast<unsigned long long>(word.place()), why);
     heap.statistics.poisoned.add();
     heap.statistics.far_pages.subtract(1);
     // The slot is never freed: nothing else shall be stored in bytes that went wrong once.
@@ -139,9 +139,14 @@ Resolved resolve_limbo(Heap& heap, std::uint64_t page, PageWord word) noexcept {
 }
 
 Resolved resolve_far(Heap& heap, std::uint64_t page, PageWord word, ResolveLane& lane) noexcept {
-    const compress::DecodeResult decoded = compress::decode(
-        heap.far.bytes(word), heap.far.key(), std::span<std::byte>(lane.page, page_bytes), lane.scratch);
-    if (decoded != compress::DecodeResult::ok) return poison(heap, page, word, decoded);
+    compress::DecodeResult decoded = compress::DecodeResult::truncated;
+    const bool readable = heap.far.load(word, [&] {
+        decoded = compress::decode(heap.far.bytes(word), heap.far.key(),
+                                   std::span<std::byte>(lane.page, page_bytes), lane.scratch,
+                                   heap.offload.accelerator());
+    });
+    if (!readable) return poison(heap, page, word, "its memory is bad");
+    if (decoded != compress::DecodeResult::ok) return poison(heap, page, word, compress::describe(decoded));
     heap.near.charge(1, heap.statistics);
     const Copied copied = copy_in(heap, page, lane.page);
     if (copied == Copied::gone) {
@@ -157,6 +162,7 @@ Resolved resolve_far(Heap& heap, std::uint64_t page, PageWord word, ResolveLane&
     if (keep) heap.statistics.kept_blob_bytes.add(heap.far.bytes(word).size());
     if (!keep) near_word = near_word.without_blob();
     heap.word(page).publish(near_word);
+    if (word.store() != heap.far.own_store() && near_word.skip() == 0) heap.leased_pages.add(page);
     if (!keep) heap.far.drop(word);
     if (!keep && heap.near.is_resting()) heap.far_room_made(1);
     heap.statistics.far_pages.subtract(1);

@@ -55,6 +55,27 @@ bool write_all(int fd, const char* text, std::size_t length) noexcept {
     return true;
 }
 
+void take_snapshot(const compress::iaa::Accelerator& accelerator, pn_stats_t* out) noexcept {
+    const compress::iaa::Counters& counted = accelerator.counters();
+    for (const auto& queue : accelerator.queues()) out->accelerator_queues += queue.is_usable() ? 1 : 0;
+    out->accelerator_pages = counted.compressed + counted.decompressed;
+    for (const auto& cause : counted.software) out->accelerator_fallbacks += cause;
+}
+
+// "fallbacks": {"busy": 3}: the causes that were.
+void add_fallbacks(const compress::iaa::Accelerator& accelerator, Text* json) noexcept {
+    const char* separator = "";
+    json->add(", \"fallbacks\": {");
+    for (unsigned cause = 0; cause < compress::iaa::causes; ++cause) {
+        const std::uint64_t count = accelerator.counters().software[cause];
+        if (count == 0) continue;
+        json->add("%s\"%s\": %llu", separator, name_of(static_cast<compress::iaa::Cause>(cause)),
+                  static_cast<unsigned long long>(count));
+        separator = ", ";
+    }
+    json->add("}");
+}
+
 }  // namespace
 
 void take_snapshot(Heap& heap, pn_stats_t* out) noexcept {
@@ -90,8 +111,13 @@ void take_snapshot(Heap& heap, pn_stats_t* out) noexcept {
     out->fault_p99_ns = counted.fault_ns.percentile(99);
     out->poisoned = counted.poisoned.value();
     out->evictions_direct = counted.evictions_direct.value();
+    out->evictions_in_place = counted.evictions_in_place.value();
     out->leases = heap.leases.count();
     out->fork_events = counted.fork_events.value();
+    out->prefetches = counted.prefetches.value();
+    out->prefetches_dropped = counted.prefetches_dropped.value();
+    if (compress::iaa::Accelerator* const accelerator = heap.offload.accelerator())
+        take_snapshot(*accelerator, out);
 }
 
 std::size_t stats_json(Heap& heap, char* text, std::size_t capacity) noexcept {
@@ -105,11 +131,13 @@ std::size_t stats_json(Heap& heap, char* text, std::size_t capacity) noexcept {
              heap.engine == Engine::none ? "none"
              : moves                     ? "move"
                                          : "write-protect",
-             heap.far.codec().codec->name);
+             compress::name_of(heap.far.codec()));
 #define PNODE_FIELD(name, unit, sentence) \
     json.add(", \"" #name "\": %llu", static_cast<unsigned long long>(snapshot.name));
     PN_STATS_LIST(PNODE_FIELD)
 #undef PNODE_FIELD
+    if (compress::iaa::Accelerator* const accelerator = heap.offload.accelerator())
+        add_fallbacks(*accelerator, &json);
     json.add("}\n");
     if (json.length() >= capacity) return 0;
     std::memcpy(text, whole, json.length() + 1);

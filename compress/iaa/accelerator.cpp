@@ -315,9 +315,13 @@ void Accelerator::note_decode_ns(std::uint64_t spent_ns) noexcept {
 bool Accelerator::decompress(Bytes payload, MutableBytes contents) noexcept {
     if (contents.size() != page_bytes || payload.empty() || payload.size() > page_bytes) return false;
     if (queue_count_ == 0 || !promotion_may_ask()) return false;
+    // Far memory may be bad, and a reader that meets that may leave by a jump: not while it holds a slot.
+    std::array<std::byte, page_bytes> copy;
+    std::memcpy(copy.data(), payload.data(), payload.size());
     Operation op;
     const std::uint64_t began_ns = now_ns();
-    bool done = begin_decompress(op, payload) && settle(op, began_ns + promotion_wait_ns_, Cause::slow);
+    bool done = begin_decompress(op, Bytes(copy).first(payload.size())) &&
+                settle(op, began_ns + promotion_wait_ns_, Cause::slow);
     if (done && arena_.record(op.slot).output_bytes != page_bytes) {
         blame(*op.queue, Blame::device);
         fail(op, Cause::wrong);

@@ -90,8 +90,9 @@ QueuesFound find_queues(const std::string& root) {
     unsigned processor = 0;
     unsigned here = 0;
     if (::getcpu(&processor, &here) == 0)
-        std::ranges::stable_partition(
-            found.usable, [&](const QueueInfo& info) { return info.numa_node == static_cast<int>(here); });
+        std::stable_partition(found.usable.begin(), found.usable.end(), [&](const QueueInfo& info) {
+            return info.numa_node == static_cast<int>(here);
+        });
     return found;
 }
 

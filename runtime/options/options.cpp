@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "compress/codec.h"
+#include "cxl/region_spec.h"
 #include "cxl/sizes.h"
 
 namespace pnode {
@@ -24,7 +25,8 @@ static_assert(PN_ENGINE_AUTO == 0 && PN_ENGINE_THREAD == 1 && PN_ENGINE_INLINE =
               "the order of --engine's choices");
 static_assert(Options::hide_move == 1 << 0 && Options::hide_userfaultfd == 1 << 1,
               "the order of --hide's choices");
-static_assert(Options::capture_malloc == 1 << 0 && Options::capture_mmap == 1 << 1,
+static_assert(Options::capture_malloc == 1 << 0 && Options::capture_mmap == 1 << 1 &&
+                  Options::capture_hints == 1 << 2,
               "the order of --capture's choices");
 
 constexpr OptionSpec table[] = {
@@ -33,9 +35,10 @@ constexpr OptionSpec table[] = {
     {"far", "PNODE_FAR", "SIZE", OptionType::size, "", "the node's size", mib, 64 * tib, no_choices,
      &Options::far_bytes_max, "Far limit: physical bytes in the node. When it is full, the rest stays near."},
     {"node", "PNODE_NODE", "SPEC", OptionType::node, "", "memory: of the far limit", 0, 0, no_choices,
-     &Options::node, "Where far pages live. memory:SIZE is embedded: compressed bytes in DRAM."},
+     &Options::node, "Where far pages live. memory: is compressed bytes in DRAM (docs/private-node.md)."},
     {"codec", "PNODE_CODEC", "NAME", OptionType::codec, "lz4", "", 0, 0, no_choices, &Options::codec,
-     "How pages are compressed: lz4 is fast, zstd smaller, deflate what accelerators read."},
+     "How pages are compressed: lz4 is fast, zstd smaller, deflate what accelerators read; iaa uses one "
+     "(docs/hardware.md)."},
     {"engine", "PNODE_ENGINE", "NAME", OptionType::choice, "auto", "", 0, 0, "auto|thread|inline", &Options::engine,
      "Who serves a fault: handler threads, or the thread that faults (faster; docs/behaviour.md)."},
     {"stats", "PNODE_STATS", "FILE", OptionType::file, "", "none", 0, 0, no_choices, &Options::stats,
@@ -44,8 +47,10 @@ constexpr OptionSpec table[] = {
      &Options::stats_every_ms, "Also rewrite the statistics file that often; 0: only at the end."},
     {"activation", "PNODE_ACTIVATION", "SIZE", OptionType::size, "16M", "", 0, tib, no_choices,
      &Options::activation_bytes, "A heap below this is left alone: no thread, no userfaultfd, no node."},
-    {"capture", "PNODE_CAPTURE", "LIST", OptionType::list, "malloc,mmap", "", 0, 0, "malloc|mmap",
-     &Options::capture, "What the heap takes: allocations, private anonymous mappings (docs/behaviour.md)."},
+    {"capture", "PNODE_CAPTURE", "LIST", OptionType::list, "malloc,mmap", "", 0, 0, "malloc|mmap|hints",
+     &Options::capture,
+     "What the heap takes: allocations, private anonymous mappings, those with a hint too "
+     "(docs/behaviour.md)."},
     {"capture-min", "PNODE_CAPTURE_MIN", "SIZE", OptionType::size, "1M", "", 4096, tib, no_choices,
      &Options::capture_bytes_min, "Mappings below this are left to the kernel."},
     {"verbose", "PNODE_VERBOSE", "", OptionType::flag, "0", "", 0, 0, no_choices, &Options::verbose,
@@ -144,14 +149,14 @@ bool parse_list(const OptionSpec& spec, std::string_view text, std::uint32_t* va
 }
 
 bool check_node(const OptionSpec& spec, std::string_view text, std::string* why) {
-    std::string_view size_text = text;
-    if (text.find(':') == std::string_view::npos || next_word(&size_text, ':') != "memory") {
-        return refuse(spec, "not a node", why);
-    }
-    std::uint64_t bytes = 0;
+    cxl::RegionSpec region;
     std::string reason;
-    if (!parse_size(size_text, &bytes, &reason)) return refuse(spec, std::move(reason), why);
-    if (bytes < mib || bytes > physical_memory_bytes()) return refuse(spec, "out of range", why);
+    if (!cxl::parse_region_spec(text, &region, &reason)) return refuse(spec, std::move(reason), why);
+    const std::uint64_t bytes_max =
+        region.kind == cxl::RegionKind::memory ? physical_memory_bytes() : UINT64_MAX;
+    const bool all_there_is = region.size_bytes == 0;
+    if (!all_there_is && (region.size_bytes < mib || region.size_bytes > bytes_max))
+        return refuse(spec, "out of range", why);
     return true;
 }
 

@@ -33,7 +33,7 @@ struct Options {
     std::uint32_t hide =
         0;  // Hide bits: what the kernel offers and must not be used, so that tests reach the other path
 
-    enum Capture : std::uint32_t { capture_malloc = 1, capture_mmap = 2 };
+    enum Capture : std::uint32_t { capture_malloc = 1, capture_mmap = 2, capture_hints = 4 };
     enum Hide : std::uint32_t { hide_move = 1, hide_userfaultfd = 2 };
 
     // One line without "pnode: " and without a newline.
@@ -79,7 +79,7 @@ std::span<const OptionSpec> option_table() noexcept;
 // std::bad_alloc.
 bool parse_option(const OptionSpec& spec, std::string_view text, Options* options, std::string* why);
 
-// "1M to physical memory", "lz4, zstd, zstd:LEVEL, deflate". May throw std::bad_alloc, as the next two.
+// "1M to physical memory", "lz4, zstd, zstd:LEVEL, deflate, iaa". May throw std::bad_alloc, as the next two.
 std::string option_range(const OptionSpec& spec);
 
 // The options part of `pnode run --help`, and the table of docs/options.md and README.md.

@@ -1,6 +1,7 @@
 // The table of the options as people read it.
 #include <string>
 
+#include "cxl/region_spec.h"
 #include "runtime/options/options.h"
 
 namespace pnode {
@@ -72,9 +73,9 @@ std::string option_range(const OptionSpec& spec) {
         case OptionType::list:
             return "one or more, by comma, of " + choices_as_words(spec.choices);
         case OptionType::codec:
-            return "lz4, zstd, zstd:LEVEL, deflate";
+            return "lz4, zstd, zstd:LEVEL, deflate, iaa, iaa:PERCENT, iaa:model, device";
         case OptionType::node:
-            return "memory:SIZE, SIZE from 1M to physical memory";
+            return std::string(cxl::region_spec_grammar) + ", SIZE from 1M, of memory: to physical memory";
         case OptionType::file:
             return "a path, or -";
     }

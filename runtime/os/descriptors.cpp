@@ -8,6 +8,8 @@
 #include <cerrno>
 #include <cstddef>
 
+#include "runtime/os/injection.h"
+
 namespace pnode::os {
 namespace {
 
@@ -24,8 +26,9 @@ void close_raw(int fd) noexcept {
 int raise_descriptor(int fd) noexcept {
     if (fd < 0) return -1;
     // The table is remembered before anybody can see the number, and a number past the table is refused.
-    const int raised = ::fcntl(fd, F_DUPFD_CLOEXEC, descriptor_min);
-    int error = errno;
+    int error = injected(Call::raise_descriptor);
+    const int raised = error != 0 ? -1 : ::fcntl(fd, F_DUPFD_CLOEXEC, descriptor_min);
+    if (error == 0) error = errno;
     close_raw(fd);
     if (raised >= 0 && static_cast<std::size_t>(raised) >= descriptors_max) {
         close_raw(raised);

@@ -7,7 +7,9 @@
 #include <cstddef>
 #include <utility>
 
+#include "runtime/os/injection.h"
 #include "runtime/os/system_call.h"
+#include "runtime/os/wait.h"
 
 namespace pnode::os {
 
@@ -15,8 +17,18 @@ namespace pnode::os {
 // MADV_DONTNEED leaves alone: the program may have locked what is ours to drop (mlock, mlockall).
 inline void drop_pages(void* address, std::size_t bytes) noexcept {
     constexpr int dontneed_locked = 24;  // MADV_DONTNEED_LOCKED (5.18)
-    if (error_of(system_call(SYS_madvise, address, bytes, MADV_DONTNEED)) == EINVAL)
-        system_call(SYS_madvise, address, bytes, dontneed_locked);
+    Backoff backoff;
+    for (int advice = MADV_DONTNEED;;) {
+        int error = injected(Call::drop);
+        if (error == 0) error = error_of(system_call(SYS_madvise, address, bytes, advice));
+        if (error == 0) return;
+        if (error == EINVAL && advice == MADV_DONTNEED) {
+            advice = dontneed_locked;
+        } else if (error != EAGAIN) {
+            return;  // not our pages, or not pages: there is nothing to drop
+        }
+        backoff.wait();  // the kernel is short of something for a moment
+    }
 }
 
 // A private anonymous mapping; costs nothing until touched, is zero, and is unmapped with its owner.
@@ -39,6 +51,7 @@ class Mapping {
             int protection = PROT_READ | PROT_WRITE) noexcept {
         const std::size_t padded = bytes + (alignment > 4096 ? alignment : 0);
         if (padded < bytes) return ENOMEM;
+        if (const int error = injected(Call::map)) return error;
         void* raw = ::mmap(nullptr, padded, protection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         if (raw == MAP_FAILED) return errno;
         auto* start = static_cast<std::byte*>(raw);

@@ -1,10 +1,13 @@
-// A thread of the runtime's: every signal but SIGBUS blocked, on a stack of ours.
+// A thread of the runtime's: every signal but two blocked (signals_blocked.h), on a stack of ours.
 //
 // The stack is ours because glibc would hand out a cached one of some thread that ended, with tables that
 // malloc gave that thread: under the preload library those lie in managed memory, and in a forked child they
 // would be written before their pages are watched.
 //
-// Thread rule: start(), join() and forget() by one thread at a time.
+// libc ends the process when its last thread does, which is how a program ends whose main thread called
+// pthread_exit(3); ours, which never end, must not count for that (count_as).
+//
+// Thread rule: start(), join() and forget() by one thread at a time; is_running() and settle() by anybody.
 #pragma once
 
 #include <pthread.h>
@@ -13,6 +16,7 @@
 #include <cerrno>
 #include <cstdint>
 
+#include "runtime/os/injection.h"
 #include "runtime/os/memory.h"
 #include "runtime/os/signals_blocked.h"
 #include "runtime/os/wait.h"
@@ -25,10 +29,13 @@ class Thread {
     // far as it is used.
     static constexpr std::size_t stack_bytes = 2 * 1024 * 1024;
 
-    // 0 or an errno. The thread runs when this returns: a fork right afterwards finds it past libc's (and a
-    // sanitizer's) own start, which takes locks that a child would inherit.
+    // Once, before the first start(), by a thread that may call dlsym(3): it takes the loader's lock.
+    static void find_count() noexcept;
+
+    // 0 or an errno. The thread may not have begun when this returns: see settle().
     int start(void* (*main)(void*), void* argument) noexcept {
         const SignalsBlocked inherited_by_the_thread;
+        if (const int error = injected(Call::start_thread)) return error;
         if (stack_.address() == nullptr) {
             if (const int error = stack_.map(stack_bytes + page)) return error;
             ::mprotect(stack_.address(), page,
@@ -42,17 +49,22 @@ class Thread {
         begun_.store(0, std::memory_order_relaxed);
         if (error == 0) error = ::pthread_create(&thread_, &attributes, &Thread::begin, this);
         ::pthread_attr_destroy(&attributes);
-        running_ = error == 0;
-        while (running_ && begun_.load(std::memory_order_acquire) == 0) futex_wait(begun_, 0);
+        if (error == 0) count_as(-1);
+        running_.store(error == 0, std::memory_order_release);
         return error;
     }
+    // Waits until the thread, if there is one, has begun. A fork must find it past libc's (and a
+    // sanitizer's) own start, which takes locks that a child would inherit; whoever starts it need not wait.
+    void settle() noexcept {
+        while (is_running() && begun_.load(std::memory_order_acquire) == 0) futex_wait(begun_, 0);
+    }
     void join() noexcept {
-        if (running_) ::pthread_join(thread_, nullptr);
-        running_ = false;
+        if (is_running()) ::pthread_join(thread_, nullptr);
+        forget();
     }
     // In a forked child: the thread is not here, and its stack can be used again.
-    void forget() noexcept { running_ = false; }
-    bool is_running() const noexcept { return running_; }
+    void forget() noexcept { running_.store(false, std::memory_order_relaxed); }
+    bool is_running() const noexcept { return running_.load(std::memory_order_acquire); }
 
   private:
     static void* begin(void* self) {
@@ -63,10 +75,14 @@ class Thread {
         Thread& thread = *static_cast<Thread*>(self);
         void* (*const main)(void*) = thread.main_;
         void* const argument = thread.argument_;
-        thread.begun_.store(1, std::memory_order_release);  // pairs with start()'s acquire
+        thread.begun_.store(1, std::memory_order_release);  // pairs with settle()'s acquire
         futex_wake_all(thread.begun_);
-        return main(argument);
+        void* const result = main(argument);
+        count_as(+1);  // libc is about to count it off
+        return result;
     }
+    // Changes libc's count of threads, where it can be found.
+    static void count_as(int change) noexcept;
 
     static constexpr std::size_t page = 4096;
     void* (*main_)(void*) = nullptr;
@@ -74,7 +90,7 @@ class Thread {
     std::atomic<std::uint32_t> begun_{0};
     Mapping stack_;
     pthread_t thread_{};
-    bool running_ = false;
+    std::atomic<bool> running_{false};  // release: settle() finds begun_ reset
 };
 
 }  // namespace pnode::os

@@ -11,6 +11,7 @@
 #include <initializer_list>
 
 #include "runtime/os/descriptors.h"
+#include "runtime/os/injection.h"
 #include "runtime/os/system_call.h"
 
 #ifndef USERFAULTFD_IOC
@@ -50,20 +51,23 @@ bool is_hidden(const char* what) noexcept {
 
 namespace {
 
-int open_device(int flags) noexcept {
-    const int device = ::open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
-    if (device < 0) return -1;
-    const int fd = ::ioctl(device, USERFAULTFD_IOC_NEW, flags);
-    const int error = errno;
-    ::close(device);
-    errno = error;
-    return fd;
+// As the call would fail.
+bool fails(Call call) noexcept {
+    const int error = injected(call);
+    if (error != 0) errno = error;
+    return error != 0;
 }
 
-int open_rung(UffdRung rung) noexcept {
+int open_device() noexcept {
+    if (fails(Call::open_device)) return -1;
+    return raise_descriptor(::open("/dev/userfaultfd", O_RDWR | O_CLOEXEC));
+}
+
+int open_rung(UffdRung rung, int device) noexcept {
+    if (rung != UffdRung::device && fails(Call::userfaultfd)) return -1;
     switch (rung) {
         case UffdRung::device:
-            return open_device(O_CLOEXEC);
+            return ::ioctl(device, USERFAULTFD_IOC_NEW, O_CLOEXEC);
         case UffdRung::syscall:
             return static_cast<int>(::syscall(SYS_userfaultfd, O_CLOEXEC));
         case UffdRung::user_mode_only:
@@ -77,8 +81,8 @@ int open_rung(UffdRung rung) noexcept {
 
 // UFFDIO_API can be called once per descriptor, and refuses a feature it does not know: so one descriptor
 // asks, another enables.
-std::uint64_t offered_features(UffdRung rung) noexcept {
-    const int fd = open_rung(rung);
+std::uint64_t offered_features(UffdRung rung, int device) noexcept {
+    const int fd = open_rung(rung, device);
     if (fd < 0) return 0;
     uffdio_api api{};
     api.api = UFFD_API;
@@ -100,25 +104,37 @@ UffdOpened open_userfaultfd(std::uint64_t wanted, bool kernel_access) noexcept {
     }
     for (UffdRung rung : {UffdRung::device, UffdRung::syscall, UffdRung::user_mode_only}) {
         if (rung == UffdRung::user_mode_only && kernel_access) break;
-        int fd = open_rung(rung);
-        if (fd < 0) {
-            if (opened.error == 0 || rung != UffdRung::device) opened.error = errno;
-            continue;
-        }
-        fd = raise_descriptor(fd);
-        uffdio_api api{};
-        api.api = UFFD_API;
-        const std::uint64_t features = offered_features(rung) & wanted;
-        api.features = features;
-        if (fd < 0 || ::ioctl(fd, UFFDIO_API, &api) != 0) {
-            opened.error = errno;
-            close_descriptor(fd);
-            continue;
-        }
-        // Not what the kernel answers: that is everything it has, hidden features too.
-        return UffdOpened{fd, rung, features, 0};
+        UffdOpened tried;
+        tried.rung = rung;
+        tried.device = rung == UffdRung::device ? open_device() : -1;
+        // Not what the kernel answers to UFFDIO_API: that is everything it has, hidden features too.
+        tried.features = offered_features(rung, tried.device) & wanted;
+        const int error = reopen_userfaultfd(tried);
+        if (error == 0) return tried;
+        close_userfaultfd(tried);
+        if (opened.error == 0 || rung != UffdRung::device) opened.error = error;
     }
     return opened;
+}
+
+int reopen_userfaultfd(UffdOpened& opened) noexcept {
+    close_descriptor(opened.fd);
+    opened.fd = raise_descriptor(open_rung(opened.rung, opened.device));
+    uffdio_api api{};
+    api.api = UFFD_API;
+    api.features = opened.features;
+    if (opened.fd >= 0 && !fails(Call::enable_features) && ::ioctl(opened.fd, UFFDIO_API, &api) == 0)
+        return 0;
+    const int error = errno;
+    close_descriptor(opened.fd);
+    opened.fd = -1;
+    return error;
+}
+
+void close_userfaultfd(UffdOpened& opened) noexcept {
+    close_descriptor(opened.fd);
+    close_descriptor(opened.device);
+    opened = UffdOpened{};
 }
 
 namespace {
@@ -131,6 +147,7 @@ int control(int fd, unsigned long request, void* argument) noexcept {
 }  // namespace
 
 int uffd_register(int fd, void* address, std::size_t bytes, std::uint64_t mode) noexcept {
+    if (const int error = injected(Call::register_range)) return error;
     uffdio_register argument{};
     argument.range = {reinterpret_cast<std::uint64_t>(address), bytes};
     argument.mode = mode;
@@ -138,6 +155,7 @@ int uffd_register(int fd, void* address, std::size_t bytes, std::uint64_t mode) 
 }
 
 int uffd_unregister(int fd, void* address, std::size_t bytes) noexcept {
+    if (const int error = injected(Call::unregister_range)) return error;
     uffdio_range range{reinterpret_cast<std::uint64_t>(address), bytes};
     return control(fd, UFFDIO_UNREGISTER, &range);
 }
@@ -156,24 +174,31 @@ int finish(int error, std::int64_t field, std::size_t bytes, std::size_t* done) 
 }  // namespace
 
 int uffd_copy(int fd, void* destination, const void* source, std::size_t bytes, std::size_t* done) noexcept {
+    *done = 0;
+    std::size_t piece = bytes;
+    if (const int error = injected(Call::copy, &piece)) return error;
     uffdio_copy argument{};
     argument.dst = reinterpret_cast<std::uint64_t>(destination);
     argument.src = reinterpret_cast<std::uint64_t>(source);
-    argument.len = bytes;
+    argument.len = piece;
     const int error = control(fd, UFFDIO_COPY, &argument);
     return finish(error, argument.copy, bytes, done);
 }
 
 int uffd_move(int fd, void* destination, void* source, std::size_t bytes, std::size_t* done) noexcept {
+    *done = 0;
+    std::size_t piece = bytes;
+    if (const int error = injected(Call::move, &piece)) return error;
     uffdio_move argument{};
     argument.dst = reinterpret_cast<std::uint64_t>(destination);
     argument.src = reinterpret_cast<std::uint64_t>(source);
-    argument.len = bytes;
+    argument.len = piece;
     const int error = control(fd, UFFDIO_MOVE, &argument);
     return finish(error, argument.move, bytes, done);
 }
 
 int uffd_write_protect(int fd, void* address, std::size_t bytes, bool protect) noexcept {
+    if (const int error = injected(Call::write_protect)) return error;
     uffdio_writeprotect argument{};
     argument.range = {reinterpret_cast<std::uint64_t>(address), bytes};
     argument.mode = protect ? UFFDIO_WRITEPROTECT_MODE_WP : 0;
@@ -181,11 +206,21 @@ int uffd_write_protect(int fd, void* address, std::size_t bytes, bool protect) n
 }
 
 int uffd_wake(int fd, void* address, std::size_t bytes) noexcept {
+    if (const int error = injected(Call::wake)) return error;
     uffdio_range range{reinterpret_cast<std::uint64_t>(address), bytes};
     return control(fd, UFFDIO_WAKE, &range);
 }
 
+ssize_t uffd_read(int fd, uffd_msg* messages, std::size_t bytes) noexcept {
+    if (const int error = injected(Call::read_faults)) {
+        errno = error;
+        return -1;
+    }
+    return ::read(fd, messages, bytes);
+}
+
 int uffd_poison(int fd, void* address, std::size_t bytes) noexcept {
+    if (const int error = injected(Call::poison)) return error;
     uffdio_poison argument{};
     argument.range = {reinterpret_cast<std::uint64_t>(address), bytes};
     return control(fd, UFFDIO_POISON, &argument);

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <linux/userfaultfd.h>
+#include <sys/types.h>
 
 #include <cstddef>
 #include <cstdint>
@@ -44,6 +45,7 @@ const char* describe(UffdRung rung) noexcept;
 
 struct UffdOpened {
     int fd = -1;
+    int device = -1;  // /dev/userfaultfd, where that was the rung
     UffdRung rung = UffdRung::none;
     std::uint64_t features = 0;  // what the kernel offers and was asked for
     int error = 0;               // why not, when fd < 0
@@ -55,6 +57,13 @@ struct UffdOpened {
 // that both absences can be tested.
 UffdOpened open_userfaultfd(std::uint64_t wanted, bool kernel_access) noexcept;
 
+// In a forked child: a descriptor for this process, of the same rung and features, in place of the one that
+// watches the parent. By the device's descriptor, which it inherits, so that a process that gave its
+// privileges away may fork. 0 or an errno.
+int reopen_userfaultfd(UffdOpened& opened) noexcept;
+
+void close_userfaultfd(UffdOpened& opened) noexcept;
+
 // Each: 0 or an errno. `done` receives the bytes that were completed, also after an error.
 int uffd_register(int fd, void* address, std::size_t bytes, std::uint64_t mode) noexcept;
 int uffd_unregister(int fd, void* address, std::size_t bytes) noexcept;
@@ -62,6 +71,8 @@ int uffd_copy(int fd, void* destination, const void* source, std::size_t bytes, 
 int uffd_move(int fd, void* destination, void* source, std::size_t bytes, std::size_t* done) noexcept;
 int uffd_write_protect(int fd, void* address, std::size_t bytes, bool protect) noexcept;
 int uffd_wake(int fd, void* address, std::size_t bytes) noexcept;
+// As read(2).
+ssize_t uffd_read(int fd, uffd_msg* messages, std::size_t bytes) noexcept;
 int uffd_poison(int fd, void* address, std::size_t bytes) noexcept;
 
 // True when PNODE_HIDE's comma-separated list names `what`.

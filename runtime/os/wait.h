@@ -7,6 +7,7 @@
 #include <atomic>
 #include <cstdint>
 
+#include "runtime/os/injection.h"
 #include "runtime/os/system_call.h"
 
 namespace pnode::os {
@@ -14,6 +15,7 @@ namespace pnode::os {
 // Sleeps while `word` is `value`, at most `wait_ns` (0: for ever). Spurious returns happen: callers loop.
 inline void futex_wait(std::atomic<std::uint32_t>& word, std::uint32_t value,
                        std::uint64_t wait_ns = 0) noexcept {
+    if (injected(Call::wait) != 0) return;
     const timespec limit{static_cast<time_t>(wait_ns / 1'000'000'000),
                          static_cast<long>(wait_ns % 1'000'000'000)};
     system_call(SYS_futex, &word, FUTEX_WAIT_PRIVATE, value, wait_ns != 0 ? &limit : nullptr, nullptr, 0);

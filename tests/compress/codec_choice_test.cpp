@@ -9,7 +9,7 @@ namespace {
 TEST(CodecRegistry, NumbersAndNamesAreWhatTheyAreForEver) {
     EXPECT_EQ(static_cast<int>(CodecId::none), 0);
     const std::pair<int, const char*> expected[] = {
-        {1, "same-filled"}, {2, "lz4"}, {3, "zstd"}, {4, "deflate"}};
+        {1, "same-filled"}, {2, "lz4"}, {3, "zstd"}, {4, "deflate"}, {5, "device"}};
     ASSERT_EQ(codecs().size(), std::size(expected));
     for (const auto& [id, name] : expected) {
         const Codec* const codec = codec_by_id(static_cast<CodecId>(id));
@@ -22,7 +22,7 @@ TEST(CodecRegistry, NumbersAndNamesAreWhatTheyAreForEver) {
 
 TEST(CodecRegistry, UnknownIdsAndNamesAreNull) {
     for (int id = 0; id < 256; ++id) {
-        if (id < 1 || id > 4) {
+        if (id < 1 || id > 5) {
             EXPECT_EQ(codec_by_id(static_cast<CodecId>(id)), nullptr) << id;
         }
     }
@@ -60,6 +60,27 @@ TEST(CodecChoice, ReadsNamesAndLevels) {
     }
 }
 
+TEST(CodecChoice, AnAcceleratorWritesDeflate) {
+    struct {
+        const char* text;
+        Offload offload;
+        unsigned verify_pct;
+        const char* name;
+    } const good[] = {{"iaa", Offload::iaa, 100, "iaa"},
+                      {"iaa:1", Offload::iaa, 1, "iaa"},
+                      {"iaa:100", Offload::iaa, 100, "iaa"},
+                      {"iaa:model", Offload::iaa_model, 100, "iaa:model"},
+                      {"deflate", Offload::none, 100, "deflate"}};
+    for (const auto& [text, offload, verify_pct, name] : good) {
+        CodecChoice choice;
+        ASSERT_TRUE(parse_codec_choice(text, &choice)) << text;
+        EXPECT_EQ(choice.codec, codec_by_id(CodecId::deflate)) << text;
+        EXPECT_EQ(choice.offload, offload) << text;
+        EXPECT_EQ(choice.verify_pct, verify_pct) << text;
+        EXPECT_STREQ(name_of(choice), name);
+    }
+}
+
 TEST(CodecChoice, RefusesTheRestAndLeavesTheChoiceUntouched) {
     using namespace std::string_view_literals;
     const std::string_view bad[] = {
@@ -77,6 +98,13 @@ TEST(CodecChoice, RefusesTheRestAndLeavesTheChoiceUntouched) {
         "gzip",
         "deflate:1",
         "deflat",
+        "iaa:",
+        "iaa:0",
+        "iaa:101",
+        "iaa:-1",
+        "iaa:1x",
+        "iaa:model:1",
+        "iaax",
         "none",
         "same-filled",
         "zstd:",

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <vector>
 
 namespace pnode::cxl {
 namespace {
@@ -15,6 +16,8 @@ constexpr std::array reasons = {GateReason::closed_by_user, GateReason::convergi
 std::uint32_t bit(GateReason reason) {
     return static_cast<std::uint32_t>(reason);
 }
+
+const std::vector<std::byte> blob(1000, std::byte{9});
 
 std::unique_ptr<Node> open_node(const std::string& spec) {
     std::unique_ptr<Node> node;
@@ -55,16 +58,15 @@ TEST(Gate, shut_twice_by_one_owner_opens_at_once) {
 TEST(Node, places_only_while_its_gate_is_open_and_keeps_its_residents) {
     const auto node = open_node("memory:1M");
     EXPECT_EQ(node->spec(), "memory:1M");
-    EXPECT_EQ(node->users.load(), 0);
-    const BlobRef resident = node->place(1000);
+    EXPECT_EQ(node->users(), 0u);
+    const BlobRef resident = node->place(blob);
     ASSERT_NE(resident, no_blob);
-    node->store().bytes(resident)[0] = std::byte{9};
     for (const GateReason reason : reasons) {
         node->gate().shut(reason);
-        EXPECT_EQ(node->place(1000), no_blob);
+        EXPECT_EQ(node->place(blob), no_blob);
         EXPECT_EQ(node->store().bytes(resident)[0], std::byte{9});
         node->gate().open(reason);
-        EXPECT_NE(node->place(1000), no_blob);
+        EXPECT_NE(node->place(blob), no_blob);
     }
     EXPECT_EQ(node->store().counters().blobs, 5u);
     EXPECT_STREQ(node->store().validate(), nullptr);
@@ -73,7 +75,7 @@ TEST(Node, places_only_while_its_gate_is_open_and_keeps_its_residents) {
 TEST(Node, places_nothing_when_full) {
     const auto node = open_node("memory:64K");
     std::size_t placed = 0;
-    while (node->place(1000) != no_blob) ASSERT_LT(++placed, 1000u);
+    while (node->place(blob) != no_blob) ASSERT_LT(++placed, 1000u);
     EXPECT_GT(placed, 50u);
     EXPECT_TRUE(node->gate().is_open());
 }

@@ -36,11 +36,20 @@ class FarBlock {
         }
         return true;
     }
+    // Async-signal-safe. Each call really reads: in a loop without end the compiler may not conclude that one
+    // of them finds what ends it.
+    bool page_is_intact(std::size_t page) const {
+        constexpr std::size_t words_a_page = page_bytes / sizeof(std::uint64_t);
+        for (std::size_t i = page * words_a_page; i < (page + 1) * words_a_page; ++i) {
+            if (const_cast<const volatile std::uint64_t*>(words_)[i] != expected(i)) return false;
+        }
+        return true;
+    }
     void rewrite(std::uint64_t seed) {
         seed_ = seed;
         for (std::size_t i = 0; i < count_; ++i) words_[i] = expected(i);
     }
-    std::byte* data() { return reinterpret_cast<std::byte*>(words_); }
+    std::byte* data() const { return reinterpret_cast<std::byte*>(words_); }
     std::size_t bytes() const { return count_ * sizeof(std::uint64_t); }
 
   private:

@@ -97,6 +97,56 @@ TEST(Fork, GrandchildrenReadEveryByte) {
     EXPECT_TRUE(block.is_intact());
 }
 
+// Reads its snapshot when the parent, whose node it is in, is gone; so does its own child.
+TEST(Fork, ChildOutlivesItsParent) {
+    FarBlock block(large_bytes, 21);
+    ASSERT_TRUE(becomes_mostly_far(block));
+    int gone[2];  // its write end is closed by the middle process's end
+    int said[2];
+    ASSERT_EQ(pipe(gone), 0);
+    ASSERT_EQ(pipe(said), 0);
+    const pid_t middle = fork();
+    if (middle == 0) {
+        block.rewrite(22);
+        if (fork() != 0) {
+            block.rewrite(23);
+            _exit(0);
+        }
+        close(gone[1]);
+        char byte = 0;
+        if (read(gone[0], &byte, 1) != 0) _exit(2);
+        const bool right =
+            block.is_intact() && exit_code_of_child([&] { return block.is_intact() ? 0 : 1; }) == 0;
+        _exit(write(said[1], right ? "y" : "n", 1) == 1 ? 0 : 1);
+    }
+    close(gone[1]);
+    close(said[1]);
+    int status = 0;
+    ASSERT_EQ(waitpid(middle, &status, 0), middle);
+    EXPECT_EQ(status, 0);
+    char answer = 0;
+    EXPECT_EQ(read(said[0], &answer, 1), 1);
+    EXPECT_EQ(answer, 'y');
+    close(gone[0]);
+    close(said[0]);
+    EXPECT_TRUE(block.is_intact());
+}
+
+// As servers do that start as root: what the first fork needed may not be asked for again.
+TEST(Fork, OfAProcessThatGaveItsPrivilegesAway) {
+    FarBlock block(large_bytes, 24);
+    ASSERT_TRUE(becomes_mostly_far(block));
+    EXPECT_EQ(exit_code_of_child([&] {
+                  if (!becomes_mostly_far(block)) return 4;
+                  constexpr uid_t nobody = 65534;
+                  if (geteuid() == 0 && setresuid(nobody, nobody, nobody) != 0) return 5;
+                  const int child = exit_code_of_child([&] { return block.is_intact() ? 0 : 1; });
+                  return child != 0 ? child : block.is_intact() ? 0 : 2;
+              }),
+              0);
+    EXPECT_TRUE(block.is_intact());
+}
+
 TEST(Fork, ChildAllocatesPastTheNearLimitToo) {
     FarBlock block(large_bytes, 7);
     EXPECT_EQ(exit_code_of_child([&] {

@@ -28,6 +28,11 @@ bool captures() {
     return capture == nullptr || std::string(capture).find("mmap") != std::string::npos;
 }
 
+bool captures_hints() {
+    const char* capture = std::getenv("PNODE_CAPTURE");
+    return capture != nullptr && std::string(capture).find("hints") != std::string::npos;
+}
+
 // A mapping whose every word is known.
 class Mapped {
   public:
@@ -122,14 +127,21 @@ TEST(Capture, ASmallOneIsTheKernels) {
     EXPECT_FALSE(mapped.goes_far());
 }
 
-TEST(Capture, SharedStackAndHintedOnesAreTheKernels) {
+TEST(Capture, SharedOnesAndStacksAreTheKernels) {
     const Mapped shared(2 * mib, MAP_SHARED | MAP_ANONYMOUS);
     EXPECT_FALSE(shared.goes_far());
     const Mapped stack(2 * mib, private_anonymous | MAP_STACK);
     EXPECT_FALSE(stack.goes_far());
+}
+
+TEST(Capture, AHintIsTheKernelsUnlessAskedFor) {
     void* const wish = reinterpret_cast<void*>(std::uintptr_t{0x5e0000000000});
     void* const there = mmap(wish, 2 * mib, read_write, private_anonymous, -1, 0);
-    EXPECT_EQ(there, wish);
+    EXPECT_EQ(there == wish, !captures_hints());
+    std::memset(there, 7, 2 * mib);
+    madvise(there, 2 * mib, MADV_PAGEOUT);
+    EXPECT_EQ(resident_pages(there, 2 * mib) < mib / page_bytes, captures_hints());
+    EXPECT_EQ(static_cast<std::byte*>(there)[mib], std::byte{7});
     munmap(there, 2 * mib);
 }
 

@@ -311,8 +311,8 @@ pragma integrity_check;
 )"});
 }
 
-// Reserves its heap, commits pieces of it by MAP_FIXED, and gives them back so. Without the hints that
-// compressed pointers need, all of it is captured.
+// Reserves its heap, commits pieces of it by MAP_FIXED, and gives them back so. It asks for addresses unless
+// its pointers are not compressed.
 void with_java(const Directory& directory) {
     std::ofstream(directory / "Job.java") << R"(
 import java.util.*;
@@ -345,14 +345,21 @@ TEST(Mapping, AJavaMachineRunsItsJob) {
     if (run(shell("command -v javac java"), plain, directory).status != 0)
         GTEST_SKIP() << "no Java on this machine";
     with_java(directory);
-    const std::vector<std::string> job = shell(
-        "test -e Job.class || javac Job.java; exec java -XX:+UseSerialGC -XX:-UseCompressedOops -Xmx64m -cp "
-        ". Job");
-    const Said expected = run(job, plain, directory);
+    const auto job = [](const std::string& options) {
+        return shell("test -e Job.class || javac Job.java; exec java -XX:+UseSerialGC -Xmx64m " + options +
+                     " -cp . Job");
+    };
+    const Said expected = run(job(""), plain, directory);
     ASSERT_EQ(expected.status, 0) << expected.err;
     const std::filesystem::path stats = directory / "stats.json";
-    EXPECT_EQ(run(job, tiered({{"PNODE_NEAR", "16M"}, {"PNODE_STATS", stats}}), directory), expected);
-    EXPECT_GT(json_number(read_file(stats), "demotions"), 0) << read_file(stats);
+    const auto expect_same_and_far = [&](const std::string& options, const char* capture) {
+        const Environment environment = {
+            {"PNODE_NEAR", "16M"}, {"PNODE_STATS", stats}, {"PNODE_CAPTURE", capture}};
+        EXPECT_EQ(run(job(options), tiered(environment), directory), expected);
+        EXPECT_GT(json_number(read_file(stats), "demotions"), 1000) << options << read_file(stats);
+    };
+    expect_same_and_far("-XX:-UseCompressedOops -XX:+AlwaysPreTouch -Xms48m", "malloc,mmap");
+    expect_same_and_far("-XX:+UseCompressedOops", "malloc,mmap,hints");
 }
 
 // ---- a database ----

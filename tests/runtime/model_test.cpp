@@ -153,8 +153,12 @@ TEST_P(ModelOf, ThreadsHoldEveryByte) {
     expect_empty_heap();
 }
 
-INSTANTIATE_TEST_SUITE_P(Codec, ModelOf, ::testing::Values("lz4", "zstd"),
-                         [](const auto& suite) { return std::string(suite.param); });
+INSTANTIATE_TEST_SUITE_P(Codec, ModelOf, ::testing::Values("lz4", "zstd", "iaa:model"),
+                         [](const auto& suite) {
+                             std::string name = suite.param;
+                             std::replace(name.begin(), name.end(), ':', '_');
+                             return name;
+                         });
 
 }  // namespace
 }  // namespace pnode::test

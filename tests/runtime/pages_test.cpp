@@ -50,7 +50,8 @@ TEST_P(Codec, KeepsAWriteOfOneByte) {
     }
 }
 
-INSTANTIATE_TEST_SUITE_P(Every, Codec, ::testing::Values("lz4", "zstd", "zstd:1", "zstd:9", "deflate"),
+INSTANTIATE_TEST_SUITE_P(Every, Codec,
+                         ::testing::Values("lz4", "zstd", "zstd:1", "zstd:9", "deflate", "iaa", "iaa:model"),
                          [](const auto& suite) {
                              std::string name = suite.param;
                              std::replace(name.begin(), name.end(), ':', '_');

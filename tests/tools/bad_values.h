@@ -40,11 +40,13 @@ inline std::vector<std::string> bad_values(const OptionSpec& spec) {
                     first_choice(spec) + ",," + last_choice(spec),
                     spec.choices};
         case OptionType::codec:
-            return {"lz5",    "LZ4",   "zstd:",     "zstd:99",    "zstd:-99999",
-                    "zstd:x", "lz4:1", "deflate:1", "same-filled"};
+            return {"lz5",       "LZ4",  "zstd:", "zstd:99", "zstd:-99999", "zstd:x",     "lz4:1",
+                    "deflate:1", "iaa:", "iaa:0", "iaa:101", "iaa:models",  "same-filled"};
         case OptionType::node:
-            return {"memory",          "memory:",     "memory:0", "memory:-1G", "memory:1Q",
-                    "memory:9999999T", "memory:1G:2", "dax",      "64M",        ":64M"};
+            return {"memory",      "memory:",       "memory:0", "memory:-1G", "memory:1Q", "memory:9999999T",
+                    "memory:1G:2", "dax",           "64M",      ":64M",       "dax:",      "dax:dax0.0",
+                    "numa:",       "numa:-1",       "numa:x",   "auto:",      "sim:",      "sim:1G,",
+                    "sim:1G,x=1",  "sim:1G,ratio=0"};
         case OptionType::file:
             return {std::string(5000, 'x')};
     }
@@ -65,9 +67,9 @@ inline std::vector<std::string> good_values(const OptionSpec& spec) {
             return {first_choice(spec), last_choice(spec), first_choice(spec) + "," + last_choice(spec),
                     first_choice(spec) + "," + first_choice(spec)};
         case OptionType::codec:
-            return {"lz4", "zstd", "zstd:5", "deflate"};
+            return {"lz4", "zstd", "zstd:5", "deflate", "iaa", "iaa:10", "iaa:model"};
         case OptionType::node:
-            return {"memory:1M", "memory:10%"};
+            return {"memory:1M", "memory:10%", "dax:/dev/dax0.0", "numa:1:64M", "auto", "sim:64M,ratio=2"};
         case OptionType::file:
             return {"-", "statistics.json"};
     }

@@ -40,13 +40,168 @@ typedef struct pn_heap pn_heap;
 
 /* ---- nodes ---- */
 
-/* Opens the node that `spec` names: "memory:SIZE" (embedded, a memfd), SIZE with K, M, G, T or % of the
- * memory the process may use. The caller owns *out until pn_node_close(). EINVAL malformed · ENOMEM larger
- * than physical memory · EBUSY owned by another. */
-PN_API int pn_node_open(const char* spec, pn_node** out) PN_NOEXCEPT;
+/* What a node may be used for: a mask that is given when it is opened, and fixed from then on. Whatever is
+ * not in it does not happen on this node, whoever asks.
+ *
+ * | mask                                            | refused with EINVAL when                      |
+ * |-------------------------------------------------|-----------------------------------------------|
+ * | any                                             | it has neither DEMOTE nor DIRECT              |
+ * | PREFETCH, PIN                                   | it lacks DEMOTE                               |
+ * | DIRECT                                          | the region compresses by itself ("sim:")      |
+ * | RECOMPRESS, SPILL, a bit that is not named here | always: no such service in this version       | */
+enum {
+    PN_NODE_DEMOTE = 1,     /* heaps place their cold pages on it */
+    PN_NODE_DIRECT = 2,     /* pn_node_alloc(): buffers whose bytes live on it, loaded and stored in place */
+    PN_NODE_RECOMPRESS = 4, /* blobs are made smaller in the background */
+    PN_NODE_SPILL = 8,      /* blobs go on to a file */
+    PN_NODE_PREFETCH = 16,  /* pn_prefetch() */
+    PN_NODE_PIN = 32,       /* pn_pin(), on heaps that use it */
+    PN_NODE_SHARE = 64,     /* several heaps at once */
+    PN_NODE_DEFAULT = PN_NODE_DEMOTE | PN_NODE_PREFETCH | PN_NODE_PIN | PN_NODE_SHARE
+};
 
-/* NULL is accepted. EBUSY while a heap uses it: everything stays usable and the call can be repeated. */
+/* The node holds `excess_bytes` more than its device can (pn_node_set_ratio), and the near limits have no
+ * room for them: called once until it has settled again, on a thread of the runtime's. It may call anything
+ * here but closes; what it can do about it is to raise a near limit, to release or free pages, or to end the
+ * process. Until the node has settled it takes nothing, and every page on it can still be read. */
+typedef void (*pn_node_failed)(pn_node* node, uint64_t excess_bytes, void* context);
+
+typedef struct pn_node_options {
+    uint32_t struct_bytes; /* sizeof(pn_node_options), set by pn_node_options_init() */
+    uint32_t version;      /* PN_VERSION */
+    uint32_t services;     /* PN_NODE_...; pn_node_options_init() sets PN_NODE_DEFAULT */
+    uint32_t reserved;     /* 0 */
+    pn_node_failed failed; /* NULL: one line on standard error */
+    void* context;         /* handed to it */
+} pn_node_options;
+
+PN_API void pn_node_options_init(pn_node_options* options) PN_NOEXCEPT;
+
+/* Opens the node that `spec` names; SIZE with K, M, G, T or % of the memory the process may use.
+ *   memory:SIZE                        embedded: compressed bytes in DRAM
+ *   dax:/dev/daxX.Y[:OFFSET+SIZE]      a devdax device (CXL memory), or a file on a DAX or memory file
+ * system; all of it, or a range at multiples of its alignment. Its contents are lost, and it is wiped when
+ * the node is closed numa:N[:SIZE]                      memory of the NUMA node N, which must have no CPU:
+ * all of SIZE is taken now, and stays there auto[:SIZE]                        the first dax device that can
+ * be had, else such a NUMA node, else memory:SIZE; pn_node_notice() says which and why
+ *   sim:SIZE[,ratio=R][,physical=SIZE] for tests: a device that compresses by itself and has less than SIZE
+ * `options` may be NULL. The caller owns *out until pn_node_close(). dax: and numa: take SIGBUS (what is not
+ * theirs goes to the handler that was there), so that memory that goes bad costs the pages on it, not the
+ * process. EINVAL malformed, off alignment, a node with CPUs, services that do not go together · ENOENT
+ * ENODEV no such device or node · EACCES EPERM no right to it · EBUSY owned by another · ENOMEM larger than
+ * physical memory · ENOSPC the NUMA node or the file system has not that much · EIO the device loses what is
+ * written · EMFILE no descriptor above 100 is free. */
+PN_API int pn_node_open(const char* spec, const pn_node_options* options, pn_node** out) PN_NOEXCEPT;
+
+/* All or nothing: everything on the node is brought near and the heaps that use it go on without one (they
+ * demote nothing any more), or EBUSY and everything is as before: a near limit has no room, direct buffers
+ * are in use, a forked child still reads from it, pages kept coming back. The call can be repeated. Other
+ * threads may go on using the heaps meanwhile, not the node. What would stay on a device is wiped, unless a
+ * forked child may need it. NULL is accepted. */
 PN_API int pn_node_close(pn_node* node) PN_NOEXCEPT;
+
+/* What there is on this machine that pn_node_open() takes. It is information: nothing can be placed on a node
+ * without its handle. */
+typedef struct pn_node_info {
+    const char* kind;             /* "dax", "numa", "memory" */
+    char spec[256];               /* "memory:SIZE" is for the caller to complete */
+    uint64_t bytes;               /* in all; for "memory" physical memory */
+    uint64_t read_latency_ns;     /* as the platform states it; 0 is unknown */
+    uint64_t read_bandwidth_mbps; /* MB/s, as above */
+    int32_t numa_node;            /* the NUMA node it is, or would be; -1 none */
+    int32_t reserved;
+} pn_node_info;
+
+/* Not 0: stop. `info` is the caller's until it returns. */
+typedef int (*pn_node_visit)(const pn_node_info* info, void* context);
+
+/* 0 when all were visited, else what `visit` said. */
+PN_API int pn_node_foreach(pn_node_visit visit, void* context) PN_NOEXCEPT;
+
+/* What the node's owner should know: why "auto" chose it, who else may use a NUMA node and how to keep them
+ * out. "" when there is nothing. Owned by the node. */
+PN_API const char* pn_node_notice(pn_node* node) PN_NOEXCEPT;
+
+enum { PN_PRESSURE_MAX = 1000 };
+
+/* How strongly placement on the node is discouraged, 0 to PN_PRESSURE_MAX: the more, the less of the node is
+ * used for what is new; at the maximum nothing is placed from now on, at 0 all of it is used again. What is
+ * there stays, and can be read. EINVAL above the maximum · EPERM the node is the parent's (as for all that
+ * follow). */
+PN_API int pn_node_set_pressure(pn_node* node, uint32_t permille) PN_NOEXCEPT;
+
+/* A device that compresses by itself reports: `promised` was promised, it is `current` now (any unit). The
+ * node's effective size is its size times current / promised, at most its size. The latest report holds. When
+ * more is held than that, placement stops (PN_GATE_CONVERGING) until enough has come near. EINVAL promised is
+ * 0. */
+PN_API int pn_node_set_ratio(pn_node* node, uint64_t current, uint64_t promised) PN_NOEXCEPT;
+
+/* An eventfd that becomes readable whenever gate, pressure, ratio or health of the node changed: read 8 bytes
+ * to arm it again, then ask pn_node_stats(). The node's: not to be closed, gone with it; non-blocking. */
+PN_API int pn_node_events(pn_node* node, int* fd) PN_NOEXCEPT;
+
+enum {
+    PN_GATE_PRESSURE = 1,   /* pressure is at its maximum */
+    PN_GATE_CONVERGING = 2, /* more is held than the ratio allows */
+    PN_GATE_TEARDOWN = 4,   /* it is being closed */
+    PN_GATE_FULL = 8        /* its device says that it is nearly full */
+};
+
+/* As PN_STATS_LIST. */
+#define PN_NODE_STATS_LIST(X)                                                                        \
+    X(size_bytes, "bytes", "g: the node's size, or the far limit of the heap that opened it")        \
+    X(effective_bytes, "bytes", "g: of it, what the last ratio leaves")                              \
+    X(placeable_bytes, "bytes", "g: of that, what pressure leaves")                                  \
+    X(used_bytes, "bytes", "g: slabs of blobs and direct buffers, whole")                            \
+    X(blobs, "blobs", "g: blobs stored")                                                             \
+    X(blob_bytes, "bytes", "g: their bytes")                                                         \
+    X(direct_bytes, "bytes", "g: direct buffers on the node, part of used_bytes")                    \
+    X(direct_buffers, "buffers", "g: how many they are")                                             \
+    X(direct_fallbacks, "buffers", "direct buffers that went to DRAM")                               \
+    X(quarantined_bytes, "bytes", "g: of used_bytes, free memory that went bad and is not used")     \
+    X(pressure, "permille", "g: as set")                                                             \
+    X(gate, "bits", "g: PN_GATE_..., the reasons why nothing is placed; 0 is open")                  \
+    X(heaps, "heaps", "g: heaps that use it")                                                        \
+    X(placements, "blobs", "blobs placed")                                                           \
+    X(refused_gated, "blobs", "blobs and buffers refused because the gate was shut")                 \
+    X(refused_full, "blobs", "blobs and buffers refused because there was no room")                  \
+    X(refused_service, "blobs", "blobs refused because the node was opened without PN_NODE_DEMOTE")  \
+    X(evacuated_pages, "pages", "pages that came near because they had to leave")                    \
+    X(bad_ranges, "events", "times its memory was found bad")                                        \
+    X(ladder_failures, "events", "times too much was held and nothing could leave")                  \
+    X(events, "events", "changes told to pn_node_events()")                                          \
+    X(device_questions, "events", "times the device was asked for its capacity")                     \
+    X(device_disbelieved, "events", "answers of it that could not be true")                          \
+    X(device_used_bytes, "bytes", "g: physical bytes that a device which compresses by itself uses") \
+    X(device_bytes, "bytes", "g: of how many")
+
+typedef struct pn_node_stats_t {
+    uint32_t struct_bytes; /* set by the caller to sizeof(pn_node_stats_t) */
+    uint32_t version;      /* set by the caller to PN_VERSION */
+#define PN_NODE_STATS_FIELD(name, unit, sentence) uint64_t name;
+    PN_NODE_STATS_LIST(PN_NODE_STATS_FIELD)
+#undef PN_NODE_STATS_FIELD
+} pn_node_stats_t;
+
+/* A snapshot; bytes and blobs are of one moment. EINVAL when struct_bytes or version are not this header's.
+ */
+PN_API int pn_node_stats(pn_node* node, pn_node_stats_t* out) PN_NOEXCEPT;
+
+/* Two words that are not the same: the handle *permits*; PN_THISNODE *restricts*. */
+enum {
+    PN_DIRECT = 1,  /* the bytes live on the node, uncompressed, and are loaded and stored in place */
+    PN_THISNODE = 2 /* on this node or not at all: ENOSPC at once, nothing is taken from elsewhere */
+};
+
+/* A zero-filled buffer on the node, of `bytes` rounded up to 8, 16, 32 or 64 KiB, or to 512 KiB from there
+ * on. `flags`: PN_DIRECT, with PN_THISNODE or without: then a node that is full or gated is no error, the
+ * buffer is in DRAM. No heap has to do with it: it is never demoted, needs no userfaultfd, and after fork it
+ * is shared with the child, as MAP_SHARED memory is. EINVAL no node, no PN_DIRECT, unknown flags, no bytes ·
+ * EPERM the node was opened without PN_NODE_DIRECT · ENOSPC · ENOMEM. */
+PN_API int pn_node_alloc(pn_node* node, uint64_t bytes, uint32_t flags, void** out) PN_NOEXCEPT;
+
+/* Scrubs the buffer and frees it, whole. NULL is accepted. EINVAL not what pn_node_alloc() gave. */
+PN_API int pn_node_free(pn_node* node, void* address) PN_NOEXCEPT;
 
 /* ---- heaps ---- */
 
@@ -62,10 +217,11 @@ typedef struct pn_heap_options {
                                    bytes */
     const char* node_spec;      /* used when `node` is NULL; NULL: "memory:SIZE" as large as far_bytes_max or
                                    physical memory.      Copied. */
-    pn_node* node;              /* borrowed, must outlive the heap */
-    const char* codec;          /* "lz4" (default), "zstd", "zstd:LEVEL", "deflate". Copied. */
-    uint32_t engine;            /* PN_ENGINE_... */
-    uint32_t flags;             /* PN_HEAP_... */
+    pn_node* node;              /* borrowed until the heap or the node is closed */
+    const char* codec; /* "lz4" (default), "zstd", "zstd:LEVEL", "deflate", "iaa"; "device": pages as they
+                          are, for a device that compresses. Copied. */
+    uint32_t engine;   /* PN_ENGINE_... */
+    uint32_t flags;    /* PN_HEAP_... */
 } pn_heap_options;
 
 enum {
@@ -84,8 +240,8 @@ enum {
 
 PN_API void pn_heap_options_init(pn_heap_options* options) PN_NOEXCEPT;
 
-/* EINVAL a value out of range · EPERM no right to a userfaultfd · ENOSYS a kernel without what is needed ·
- * ENOMEM · EBUSY */
+/* EINVAL a value out of range · EBUSY ENFILE the node is not to be shared, or has 64 heaps already · EPERM no
+ * right to a userfaultfd · ENOSYS a kernel without what is needed · ENOMEM · EBUSY */
 PN_API int pn_heap_open(const pn_heap_options* options, pn_heap** out) PN_NOEXCEPT;
 
 /* Every buffer of the heap is gone afterwards. NULL is accepted. EBUSY while pages are pinned or a forked
@@ -120,10 +276,19 @@ PN_API int pn_demote(pn_heap* heap, void* address, uint64_t bytes, uint64_t* pag
 PN_API int pn_promote(pn_heap* heap, void* address, uint64_t bytes) PN_NOEXCEPT;
 
 /* Pin: the pages are near when this returns, and stay so until as many unpins. All or nothing. EAGAIN: a page
- * is pinned 255 times already · EIO a page is poisoned · ENOMEM pinned bytes would pass the near limit.
- * Unpin: EINVAL a page that is not pinned. */
+ * is pinned 255 times already · EIO a page is poisoned · ENOMEM pinned bytes would pass the near limit ·
+ * EPERM the node was opened without PN_NODE_PIN. Unpin: EINVAL a page that is not pinned. */
 PN_API int pn_pin(pn_heap* heap, void* address, uint64_t bytes) PN_NOEXCEPT;
 PN_API int pn_unpin(pn_heap* heap, void* address, uint64_t bytes) PN_NOEXCEPT;
+
+/* A hint: the page at `address` is wanted soon. If it is far it comes near in the background, when the near
+ * limit has room and the limit below allows it; at most 1024 hints wait, more are dropped. Any address is
+ * taken. EPERM the node was opened without PN_NODE_PREFETCH. */
+PN_API int pn_prefetch(pn_heap* heap, const void* address) PN_NOEXCEPT;
+
+/* How much hints may bring near; faults, pn_promote() and closing a node are not limited. 0 is nothing. At
+ * first 256 MiB a second. */
+PN_API int pn_heap_set_prefetch_limit(pn_heap* heap, uint64_t bytes_per_second) PN_NOEXCEPT;
 
 enum {
     PN_PAGE_FRESH = 0,
@@ -226,8 +391,15 @@ PN_API int pn_extent(pn_heap* heap, const void* address, uint64_t bytes, pn_exte
     X(fault_p99_ns, "ns", "g: the same, 99th percentile")                                             \
     X(poisoned, "pages", "pages lost and reported")                                                   \
     X(evictions_direct, "events", "batches taken out by a thread that needed room itself")            \
+    X(evictions_in_place, "pages",                                                                    \
+      "pages that could not be moved out: read-only, or a kernel without UFFDIO_MOVE")                \
     X(leases, "events", "g: forked children that may still read blobs of this process")               \
-    X(fork_events, "events", "forks seen")
+    X(fork_events, "events", "forks seen")                                                            \
+    X(prefetches, "pages", "pages that pn_prefetch() brought near")                                   \
+    X(prefetches_dropped, "events", "hints of pn_prefetch() that there was no room for")              \
+    X(accelerator_queues, "queues", "g: work queues of an accelerator in use")                        \
+    X(accelerator_pages, "pages", "pages compressed or decoded by an accelerator")                    \
+    X(accelerator_fallbacks, "events", "operations meant for an accelerator and done in software")
 
 typedef struct pn_stats_t {
     uint32_t struct_bytes; /* set by the caller to sizeof(pn_stats_t) */
@@ -241,7 +413,8 @@ typedef struct pn_stats_t {
 PN_API int pn_stats(pn_heap* heap, pn_stats_t* out) PN_NOEXCEPT;
 
 /* The same as one JSON object, NUL-terminated, with "engine" ("thread", "inline" or "none") and "eviction"
- * ("move" or "write-protect"). ENOSPC when `capacity` is too small (4096 suffices). */
+ * ("move" or "write-protect"), and, with an accelerator, its fallbacks by cause. ENOSPC when `capacity` is
+ * too small (4096 suffices). */
 PN_API int pn_stats_json(pn_heap* heap, char* text, size_t capacity) PN_NOEXCEPT;
 
 /* Writes that JSON to `path` (below 1024 bytes; by rename, so that a reader sees one whole snapshot): now

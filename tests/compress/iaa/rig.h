@@ -30,6 +30,10 @@ inline std::string name_of(Backend backend) {
     return names[static_cast<int>(backend)];
 }
 
+inline void PrintTo(Backend backend, std::ostream* out) {
+    *out << name_of(backend);
+}
+
 inline constexpr std::uint64_t self_test_requests = 7;        // that a plan spares
 inline constexpr std::uint64_t for_ever_ns = 60'000'000'000;  // no test waits that long: it would be a bug
 inline constexpr std::uint64_t not_long_ns = 2'000'000;       // for what never comes

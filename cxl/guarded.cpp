@@ -1,0 +1,68 @@
+#include "cxl/guarded.h"
+
+#include <signal.h>
+
+#include <algorithm>
+#include <cerrno>
+
+namespace pnode::cxl {
+
+thread_local RecoveryPoint* recovery_point __attribute__((tls_model("initial-exec"))) = nullptr;
+
+namespace {
+
+struct sigaction previous_action;
+
+// With the mask its owner asked for, as the kernel would have called it.
+void pass_on(int signal, siginfo_t* info, void* context) {
+    sigset_t before;
+    sigprocmask(SIG_BLOCK, &previous_action.sa_mask, &before);
+    if ((previous_action.sa_flags & SA_SIGINFO) != 0 && previous_action.sa_sigaction != nullptr) {
+        previous_action.sa_sigaction(signal, info, context);
+    } else if (previous_action.sa_handler != SIG_DFL && previous_action.sa_handler != SIG_IGN) {
+        previous_action.sa_handler(signal);
+    } else {
+        // The default: when the handler returns, the access is made again and ends the process.
+        ::signal(SIGBUS, SIG_DFL);
+    }
+    sigprocmask(SIG_SETMASK, &before, nullptr);
+}
+
+// One page for BUS_ADRERR; the kernel tells the size of what memory_failure() took away.
+BadRange range_of(const siginfo_t& info) {
+    constexpr int page_log2 = 12;
+    const bool is_memory_failure = info.si_code == BUS_MCEERR_AR || info.si_code == BUS_MCEERR_AO;
+    const int log2 = is_memory_failure ? std::max<int>(info.si_addr_lsb, page_log2) : page_log2;
+    const std::size_t bytes = std::size_t{1} << log2;
+    return {reinterpret_cast<std::uintptr_t>(info.si_addr) & ~(bytes - 1), bytes};
+}
+
+// Blocks nothing (sa_mask is empty, SA_NODEFER), so that jumping out of it leaves the thread's mask as it
+// was.
+void on_sigbus(int signal, siginfo_t* info, void* context) {
+    RecoveryPoint* const point = recovery_point;
+    if (point == nullptr || info->si_code <= 0) {
+        const int saved_errno = errno;
+        pass_on(signal, info, context);
+        errno = saved_errno;
+        return;
+    }
+    point->bad = range_of(*info);
+    siglongjmp(point->jump, 1);
+}
+
+}  // namespace
+
+int install_guard() noexcept {
+    static std::atomic<bool> installed{false};
+    if (installed.exchange(true)) return 0;
+    struct sigaction action {};
+    action.sa_sigaction = on_sigbus;
+    action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER;
+    sigemptyset(&action.sa_mask);
+    if (sigaction(SIGBUS, &action, &previous_action) == 0) return 0;
+    installed.store(false);
+    return errno;
+}
+
+}  // namespace pnode::cxl

@@ -1,0 +1,257 @@
+// C23 to C29, C35: what happens to the bytes.
+#include <signal.h>
+#include <sys/wait.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstring>
+#include <ctime>
+#include <thread>
+
+#include "tests/contract/contract_fixture.h"
+
+namespace pnode::test {
+namespace {
+
+TEST_F(Contract, C23_AWritePromotesAndThereIsOneWinner) {
+    open_heap_on(node("memory:16M"));
+    constexpr unsigned writers = 64;
+    for (std::uint64_t round = 0; round < 20; ++round) {
+        std::uint8_t* const page = alloc_filled(1, Kind::text, round);
+        make_far(page, 1);
+        const std::uint64_t before = stats().promotions;
+        std::atomic<unsigned> waiting{0};
+        std::vector<std::thread> threads;
+        for (unsigned t = 0; t < writers; ++t) {
+            threads.emplace_back([&, t] {
+                waiting.fetch_add(1);
+                while (waiting.load() < writers) std::this_thread::yield();
+                page[t * 61] = static_cast<std::uint8_t>(t + 1);
+            });
+        }
+        for (std::thread& thread : threads) thread.join();
+        PageImage expected = page_image(Kind::text, round);
+        for (unsigned t = 0; t < writers; ++t) expected[t * 61] = static_cast<std::uint8_t>(t + 1);
+        EXPECT_EQ(std::memcmp(page, expected.data(), page_bytes), 0);
+        EXPECT_TRUE(eventually([&] { return stats().promotions == before + 1; }));
+    }
+}
+
+std::uint64_t cpu_ns() {
+    timespec now{};
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
+    return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<std::uint64_t>(now.tv_nsec);
+}
+
+TEST_F(Contract, C24_NearExhaustedIsNoLivelock) {
+    open_heap_on(node("memory:64M"), 4 * mib);
+    constexpr std::uint64_t pages = 4 * mib / page_bytes;
+    std::uint8_t* const held = alloc_filled(pages, Kind::text, 1);
+    std::uint8_t* const wanted = alloc_filled(pages, Kind::text, 5000);
+    ASSERT_EQ(pn_pin(heap_, held, (pages - 4) * page_bytes), 0);
+    EXPECT_EQ(wrong_pages(wanted, pages, Kind::text, 5000), 0u);  // goes on, page by page
+    // Nothing can be done, and that costs next to nothing: 300 ms asleep, of which at most half are used.
+    const std::uint64_t before_ns = cpu_ns();
+    std::this_thread::sleep_for(std::chrono::milliseconds(300));
+    EXPECT_LT(cpu_ns() - before_ns, 150'000'000u);
+    ASSERT_EQ(pn_unpin(heap_, held, (pages - 4) * page_bytes), 0);
+    EXPECT_EQ(wrong_pages(held, pages, Kind::text, 1), 0u);
+    EXPECT_TRUE(eventually([&] { return stats().near_bytes <= 4 * mib; }));
+}
+
+// The raw bytes of pages, wherever in the region they may be.
+TEST_F(Contract, C25_FreedSlotsAreScrubbed) {
+    pn_node* const target = node("memory:16M");
+    options_.codec = "device";
+    open_heap_on(target);
+    constexpr std::uint64_t pages = 512;
+    constexpr char canary[] = "the canary sings in this very page";
+    std::uint8_t* const buffer = alloc_filled(pages, Kind::random, 1);
+    for (std::uint64_t page = 0; page < pages; ++page)
+        std::memcpy(buffer + page * page_bytes + 7 * page % 4000, canary, sizeof canary);
+    make_far(buffer, pages);
+    const cxl::Region& region = target->node->region();
+    const auto sings = [&] {
+        const auto* const bytes = reinterpret_cast<const char*>(region.bytes());
+        return std::search(bytes, bytes + region.size_bytes(), canary, canary + sizeof canary) !=
+               bytes + region.size_bytes();
+    };
+    EXPECT_TRUE(sings());
+    ASSERT_EQ(pn_release(heap_, buffer, pages / 2 * page_bytes), 0);
+    ASSERT_EQ(pn_buffer_free(heap_, buffer + pages / 2 * page_bytes, pages / 2 * page_bytes), 0);
+    EXPECT_FALSE(sings());
+    EXPECT_EQ(node_stats(target).blobs, 0u);
+}
+
+TEST_F(Contract, C26_ARefusedTrimIsRetriedEightTimesThenZeroed) {
+    pn_node* const target = node("sim:16M,physical=8M");
+    cxl::SimulatedDevice& device = *target->node->region().device();
+    options_.codec = "device";
+    open_heap_on(target);
+    constexpr std::uint64_t pages = 256;
+    std::uint8_t* const buffer = alloc_filled(pages, Kind::half, 1);
+    for (const unsigned refusals : {3u, 100'000u}) {
+        fill_pages(buffer, pages, Kind::half, refusals);
+        make_far(buffer, pages);
+        device.behaviour.trim_refusals = refusals;
+        const std::uint64_t retries = device.trim_retries();
+        ASSERT_EQ(pn_release(heap_, buffer, pages * page_bytes), 0);
+        {
+            const os::SignalsBlocked signals;
+            target->node->store().trim();
+        }
+        EXPECT_TRUE(eventually([&] { return node_stats(target).used_bytes == 0; }));
+        EXPECT_GT(device.trim_retries(), retries);
+        EXPECT_EQ(device.used_bytes(), 0u);
+        device.behaviour.trim_refusals = 0;
+    }
+    const auto zero = std::count(device.bytes(), device.bytes() + device.size_bytes(), std::byte{0});
+    EXPECT_EQ(static_cast<std::size_t>(zero), device.size_bytes());
+}
+
+TEST_F(Contract, C27_AFlippedBitIsToldAndNeverShown) {
+    loses_pages_ = true;
+    pn_node* const target = node("memory:16M");
+    open_heap_on(target);
+    constexpr std::uint64_t header = 24;
+    constexpr std::uint64_t samples = header + 64;
+    std::uint8_t* const buffer = alloc_filled(2 * samples, Kind::text, 1);
+    make_far(buffer, 2 * samples);
+    std::uint64_t poisoned = 0;
+    for (std::uint64_t sample = 0; sample < samples; ++sample) {
+        std::uint8_t* const page = buffer + 2 * sample * page_bytes;  // its neighbour stays as it is
+        const PageWord word = inside().word(inside().page_at(reinterpret_cast<std::uint64_t>(page))).load();
+        ASSERT_EQ(word.state(), PageState::far);
+        std::byte* const blob = target->node->store().bytes(word.place()).data();
+        const std::size_t at = sample < header ? sample : header + (sample - header) * 13;
+        blob[at] ^= std::byte{1} << (sample % 8);
+        EXPECT_EQ(pn_promote(heap_, page, page_bytes), EIO) << at;
+        EXPECT_EQ(states(page, 1)[0], PN_PAGE_POISONED) << at;
+        EXPECT_EQ(stats().poisoned, ++poisoned);
+        EXPECT_TRUE(page_is(page + page_bytes, Kind::text, 1 + 2 * sample + 1));
+    }
+    // The slots are never used again.
+    EXPECT_EQ(pn_release(heap_, buffer, 2 * samples * page_bytes), 0);
+    EXPECT_EQ(node_stats(target).blobs, poisoned);
+}
+
+// Memory that goes away under its mapping: the pages on it are lost, the process and all others are not.
+TEST_F(Contract, C27_BadMemoryCostsThePagesOnIt) {
+    loses_pages_ = true;
+    const ShmDevice device(4 * mib);
+    pn_node* const target = open_node(device.spec());
+    open_heap_on(target);
+    constexpr std::uint64_t pages = 1024;
+    std::uint8_t* const buffer = alloc_filled(pages, Kind::half, 1);
+    make_far(buffer, pages);
+    ASSERT_EQ(truncate(device.path().c_str(), 1 * mib), 0);
+    std::uint64_t lost = 0;
+    for (std::uint64_t page = 0; page < pages; ++page) {
+        std::uint8_t* const at = buffer + page * page_bytes;
+        const int error = pn_promote(heap_, at, page_bytes);
+        lost += error == EIO ? 1 : 0;
+        if (error == 0) {
+            ASSERT_TRUE(page_is(at, Kind::half, 1 + page));
+        }
+    }
+    EXPECT_GT(lost, 0u);
+    EXPECT_LT(lost, pages);
+    EXPECT_EQ(stats().poisoned, lost);
+    EXPECT_EQ(node_stats(target).bad_ranges, lost);
+    // What is good goes on being used; what is bad is not.
+    ASSERT_EQ(pn_release(heap_, buffer, pages * page_bytes), 0);
+    EXPECT_EQ(target->node->store().validate(), nullptr);
+    std::uint8_t* const again = alloc_filled(pages, Kind::half, 5000);
+    pn_demote(heap_, again, pages * page_bytes, nullptr);
+    EXPECT_EQ(stats().poisoned, lost);
+    for (std::uint64_t page = 0; page < pages; ++page) {
+        if (pn_promote(heap_, again + page * page_bytes, page_bytes) == 0) {
+            ASSERT_TRUE(page_is(again + page * page_bytes, Kind::half, 5000 + page));
+        }
+    }
+    EXPECT_EQ(target->node->store().validate(), nullptr);
+    EXPECT_EQ(pn_heap_close(std::exchange(heap_, nullptr)), 0);
+    EXPECT_EQ(pn_node_close(target), 0);
+}
+
+bool ended_by_sigbus(int status) {
+    if (sanitized && WIFEXITED(status)) return WEXITSTATUS(status) != 0;
+    return WIFSIGNALED(status) && WTERMSIG(status) == SIGBUS;
+}
+
+// In both engines: the inline one finds it inside its own SIGBUS handler.
+TEST_F(Contract, C27_BadMemoryIsToldToWhoeverTouchesThePage) {
+    for (const std::uint32_t engine : {PN_ENGINE_THREAD, PN_ENGINE_INLINE}) {
+        EXPECT_EXIT(
+            {
+                const ShmDevice device(4 * mib);
+                options_.engine = engine;
+                open_heap_on(open_node(device.spec()));
+                std::uint8_t* const buffer = alloc_filled(16, Kind::half, 1);
+                make_far(buffer, 16);
+                EXPECT_EQ(truncate(device.path().c_str(), 0), 0);
+                unlink(device.path().c_str());
+                const volatile std::uint8_t* const byte = buffer + 3 * page_bytes;
+                std::printf("%d\n", *byte);
+            },
+            ended_by_sigbus, "is lost: its blob at 0x[0-9a-f]+ of the node: its memory is bad");
+    }
+}
+
+TEST_F(Contract, C28_AFarBlobNeverGoesToASecondNode) {
+    pn_node* const first = node("memory:64M");
+    pn_node* const second = node("memory:64M");
+    open_heap_on(first);
+    pn_heap* other = nullptr;
+    pn_heap_options others = options_;
+    others.node = second;
+    ASSERT_EQ(pn_heap_open(&others, &other), 0);
+    constexpr std::uint64_t pages = 512;
+    std::uint8_t* const buffer = alloc_filled(pages, Kind::text, 1);
+    make_far(buffer, pages);
+    ASSERT_EQ(pn_node_set_ratio(first, 1, 256), 0);  // most of it has to leave: to DRAM
+    EXPECT_TRUE(eventually([&] { return node_stats(first).gate == 0; }));
+    EXPECT_EQ(node_stats(second).placements, 0u);
+    EXPECT_EQ(wrong_pages(buffer, pages, Kind::text, 1), 0u);
+    EXPECT_EQ(node_stats(second).used_bytes, 0u);
+    EXPECT_EQ(pn_heap_close(other), 0);
+}
+
+TEST_F(Contract, C29_HintsMayBeGarbage) {
+    pn_node* const target = node("memory:64M");
+    open_heap_on(target, 4 * mib);
+    constexpr std::uint64_t pages = 2048;
+    std::uint8_t* const buffer = alloc_filled(pages, Kind::text, 1);
+    Random random(29);
+    for (int i = 0; i < 1'000'000; ++i) {
+        const std::uint64_t draw = random.next();
+        const std::uint64_t near_heap =
+            reinterpret_cast<std::uint64_t>(buffer) + draw % (4 * pages * page_bytes);
+        const void* const address = reinterpret_cast<const void*>(draw % 3 == 0 ? draw : near_heap);
+        ASSERT_EQ(pn_prefetch(heap_, address), 0);
+    }
+    EXPECT_EQ(wrong_pages(buffer, pages, Kind::text, 1), 0u);
+    EXPECT_LE(stats().near_bytes_peak, 4 * mib + overshoot_bytes_max);
+    EXPECT_EQ(pn_prefetch(nullptr, buffer), EINVAL);
+}
+
+TEST_F(Contract, C35_IncompressiblePagesStayAndAreNotTriedAgain) {
+    pn_node* const target = node("memory:64M");
+    open_heap_on(target, 4 * mib);
+    constexpr std::uint64_t pages = 2048;
+    std::uint8_t* const buffer = alloc_filled(pages, Kind::random, 1);
+    EXPECT_EQ(wrong_pages(buffer, pages, Kind::random, 1), 0u);
+    EXPECT_EQ(node_stats(target).blobs, 0u);
+    EXPECT_EQ(node_stats(target).placements, 0u);
+    const std::uint64_t tried = stats().incompressible;
+    EXPECT_GT(tried, 0u);
+    // Each is passed over for 31 sweeps: reading all of it ten times more tries at most a few of them again.
+    for (int round = 0; round < 10; ++round) EXPECT_EQ(wrong_pages(buffer, pages, Kind::random, 1), 0u);
+    EXPECT_LE(stats().incompressible, tried + 10 * pages);
+    const std::uint64_t before_ns = cpu_ns();
+    std::this_thread::sleep_for(std::chrono::milliseconds(300));
+    EXPECT_LT(cpu_ns() - before_ns, 150'000'000u);
+}
+
+}  // namespace
+}  // namespace pnode::test

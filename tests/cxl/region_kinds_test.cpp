@@ -1,0 +1,322 @@
+// Regions that are not this process's own memory: devices, NUMA nodes, a device that compresses. Where the
+// machine has none, a file on /dev/shm stands in for the device, and sysfs is a tree of the test's own; maps,
+// locks, policies and signals are the kernel's.
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <vector>
+
+#include "cxl/node.h"
+#include "cxl/topology.h"
+#include "tests/cxl/store_fixture.h"
+
+namespace pnode::cxl {
+namespace {
+
+namespace fs = std::filesystem;
+
+class ShmFile {
+  public:
+    explicit ShmFile(std::size_t bytes) : path_("/dev/shm/pnode-test-" + std::to_string(getpid())) {
+        const int fd = open(path_.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+        EXPECT_EQ(ftruncate(fd, static_cast<off_t>(bytes)), 0);
+        close(fd);
+    }
+    ~ShmFile() { unlink(path_.c_str()); }
+    const std::string& path() const { return path_; }
+    std::string spec() const { return "dax:" + path_; }
+    std::vector<char> contents() const {
+        std::ifstream file(path_, std::ios::binary);
+        return {std::istreambuf_iterator<char>(file), {}};
+    }
+
+  private:
+    std::string path_;
+};
+
+struct Opened {
+    int error;
+    std::unique_ptr<Region> region;
+    std::string message;
+};
+
+Opened open_spec(const std::string& spec) {
+    Opened opened{};
+    opened.error = open_region(spec, &opened.region, &opened.message);
+    EXPECT_EQ(opened.error == 0, opened.region != nullptr) << spec;
+    EXPECT_EQ(opened.error == 0, opened.message.empty()) << spec << opened.message;
+    EXPECT_EQ(opened.message.find('\n'), std::string::npos);
+    return opened;
+}
+
+void expect_refused(const std::string& spec, int error, const char* words) {
+    const Opened opened = open_spec(spec);
+    EXPECT_EQ(opened.error, error) << spec << ": " << opened.message;
+    EXPECT_NE(opened.message.find(words), std::string::npos) << opened.message;
+}
+
+TEST(DaxRegion, is_the_devices_memory) {
+    const ShmFile file(4 * MiB);
+    {
+        const Opened opened = open_spec(file.spec());
+        ASSERT_EQ(opened.error, 0) << opened.message;
+        EXPECT_STREQ(opened.region->kind(), "dax");
+        EXPECT_EQ(opened.region->size_bytes(), 4 * MiB);
+        EXPECT_GT(opened.region->descriptor(), 100);
+        EXPECT_TRUE(opened.region->outlives_owner());
+        std::memset(opened.region->bytes() + MiB, 0x5a, MiB);
+        EXPECT_EQ(opened.region->discard(MiB, 64 * KiB), 0);
+    }
+    const std::vector<char> left = file.contents();
+    EXPECT_EQ(left[MiB + 64 * KiB - 1], 0);
+    EXPECT_EQ(left[MiB + 64 * KiB], 0x5a);
+}
+
+TEST(DaxRegion, ranges_are_leased_apart_from_each_other) {
+    const ShmFile file(4 * MiB);
+    const Opened low = open_spec(file.spec() + ":0+1M");
+    const Opened high = open_spec(file.spec() + ":1M+3M");
+    ASSERT_EQ(low.error, 0) << low.message;
+    ASSERT_EQ(high.error, 0) << high.message;
+    low.region->bytes()[0] = std::byte{1};
+    EXPECT_EQ(high.region->bytes()[0], std::byte{0});
+    expect_refused(file.spec(), EBUSY, "OFFSET+SIZE");
+    expect_refused(file.spec() + ":512K+1M", EBUSY, "OFFSET+SIZE");
+}
+
+TEST(DaxRegion, bad_devices_and_ranges_are_refused_and_the_cure_is_named) {
+    const ShmFile file(4 * MiB);
+    expect_refused("dax:/dev/dax99.99", ENOENT, "pnode probe");
+    expect_refused("dax:/dev/null", EINVAL, "/dev/daxX.Y");
+    expect_refused("dax:/etc/passwd", EINVAL, "/dev/daxX.Y");
+    expect_refused(file.spec() + ":0+8M", EINVAL, "4.0 MiB");
+    expect_refused(file.spec() + ":4M+1M", EINVAL, "within it");
+    expect_refused(file.spec() + ":2K+1M", EINVAL, "alignment");
+    expect_refused(file.spec() + ":0+5000", EINVAL, "alignment");
+    if (geteuid() == 0) return;  // root may do all
+    ASSERT_EQ(chmod(file.path().c_str(), 0400), 0);
+    expect_refused(file.spec(), EACCES, "chmod");
+}
+
+TEST(DaxRegion, a_node_wipes_it_when_it_is_closed) {
+    const ShmFile file(4 * MiB);
+    {
+        std::unique_ptr<Node> node;
+        std::string message;
+        ASSERT_EQ(Node::open(file.spec(), service::by_default | service::direct, &node, &message), 0)
+            << message;
+        const std::vector<std::byte> blob(3000, std::byte{0x77});
+        for (int i = 0; i < 100; ++i) ASSERT_NE(node->place(blob), no_blob);
+        void* direct = nullptr;
+        ASSERT_EQ(node->take_direct(100 * KiB, true, &direct), 0);
+        std::memset(direct, 0x77, 100 * KiB);
+        const std::vector<char> held = file.contents();
+        EXPECT_GT(std::count(held.begin(), held.end(), 0x77), 300000);
+    }
+    const std::vector<char> left = file.contents();
+    EXPECT_EQ(std::count(left.begin(), left.end(), 0), static_cast<long>(4 * MiB));
+}
+
+// A file that shrinks is as near as this machine comes to memory that goes away under a mapping.
+TEST(DaxRegion, what_goes_away_is_told_and_not_fatal) {
+    const ShmFile file(4 * MiB);
+    const Opened opened = open_spec(file.spec());
+    ASSERT_EQ(opened.error, 0);
+    ASSERT_EQ(truncate(file.path().c_str(), 2 * MiB), 0);
+    BadRange bad;
+    volatile int seen = 0;
+    const auto load_at = [&](std::size_t at) {
+        return opened.region->load([&, at] { seen = static_cast<int>(opened.region->bytes()[at]); }, &bad);
+    };
+    EXPECT_TRUE(load_at(MiB));
+    EXPECT_FALSE(load_at(3 * MiB + 5));
+    EXPECT_EQ(bad.address, reinterpret_cast<std::uintptr_t>(opened.region->bytes() + 3 * MiB));
+    EXPECT_EQ(bad.bytes, 4096u);
+    const std::byte blob[100] = {};
+    EXPECT_FALSE(opened.region->store(3 * MiB, blob));
+    EXPECT_FALSE(opened.region->clear(2 * MiB - 64, 128));
+    EXPECT_TRUE(load_at(MiB));
+    sigset_t blocked;
+    sigprocmask(SIG_BLOCK, nullptr, &blocked);
+    EXPECT_EQ(sigismember(&blocked, SIGBUS), 0);
+}
+
+TEST(DaxRegion, of_the_machine) {
+    const char* const spec = std::getenv("PNODE_TEST_DAX");
+    if (spec == nullptr) GTEST_SKIP() << "PNODE_TEST_DAX names no device, such as dax:/dev/dax0.0";
+    const Opened opened = open_spec(spec);
+    ASSERT_EQ(opened.error, 0) << opened.message;
+    opened.region->bytes()[opened.region->size_bytes() - 1] = std::byte{7};
+    expect_refused(spec, EBUSY, "OFFSET+SIZE");
+    EXPECT_TRUE(opened.region->clear(0, opened.region->size_bytes()));
+    EXPECT_EQ(opened.region->bytes()[opened.region->size_bytes() - 1], std::byte{0});
+}
+
+// ---- NUMA ----
+
+class Sysfs : public ::testing::Test {
+  protected:
+    fs::path root_ = fs::temp_directory_path() / ("pnode-sysfs-" + std::to_string(getpid()));
+    void SetUp() override { set_sysfs_root(root_.c_str()); }
+    void TearDown() override {
+        set_sysfs_root("/sys");
+        fs::remove_all(root_);
+    }
+    void write(const std::string& name, const std::string& text) {
+        fs::create_directories((root_ / name).parent_path());
+        std::ofstream(root_ / name) << text << '\n';
+    }
+    void add_node(int number, const char* cpus, unsigned total_mib, unsigned free_mib) {
+        const std::string folder = "devices/system/node/node" + std::to_string(number) + "/";
+        const std::string head = "Node " + std::to_string(number) + " ";
+        write(folder + "cpulist", cpus);
+        write(folder + "meminfo", head + "MemTotal:       " + std::to_string(total_mib * 1024) + " kB\n" +
+                                      head + "MemFree:        " + std::to_string(free_mib * 1024) + " kB");
+    }
+};
+
+TEST_F(Sysfs, devices_and_nodes_are_listed_with_what_the_platform_states) {
+    write("bus/dax/devices/dax0.0/size", "1054867456");
+    write("bus/dax/devices/dax0.0/align", "2097152");
+    write("bus/dax/devices/dax0.0/target_node", "1");
+    write("bus/dax/devices/dax0.0/dev", "252:3");
+    add_node(0, "0-1", 8192, 4096);
+    add_node(1, "", 1024, 900);
+    write("devices/system/node/node1/access0/initiators/read_latency", "250");
+    write("devices/system/node/node1/access0/initiators/read_bandwidth", "30720");
+    ASSERT_EQ(dax_devices().size(), 1u);
+    const DaxDevice device = dax_devices()[0];
+    EXPECT_EQ(device.path(), "/dev/dax0.0");
+    EXPECT_EQ(device.size_bytes, 1054867456u);
+    EXPECT_EQ(device.align_bytes, 2097152u);
+    EXPECT_EQ(device.target_node, 1);
+    EXPECT_EQ(device.performance.read_latency_ns, 250u);
+    DaxDevice found;
+    EXPECT_TRUE(find_dax_device(makedev(252, 3), &found));
+    EXPECT_EQ(found.name, "dax0.0");
+    EXPECT_FALSE(find_dax_device(makedev(252, 4), &found));
+    const std::vector<NumaNode> nodes = numa_nodes();
+    ASSERT_EQ(nodes.size(), 2u);
+    EXPECT_TRUE(nodes[0].has_cpus);
+    EXPECT_FALSE(nodes[1].has_cpus);
+    EXPECT_EQ(nodes[1].free_bytes, 900 * MiB);
+    EXPECT_EQ(nodes[1].performance.read_bandwidth_mbps, 30720u);
+}
+
+TEST_F(Sysfs, nodes_that_cannot_be_had_are_refused_and_the_cure_is_named) {
+    add_node(0, "0-1", 8192, 4096);
+    add_node(1, "", 1024, 100);
+    expect_refused("numa:7:1M", ENODEV, "pnode probe");
+    expect_refused("numa:0:1M", EINVAL, "has CPUs");
+    expect_refused("numa:1:512M", ENOSPC, "can give 36.0 MiB of its 1.0 GiB");
+}
+
+// Node 0 is real, and only said to have no CPU.
+TEST_F(Sysfs, a_nodes_memory_is_bound_filled_and_looked_at) {
+    add_node(0, "", 8192, 4096);
+    const Opened opened = open_spec("numa:0:4M");
+    ASSERT_EQ(opened.error, 0) << opened.message;
+    EXPECT_STREQ(opened.region->kind(), "numa");
+    EXPECT_EQ(resident_bytes(*opened.region), 4 * MiB);
+    EXPECT_NE(opened.region->notice().find("cpuset.mems"), std::string::npos);
+    std::memset(opened.region->bytes(), 1, 4 * MiB);
+    EXPECT_EQ(opened.region->discard(0, MiB), 0);
+    EXPECT_EQ(opened.region->bytes()[MiB - 1], std::byte{0});
+    EXPECT_EQ(resident_bytes(*opened.region), 4 * MiB);  // the node might not have them a second time
+}
+
+TEST_F(Sysfs, a_node_that_is_not_there_gives_no_memory_from_elsewhere) {
+    add_node(9, "", 8192, 4096);  // only said to be there
+    const Opened opened = open_spec("numa:9:4M");
+    EXPECT_EQ(opened.error, EINVAL) << opened.message;
+    EXPECT_NE(opened.message.find("cpuset.mems"), std::string::npos) << opened.message;
+}
+
+TEST_F(Sysfs, automatic_says_what_it_chose_and_why) {
+    const Opened bare = open_spec("auto:4M");
+    ASSERT_EQ(bare.error, 0) << bare.message;
+    EXPECT_STREQ(bare.region->kind(), "memory");
+    EXPECT_NE(bare.region->notice().find("no devdax device"), std::string::npos) << bare.region->notice();
+    write("bus/dax/devices/dax9.9/size", "1054867456");  // its node in /dev is missing
+    const Opened without = open_spec("auto:4M");
+    EXPECT_STREQ(without.region->kind(), "memory");
+    EXPECT_NE(without.region->notice().find("not dax:/dev/dax9.9: No such file"), std::string::npos)
+        << without.region->notice();
+}
+
+TEST(NumaRegion, of_the_machine) {
+    const char* const spec = std::getenv("PNODE_TEST_NUMA");
+    if (spec == nullptr) GTEST_SKIP() << "PNODE_TEST_NUMA names no node without CPUs, such as numa:1:64M";
+    const Opened opened = open_spec(spec);
+    ASSERT_EQ(opened.error, 0) << opened.message;
+    EXPECT_EQ(resident_bytes(*opened.region), opened.region->size_bytes());
+}
+
+// ---- a device that compresses ----
+
+std::vector<std::byte> random_page(std::mt19937_64& random) {
+    std::vector<std::byte> page(4096);
+    for (std::byte& byte : page) byte = static_cast<std::byte>(random());
+    return page;
+}
+
+class Simulated : public ::testing::Test {
+  protected:
+    void SetUp() override {
+        opened_ = open_spec("sim:4M,physical=1M");
+        ASSERT_EQ(opened_.error, 0) << opened_.message;
+        device_ = opened_.region->device();
+        ASSERT_NE(device_, nullptr);
+    }
+    bool readable(std::size_t page) {
+        BadRange bad;
+        volatile int seen = 0;
+        return device_->load([&] { seen = static_cast<int>(device_->bytes()[page * 4096]); }, &bad);
+    }
+    Opened opened_;
+    SimulatedDevice* device_ = nullptr;
+    std::mt19937_64 random_{7};
+};
+
+TEST_F(Simulated, what_is_stored_costs_what_it_compresses_to) {
+    EXPECT_EQ(device_->store(0, std::vector<std::byte>(4096, std::byte{7})), true);
+    EXPECT_GT(device_->used_bytes(), 0u);
+    EXPECT_LE(device_->used_bytes(), 128u);
+    device_->store(4096, random_page(random_));
+    EXPECT_GE(device_->used_bytes(), 4096u);
+    device_->clear(0, 8192);
+    EXPECT_EQ(device_->used_bytes(), 0u);
+}
+
+TEST_F(Simulated, past_its_limit_stores_are_dropped_and_loads_raise_sigbus) {
+    for (std::size_t page = 0; page < 300; ++page) device_->store(page * 4096, random_page(random_));
+    EXPECT_EQ(device_->poisoned_pages(), 300u - 256u);
+    EXPECT_TRUE(readable(255));
+    EXPECT_FALSE(readable(256));
+    device_->clear(0, 64 * 4096);
+    device_->store(256 * 4096, random_page(random_));  // writing makes it good again
+    EXPECT_TRUE(readable(256));
+}
+
+TEST_F(Simulated, a_refused_trim_is_repeated_eight_times_and_then_cleared) {
+    device_->store(0, random_page(random_));
+    device_->behaviour.trim_refusals = 5;
+    EXPECT_EQ(device_->discard(0, 4096), 0);
+    EXPECT_EQ(device_->trim_retries(), 5u);
+    EXPECT_EQ(device_->used_bytes(), 0u);
+    device_->store(0, random_page(random_));
+    device_->behaviour.trim_refusals = 1000;
+    EXPECT_EQ(device_->discard(0, 4096), 0);
+    EXPECT_EQ(device_->trim_retries(), 5u + SimulatedDevice::trim_retries_max);
+    EXPECT_EQ(device_->used_bytes(), 0u);
+    EXPECT_EQ(device_->bytes()[100], std::byte{0});
+}
+
+}  // namespace
+}  // namespace pnode::cxl

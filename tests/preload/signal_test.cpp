@@ -1,0 +1,398 @@
+// A program's own signal handlers, under the preload library, with memory that is far: what the handlers see
+// and may do is what they see and may do without the library.
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/time.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <string>
+#include <thread>
+
+#include "far_memory.h"
+
+namespace {
+
+using preload_test::becomes_far;
+using preload_test::becomes_mostly_far;
+using preload_test::FarBlock;
+using preload_test::page_bytes;
+
+constexpr std::size_t large_bytes = std::size_t{16} << 20;  // twice the near limit
+
+// A page that raises `signal` when it is read: beyond a file's end, or without access.
+class BadPage {
+  public:
+    explicit BadPage(int signal) {
+        const int fd = signal == SIGBUS ? memfd_create("bad page", MFD_CLOEXEC) : -1;
+        const int protection = signal == SIGBUS ? PROT_READ | PROT_WRITE : PROT_NONE;
+        const int flags = signal == SIGBUS ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS;
+        address_ = static_cast<volatile char*>(mmap(nullptr, page_bytes, protection, flags, fd, 0));
+        if (fd >= 0) close(fd);
+    }
+    ~BadPage() { munmap(const_cast<char*>(address_), page_bytes); }
+    BadPage(const BadPage&) = delete;
+    BadPage& operator=(const BadPage&) = delete;
+
+    volatile char* address() const { return address_; }
+    void read() const { [[maybe_unused]] const char byte = *address_; }
+
+  private:
+    volatile char* address_;
+};
+
+// What the handlers below leave behind.
+struct Seen {
+    std::atomic<int> calls;
+    int signal;
+    void* address;
+    bool bytes_right;
+    bool on_alternate_stack;
+    bool blocks_itself;
+};
+Seen seen;
+sigjmp_buf way_out;
+FarBlock* touched = nullptr;  // by the handlers
+char* alternate_stack = nullptr;
+constexpr std::size_t alternate_stack_bytes = std::size_t{128} << 10;
+
+void note(int signal) {
+    ++seen.calls;
+    seen.signal = signal;
+    seen.bytes_right = touched == nullptr || touched->is_intact();
+    const char* here = static_cast<const char*>(__builtin_frame_address(0));
+    seen.on_alternate_stack = alternate_stack != nullptr && here >= alternate_stack &&
+                              here < alternate_stack + alternate_stack_bytes;
+    sigset_t mask;
+    pthread_sigmask(SIG_SETMASK, nullptr, &mask);
+    seen.blocks_itself = sigismember(&mask, signal) == 1;
+}
+
+void jump_out(int signal) {
+    note(signal);
+    siglongjmp(way_out, 1);
+}
+
+void jump_out_with_address(int signal, siginfo_t* info, void*) {
+    seen.address = info->si_addr;
+    jump_out(signal);
+}
+
+struct Way {
+    int signal;
+    int flags;
+    const char* name;
+};
+void PrintTo(const Way& way, std::ostream* out) {
+    *out << way.name;
+}
+
+class Handlers : public ::testing::TestWithParam<Way> {
+  protected:
+    void SetUp() override {
+        seen.calls = 0;
+        touched = &block_;
+        alternate_stack = static_cast<char*>(std::aligned_alloc(page_bytes, alternate_stack_bytes));
+        stack_t stack = {alternate_stack, 0, alternate_stack_bytes};
+        ASSERT_EQ(sigaltstack(&stack, &former_stack_), 0);
+        ASSERT_EQ(sigaction(GetParam().signal, nullptr, &former_), 0);
+    }
+    void TearDown() override {
+        sigaction(GetParam().signal, &former_, nullptr);
+        sigaltstack(&former_stack_, nullptr);
+        std::free(alternate_stack);
+        alternate_stack = nullptr;
+        touched = nullptr;
+    }
+    void install() {
+        struct sigaction action = {};
+        action.sa_flags = GetParam().flags;
+        if ((action.sa_flags & SA_SIGINFO) != 0)
+            action.sa_sigaction = jump_out_with_address;
+        else
+            action.sa_handler = jump_out;
+        ASSERT_EQ(sigaction(GetParam().signal, &action, nullptr), 0);
+    }
+    bool jumps_out_of(const BadPage& page) {
+        if (sigsetjmp(way_out, 1) != 0) return true;
+        page.read();
+        return false;
+    }
+
+    FarBlock block_{large_bytes, 1};
+    stack_t former_stack_ = {};
+    struct sigaction former_ = {};
+};
+
+TEST_P(Handlers, SeeTheProgramsOwnFaultsAndNoneOfTheLibrarys) {
+    install();
+    ASSERT_TRUE(becomes_mostly_far(block_));
+    EXPECT_EQ(seen.calls, 0) << "the handler saw a fault on far memory";
+    const BadPage bad(GetParam().signal);
+    ASSERT_TRUE(jumps_out_of(bad));
+    EXPECT_EQ(seen.calls, 1);
+    EXPECT_EQ(seen.signal, GetParam().signal);
+    EXPECT_TRUE(seen.bytes_right);
+    EXPECT_EQ(seen.on_alternate_stack, (GetParam().flags & SA_ONSTACK) != 0);
+    EXPECT_EQ(seen.blocks_itself, (GetParam().flags & SA_NODEFER) == 0);
+    if ((GetParam().flags & SA_SIGINFO) != 0) {
+        EXPECT_EQ(seen.address, bad.address());
+    }
+    EXPECT_TRUE(block_.is_intact());
+    EXPECT_EQ(seen.calls, 1);
+}
+
+TEST_P(Handlers, AreInPlaceForEachFaultUnlessTheyAreReset) {
+    install();
+    const BadPage bad(GetParam().signal);
+    ASSERT_TRUE(jumps_out_of(bad));
+    const bool resets = (GetParam().flags & static_cast<int>(SA_RESETHAND)) != 0;
+    struct sigaction now = {};
+    ASSERT_EQ(sigaction(GetParam().signal, nullptr, &now), 0);
+    EXPECT_EQ(now.sa_handler == SIG_DFL, resets);
+    ASSERT_TRUE(becomes_mostly_far(block_));
+    const pid_t child = fork();
+    if (child == 0) _exit(jumps_out_of(bad) && block_.is_intact() ? 7 : 8);
+    int status = 0;
+    ASSERT_EQ(waitpid(child, &status, 0), child);
+    if (resets) {
+        EXPECT_TRUE(WIFSIGNALED(status));
+        EXPECT_EQ(WTERMSIG(status), GetParam().signal);
+    } else {
+        EXPECT_TRUE(WIFEXITED(status));
+        EXPECT_EQ(WEXITSTATUS(status), 7);
+    }
+    EXPECT_TRUE(block_.is_intact());
+}
+
+// The kernel writes the handler's frame to a stack that is far.
+TEST_P(Handlers, RunOnAnAlternateStackThatIsFar) {
+    install();
+    const BadPage bad(GetParam().signal);
+    for (int round = 0; round < 3; ++round) {
+        struct sigaction again = {};
+        sigaction(GetParam().signal, nullptr, &again);
+        if (again.sa_handler == SIG_DFL) install();
+        ASSERT_TRUE(becomes_far(alternate_stack, alternate_stack_bytes, 0, block_));
+        ASSERT_TRUE(jumps_out_of(bad));
+        EXPECT_TRUE(seen.bytes_right);
+    }
+    EXPECT_EQ(seen.calls, 3);
+}
+
+INSTANTIATE_TEST_SUITE_P(Signals, Handlers,
+                         ::testing::Values(Way{SIGBUS, 0, "BusPlain"}, Way{SIGBUS, SA_SIGINFO, "BusInfo"},
+                                           Way{SIGBUS, SA_SIGINFO | SA_ONSTACK, "BusOnStack"},
+                                           Way{SIGBUS, static_cast<int>(SA_RESETHAND), "BusReset"},
+                                           Way{SIGBUS, SA_NODEFER | SA_SIGINFO, "BusNoDefer"},
+                                           Way{SIGSEGV, 0, "SegvPlain"}, Way{SIGSEGV, SA_SIGINFO, "SegvInfo"},
+                                           Way{SIGSEGV, SA_SIGINFO | SA_ONSTACK, "SegvOnStack"},
+                                           Way{SIGSEGV, static_cast<int>(SA_RESETHAND), "SegvReset"},
+                                           Way{SIGSEGV, SA_NODEFER | SA_SIGINFO, "SegvNoDefer"}),
+                         [](const ::testing::TestParamInfo<Way>& way) { return way.param.name; });
+
+TEST(Signals, SignalReturnsTheHandlerBefore) {
+    FarBlock block(large_bytes, 2);
+    const auto expect_jump = [](int number) {
+        const BadPage bad(number);
+        seen.calls = 0;
+        if (sigsetjmp(way_out, 1) == 0) bad.read();
+        EXPECT_EQ(seen.calls, 1);
+    };
+    for (const int number : {SIGBUS, SIGSEGV}) {
+        const auto former = signal(number, jump_out);
+        EXPECT_EQ(signal(number, SIG_IGN), jump_out);
+        EXPECT_EQ(signal(number, SIG_DFL), SIG_IGN);
+        EXPECT_EQ(signal(number, jump_out), SIG_DFL);
+        ASSERT_TRUE(becomes_mostly_far(block));
+        expect_jump(number);
+        EXPECT_EQ(signal(number, former), jump_out);
+    }
+}
+
+// raise() and kill() of SIGBUS are the program's, whatever else that signal is used for.
+TEST(Signals, SentOnesReachTheHandler) {
+    FarBlock block(large_bytes, 3);
+    touched = &block;
+    for (const int number : {SIGBUS, SIGSEGV}) {
+        const auto former = signal(number, note);
+        seen.calls = 0;
+        ASSERT_TRUE(becomes_mostly_far(block));
+        ASSERT_EQ(raise(number), 0);
+        ASSERT_EQ(kill(getpid(), number), 0);
+        EXPECT_EQ(seen.calls, 2);
+        EXPECT_TRUE(seen.bytes_right);
+        signal(number, former);
+    }
+    touched = nullptr;
+}
+
+TEST(Signals, DefaultActionsAreTheKernels) {
+    FarBlock block(large_bytes, 4);
+    ASSERT_TRUE(becomes_mostly_far(block));
+    for (const int number : {SIGBUS, SIGSEGV}) {
+        const pid_t child = fork();
+        if (child == 0) {
+            signal(number, SIG_DFL);
+            const BadPage bad(number);
+            if (!block.is_intact()) _exit(1);
+            bad.read();
+            _exit(2);
+        }
+        int status = 0;
+        ASSERT_EQ(waitpid(child, &status, 0), child);
+        EXPECT_TRUE(WIFSIGNALED(status)) << WEXITSTATUS(status);
+        EXPECT_EQ(WTERMSIG(status), number);
+    }
+}
+
+TEST(Signals, AThreadThatBlocksEverySignalFaultsAsAnyOther) {
+    FarBlock block(large_bytes, 5);
+    ASSERT_TRUE(becomes_mostly_far(block));
+    std::thread([&] {
+        sigset_t all;
+        sigfillset(&all);
+        pthread_sigmask(SIG_BLOCK, &all, nullptr);
+        EXPECT_TRUE(becomes_mostly_far(block));
+        EXPECT_TRUE(block.is_intact());
+        sigset_t mask;
+        pthread_sigmask(SIG_SETMASK, nullptr, &mask);
+        EXPECT_EQ(sigismember(&mask, SIGBUS), 1);
+        EXPECT_EQ(sigismember(&mask, SIGSEGV), 1);
+    }).join();
+    EXPECT_TRUE(block.is_intact());
+}
+
+// A timer's signal comes while a fault is served; its handler faults itself, and goes back or not.
+class Storm {
+  public:
+    explicit Storm(void (*handler)(int)) {
+        seen.calls = 0;
+        struct sigaction action = {};
+        action.sa_handler = handler;
+        action.sa_flags = SA_RESTART;
+        sigaction(SIGALRM, &action, &former_);
+        every(300);
+    }
+    ~Storm() {
+        every(0);
+        sigaction(SIGALRM, &former_, nullptr);
+    }
+    Storm(const Storm&) = delete;
+    Storm& operator=(const Storm&) = delete;
+
+  private:
+    static void every(int microseconds) {
+        const itimerval interval = {{0, microseconds}, {0, microseconds}};
+        setitimer(ITIMER_REAL, &interval, nullptr);
+    }
+    struct sigaction former_ = {};
+};
+
+constexpr int storm_signals = 300;
+FarBlock* sampled = nullptr;
+std::atomic<std::size_t> sample{0};
+std::atomic<int> samples_wrong{0};
+
+// One page of the block, another each time.
+void sample_far_memory(int) {
+    ++seen.calls;
+    const std::size_t pages = sampled->bytes() / page_bytes;
+    const std::size_t page = (sample += 7919) % pages;
+    if (!sampled->page_is_intact(page)) ++samples_wrong;
+}
+
+void sample_and_jump(int number) {
+    sample_far_memory(number);
+    siglongjmp(way_out, 1);
+}
+
+TEST(Signals, AHandlerMayInterruptAFaultAndFault) {
+    FarBlock read(large_bytes, 6);
+    FarBlock other(large_bytes, 7);
+    sampled = &other;
+    samples_wrong = 0;
+    {
+        const Storm storm(sample_far_memory);
+        while (seen.calls < storm_signals) ASSERT_TRUE(read.is_intact());
+    }
+    sampled = nullptr;
+    EXPECT_EQ(samples_wrong, 0);
+}
+
+TEST(Signals, AHandlerMayJumpOutOfAFault) {
+    FarBlock read(large_bytes, 8);
+    FarBlock other(large_bytes, 9);
+    sampled = &other;
+    samples_wrong = 0;
+    static volatile bool wrong;
+    wrong = false;
+    {
+        // Blocked until there is a way out: the first signal may come at once.
+        sigset_t alarm_alone;
+        sigemptyset(&alarm_alone);
+        sigaddset(&alarm_alone, SIGALRM);
+        sigprocmask(SIG_BLOCK, &alarm_alone, nullptr);
+        const Storm storm(sample_and_jump);
+        sigsetjmp(way_out, 1);
+        // Here again after each signal, with the mask of the first time.
+        if (seen.calls < storm_signals) {
+            sigprocmask(SIG_UNBLOCK, &alarm_alone, nullptr);
+            while (!wrong) wrong = !read.is_intact();
+        }
+        EXPECT_FALSE(wrong);
+    }
+    sigset_t none;
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, nullptr);
+    sampled = nullptr;
+    EXPECT_EQ(samples_wrong, 0);
+    EXPECT_TRUE(read.is_intact());
+    EXPECT_TRUE(other.is_intact());
+}
+
+// The set that is waited for and the answer are far when the kernel reads and writes them.
+TEST(Signals, SigwaitLoopsWithFarArguments) {
+    struct Arguments {
+        sigset_t set;
+        siginfo_t info;
+    };
+    auto* far = static_cast<Arguments*>(std::aligned_alloc(page_bytes, page_bytes));
+    sigemptyset(&far->set);
+    sigaddset(&far->set, SIGUSR1);
+    sigaddset(&far->set, SIGUSR2);
+    sigset_t before;
+    ASSERT_EQ(pthread_sigmask(SIG_BLOCK, &far->set, &before), 0);
+    FarBlock block(large_bytes, 10);
+    std::atomic<int> asked{0};
+    std::atomic<int> answered{0};
+    std::thread waiter([&] {
+        for (bool more = true; more;) {
+            if (sigwaitinfo(&far->set, &far->info) < 0) continue;
+            more = far->info.si_signo != SIGUSR2;
+            EXPECT_EQ(far->info.si_value.sival_int, asked);
+            ++answered;
+        }
+    });
+    const pthread_t handle = waiter.native_handle();
+    for (int round = 1; round <= 8; ++round) {
+        ASSERT_TRUE(becomes_far(far, page_bytes, 0, block));
+        asked = round;
+        ASSERT_EQ(pthread_sigqueue(handle, round == 8 ? SIGUSR2 : SIGUSR1, sigval{round}), 0);
+        while (answered < round) std::this_thread::yield();
+    }
+    waiter.join();
+    pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    EXPECT_TRUE(block.is_intact());
+    std::free(far);
+}
+
+}  // namespace

@@ -1,0 +1,307 @@
+// The kernel says no: every call of runtime/os fails once, now and then, or for good, and what comes of it is
+// what docs/design.md says. Uses the seam that runtime/os/injection.h offers, and the public API for
+// everything else.
+#include <array>
+#include <atomic>
+#include <csignal>
+#include <initializer_list>
+
+#include "runtime/os/injection.h"
+#include "tests/runtime/child_process.h"
+#include "tests/runtime/heap_fixture.h"
+
+namespace pnode::test {
+namespace {
+
+using os::Call;
+
+// What one call does while a test runs.
+struct Plan {
+    std::atomic<int> error{0};
+    std::atomic<unsigned> every{0};      // the n-th, 2n-th, ... call fails; 0: none does
+    std::atomic<unsigned> failures{0};   // at most this many in a row of them
+    std::atomic<unsigned> pages_max{0};  // partial progress; 0: all
+    std::atomic<unsigned> spins{0};      // how long a call takes more
+    std::atomic<unsigned> calls{0};
+    std::atomic<unsigned> failed{0};
+};
+std::array<Plan, static_cast<std::size_t>(Call::count)> plans;
+
+Plan& plan_of(Call call) {
+    return plans[static_cast<std::size_t>(call)];
+}
+
+int inject(Call call, std::size_t* bytes) noexcept {
+    Plan& plan = plan_of(call);
+    const unsigned number = plan.calls.fetch_add(1) + 1;
+    for (unsigned spin = plan.spins.load(); spin > 0; --spin) sched_yield();
+    if (const unsigned pages = plan.pages_max.load(); pages != 0 && *bytes > pages * page_bytes)
+        *bytes = pages * page_bytes;
+    const unsigned every = plan.every.load();
+    if (every == 0 || number % every != 0) return 0;
+    if (plan.failed.fetch_add(1) >= plan.failures.load()) return 0;
+    return plan.error.load();
+}
+
+constexpr unsigned for_good = ~0U;
+
+class Failures : public HeapTest {
+  protected:
+    void SetUp() override {
+        HeapTest::SetUp();
+        for (Plan& plan : plans) {
+            for (auto* const field :
+                 {&plan.every, &plan.failures, &plan.pages_max, &plan.spins, &plan.calls, &plan.failed})
+                field->store(0);
+            plan.error = 0;
+        }
+        os::injection = inject;
+    }
+    void TearDown() override {
+        os::injection = nullptr;
+        HeapTest::TearDown();
+    }
+    static void fail(Call call, int error, unsigned every = 1, unsigned failures = for_good) {
+        Plan& plan = plan_of(call);
+        plan.error = error;
+        plan.failures = failures;
+        plan.calls = 0;
+        plan.failed = 0;
+        plan.every = every;
+    }
+    static unsigned failed(Call call) { return plan_of(call).failed; }
+    static void mend() {
+        for (Plan& plan : plans) plan.every = plan.pages_max = plan.spins = 0;
+    }
+
+    // Everything that moves pages, with known bytes; how many pages were wrong.
+    std::uint64_t work(std::uint64_t seed) {
+        constexpr std::uint64_t pages = 200;
+        Random random(seed);
+        std::uint8_t* const text = alloc_filled(pages, Kind::text, seed);
+        std::uint8_t* const half = alloc_filled(pages, Kind::half, seed);
+        if (text == nullptr || half == nullptr) return pages;
+        std::uint64_t wrong = 0;
+        for (int round = 0; round < 4; ++round) {
+            const std::uint64_t from = random.below(pages / 2);
+            pn_demote(heap_, text, pages * page_bytes, nullptr);
+            pn_demote(heap_, half + from * page_bytes, (pages - from) * page_bytes, nullptr);
+            wrong += wrong_pages(text, pages, Kind::text, seed);
+            fill_pages(half, pages / 2, Kind::half, seed);  // changed, so that blobs are replaced
+            pn_demote(heap_, half, pages * page_bytes, nullptr);
+            EXPECT_EQ(pn_promote(heap_, half, pages * page_bytes), 0);
+            const int pinned = pn_pin(heap_, text + from * page_bytes, 8 * page_bytes);
+            EXPECT_TRUE(pinned == 0 || pinned == ENOMEM) << pinned;
+            wrong += wrong_pages(half, pages, Kind::half, seed);
+            if (pinned == 0) {
+                EXPECT_EQ(pn_unpin(heap_, text + from * page_bytes, 8 * page_bytes), 0);
+            }
+        }
+        EXPECT_EQ(pn_release(heap_, text, pages * page_bytes), 0);
+        for (std::uint64_t page = 0; page < pages; ++page)
+            wrong += page_is(text + page * page_bytes, Kind::zeros, 0) ? 0 : 1;
+        EXPECT_EQ(pn_buffer_free(heap_, text, pages * page_bytes), 0);
+        EXPECT_EQ(pn_buffer_free(heap_, half, pages * page_bytes), 0);
+        return wrong;
+    }
+};
+
+struct Transient {
+    Call call;
+    int error;
+};
+
+// Errors that pass. Each is one that the kernel may give there at any time (ioctl_userfaultfd(2),
+// madvise(2)).
+TEST_F(Failures, WhatPassesIsInvisible) {
+    constexpr Transient errors[] = {
+        {Call::copy, EAGAIN},          {Call::copy, ENOMEM},           {Call::copy, ENOENT},
+        {Call::copy, ESRCH},           {Call::move, EAGAIN},           {Call::move, EBUSY},
+        {Call::move, ENOMEM},          {Call::move, EINVAL},           {Call::write_protect, EAGAIN},
+        {Call::write_protect, ENOENT}, {Call::read_faults, EINTR},     {Call::read_faults, EAGAIN},
+        {Call::drop, EAGAIN},          {Call::drop, EINVAL},           {Call::wait, EINTR},
+        {Call::wake, EAGAIN},          {Call::register_range, ENOMEM},
+    };
+    open_heap();
+    std::uint64_t seed = 1;
+    for (const Transient& transient : errors) {
+        for (const unsigned every : {2U, 5U}) {
+            SCOPED_TRACE(std::to_string(static_cast<int>(transient.call)) + " " +
+                         strerrorname_np(transient.error));
+            fail(transient.call, transient.error, every);
+            EXPECT_EQ(work(++seed), 0u);
+            mend();
+            const char* const unsound = pn_heap_validate(heap_);
+            ASSERT_EQ(unsound, nullptr) << unsound;
+        }
+    }
+}
+
+TEST_F(Failures, LittleIsDoneAtATime) {
+    open_heap();
+    for (const unsigned pages : {1U, 2U, 5U}) {
+        plan_of(Call::move).pages_max = pages;
+        plan_of(Call::copy).pages_max = pages;
+        EXPECT_EQ(work(pages), 0u);
+    }
+}
+
+TEST_F(Failures, CallsTakeLong) {
+    open_heap();
+    for (const Call call :
+         {Call::copy, Call::move, Call::write_protect, Call::drop, Call::read_faults, Call::wake}) {
+        plan_of(call).spins = 20;
+        EXPECT_EQ(work(static_cast<std::uint64_t>(call)), 0u);
+        plan_of(call).spins = 0;
+    }
+}
+
+// Nothing can be taken out: pages stay near, and the program goes on.
+TEST_F(Failures, PagesThatCannotBeTakenOutStayNear) {
+    open_heap();
+    for (const int error : {EBUSY, ENOMEM, EAGAIN, EINVAL}) {
+        fail(Call::move, error);
+        fail(Call::write_protect, error);
+        std::uint8_t* const buffer = alloc_filled(64, Kind::text, 5);
+        std::uint64_t done = 0;
+        EXPECT_EQ(pn_demote(heap_, buffer, 64 * page_bytes, &done), 0);
+        EXPECT_EQ(done, 0u) << strerrorname_np(error);
+        EXPECT_EQ(wrong_pages(buffer, 64, Kind::text, 5), 0u);
+        mend();
+        make_far(buffer, 64);
+        EXPECT_EQ(wrong_pages(buffer, 64, Kind::text, 5), 0u);
+        EXPECT_EQ(pn_buffer_free(heap_, buffer, 64 * page_bytes), 0);
+    }
+}
+
+// vm.max_map_count is reached: the chunk stays near, one line says so, and later it can be watched.
+TEST_F(Failures, AChunkThatCannotBeWatchedStaysNear) {
+    open_heap();
+    std::uint8_t* const buffer = alloc_filled(64, Kind::text, 5);
+    fail(Call::register_range, ENOMEM);
+    EXPECT_EQ(demote(buffer, 64), 0u);
+    EXPECT_EQ(pn_pin(heap_, buffer, page_bytes), ENOMEM);
+    EXPECT_GE(failed(Call::register_range), 1u);
+    mend();
+    make_far(buffer, 64);
+    EXPECT_EQ(wrong_pages(buffer, 64, Kind::text, 5), 0u);
+}
+
+// No memory for a promotion: the fault waits, and is served when there is some again.
+TEST_F(Failures, AFaultWaitsForMemory) {
+    open_heap();
+    std::uint8_t* const buffer = alloc_filled(8, Kind::text, 5);
+    make_far(buffer, 8);
+    fail(Call::copy, ENOMEM, 1, 40);
+    EXPECT_EQ(wrong_pages(buffer, 8, Kind::text, 5), 0u);
+    EXPECT_GE(failed(Call::copy), 40u);
+}
+
+// ---- what is needed to begin ----
+
+TEST_F(Failures, WithoutAUserfaultfdTheHeapSaysWhy) {
+    for (const int error : {EPERM, ENOSYS, EMFILE, ENOMEM}) {
+        fail(Call::open_device, error);
+        fail(Call::userfaultfd, error);
+        EXPECT_EQ(pn_heap_open(&options_, &heap_), error);
+        EXPECT_NE(std::string_view(pn_last_message()), "");
+        heap_ = nullptr;
+    }
+    mend();
+    fail(Call::open_device, EACCES);  // the next rung serves
+    open_heap();
+    EXPECT_EQ(work(3), 0u);
+}
+
+TEST_F(Failures, WithoutItsFeaturesTheHeapSaysWhy) {
+    fail(Call::enable_features, EINVAL);
+    EXPECT_EQ(pn_heap_open(&options_, &heap_), EINVAL);
+    heap_ = nullptr;
+    mend();
+    fail(Call::raise_descriptor, EMFILE);
+    EXPECT_EQ(pn_heap_open(&options_, &heap_), EMFILE);
+    heap_ = nullptr;
+}
+
+// Each mapping in turn is refused; nothing is left behind, and without refusals it opens.
+TEST_F(Failures, WithoutAddressSpaceTheHeapSaysSo) {
+    unsigned refused = 0;
+    for (unsigned at = 1; at < 100; ++at) {
+        fail(Call::map, ENOMEM, at, 1);
+        const int error = pn_heap_open(&options_, &heap_);
+        if (error == 0) break;
+        EXPECT_EQ(error, ENOMEM) << at;
+        heap_ = nullptr;
+        ++refused;
+    }
+    EXPECT_GE(refused, 5u);
+    mend();
+    ASSERT_NE(heap_, nullptr);
+    EXPECT_EQ(work(4), 0u);
+}
+
+TEST_F(Failures, WithoutAFirstThreadTheHeapSaysSo) {
+    if (tests_inline_engine()) return;  // it has no handlers
+    fail(Call::start_thread, EAGAIN);
+    EXPECT_EQ(pn_heap_open(&options_, &heap_), EAGAIN);
+    heap_ = nullptr;
+}
+
+// Fewer handlers than wished, and no evictor: whoever faults makes room.
+TEST_F(Failures, WithoutFurtherThreadsItGoesOn) {
+    const unsigned first_may = tests_inline_engine() ? 0 : 1;
+    plan_of(Call::start_thread).error = EAGAIN;
+    options_.near_bytes_max = 4 * mib;
+    fail(Call::start_thread, EAGAIN, first_may + 1);
+    open_heap();
+    std::uint8_t* const buffer = alloc_filled(4096, Kind::text, 9);
+    EXPECT_EQ(wrong_pages(buffer, 4096, Kind::text, 9), 0u);
+    EXPECT_LE(stats().near_bytes_peak, 4 * mib + overshoot_bytes_max);
+    EXPECT_EQ(work(6), 0u);
+}
+
+// ---- what cannot be gone on from ----
+
+using FailuresDeathTest = Failures;
+
+TEST_F(FailuresDeathTest, FaultsThatCannotBeReadEndTheProcess) {
+    if (tests_inline_engine()) return;  // it reads none
+    EXPECT_EXIT(
+        {
+            open_heap();
+            fail(Call::read_faults, EIO);
+            std::uint8_t* const buffer = alloc_filled(8, Kind::text, 5);
+            for (int i = 0; i < 100; ++i) {
+                make_far(buffer, 8);
+                EXPECT_EQ(wrong_pages(buffer, 8, Kind::text, 5), 0u);
+            }
+        },
+        [](int status) { return !WIFEXITED(status) || WEXITSTATUS(status) != 0; },
+        "reading faults failed with errno 5: the process cannot go on");
+}
+
+TEST_F(FailuresDeathTest, AChildThatCannotWatchItsFarMemoryEnds) {
+    if (thread_sanitized) return;  // it cannot follow threads that are started after a fork
+    open_heap();
+    std::uint8_t* const buffer = alloc_filled(8, Kind::text, 5);
+    make_far(buffer, 8);
+    for (const Call call : {Call::enable_features, Call::raise_descriptor, Call::register_range, Call::map,
+                            Call::start_thread}) {
+        if (call == Call::start_thread && tests_inline_engine()) continue;
+        fail(call, EAGAIN);
+        const Verdict verdict = verdict_of_child([&] { return Verdict::good; });
+        EXPECT_EQ(static_cast<int>(verdict), 127) << static_cast<int>(call);
+        mend();
+    }
+    fail(Call::register_range, ENOMEM, 2);  // its staging area is registered, its memory is not
+    EXPECT_EQ(static_cast<int>(verdict_of_child([] { return Verdict::good; })), 127);
+    mend();
+    EXPECT_EQ(wrong_pages(buffer, 8, Kind::text, 5), 0u);
+    EXPECT_EQ(verdict_of_child([&] {
+                  return wrong_pages(buffer, 8, Kind::text, 5) == 0 ? Verdict::good : Verdict::wrong_bytes;
+              }),
+              Verdict::good);
+}
+
+}  // namespace
+}  // namespace pnode::test
