@@ -7,13 +7,16 @@
 // per 4 KiB.
 #include <benchmark/benchmark.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdio>
 #include <memory>
 #include <new>
 #include <string>
+#include <string_view>
 #include <vector>
 
+#include "bench/common/machine.h"
 #include "compress/blob.h"
 
 namespace {
@@ -137,9 +140,46 @@ void with_block_sizes(benchmark::internal::Benchmark* benchmark) {
     benchmark->ArgName("bytes")->Arg(4096)->Arg(16384)->Arg(65536);
 }
 
+// --json: one object per line, as the other benchmarks print; "compress/lz4/bytes:4096" taken apart.
+class LinesReporter : public benchmark::BenchmarkReporter {
+  public:
+    bool ReportContext(const Context&) override {
+        std::puts(pnode::bench::header("pnode-bench-codec",
+                                       {{"data", data().name}, {"data_bytes", data().text.size()}})
+                      .dump()
+                      .c_str());
+        return true;
+    }
+    void ReportRuns(const std::vector<Run>& runs) override {
+        for (const Run& run : runs) {
+            const std::string& name = run.run_name.function_name;
+            const std::size_t slash = name.find('/');
+            nlohmann::ordered_json line = {{"kind", "row"},
+                                           {"operation", name.substr(0, slash)},
+                                           {"codec", nullptr},
+                                           {"block_bytes", std::stoul(run.run_name.args.substr(6))},
+                                           {"ns_page", run.counters.at("page_time").value * 1e9},
+                                           {"ratio", nullptr}};
+            if (slash != std::string::npos) line["codec"] = name.substr(slash + 1);
+            if (const auto ratio = run.counters.find("ratio"); ratio != run.counters.end())
+                line["ratio"] = ratio->second.value;
+            std::puts(line.dump().c_str());
+        }
+    }
+};
+
+bool take_json_flag(int* argc, char** argv) {
+    char** const end = argv + *argc;
+    char** const kept =
+        std::remove_if(argv + 1, end, [](const char* text) { return std::string_view(text) == "--json"; });
+    *argc = static_cast<int>(kept - argv);
+    return kept != end;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
+    const bool json = take_json_flag(&argc, argv);
     benchmark::Initialize(&argc, argv);
     if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
     benchmark::AddCustomContext("data", data().name);
@@ -152,5 +192,9 @@ int main(int argc, char** argv) {
             benchmark::RegisterBenchmark((std::string("decompress/") + name).c_str(), decompress, choice));
     }
     with_block_sizes(benchmark::RegisterBenchmark("hash", hash));
-    benchmark::RunSpecifiedBenchmarks();
+    LinesReporter lines;
+    if (json)
+        benchmark::RunSpecifiedBenchmarks(&lines);
+    else
+        benchmark::RunSpecifiedBenchmarks();
 }
