@@ -17,6 +17,7 @@ int bench(const std::vector<std::string>& arguments) {
     std::vector<std::string> command = {here.parent_path() / "pnode-bench"};
     command.insert(command.end(), arguments.begin(), arguments.end());
     std::vector<char*> pointers;
+    pointers.reserve(command.size() + 1);
     for (std::string& word : command) pointers.push_back(word.data());
     pointers.push_back(nullptr);
     ::execv(pointers[0], pointers.data());
