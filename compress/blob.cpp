@@ -39,18 +39,32 @@ Header header_of(Bytes blob) noexcept {
     return header;
 }
 
+constexpr std::size_t version_bytes = sizeof(Dictionary::Version);
+
+Dictionary::Version version_of(Bytes payload) noexcept {
+    Dictionary::Version version;
+    std::memcpy(&version, payload.data(), sizeof version);
+    return version;
+}
+
+// Output that suffices for any payload of a codec; 0 for an unknown codec.
+std::size_t bound_of(CodecId id, std::size_t contents_bytes) noexcept {
+    if (const Codec* const codec = codec_by_id(id)) return codec->bound(contents_bytes);
+    const DictionaryCodec* const with = dictionary_codec_by_id(id);
+    return with == nullptr ? 0 : with->base->bound(contents_bytes) + version_bytes;
+}
+
 bool is_block_size(std::size_t bytes) noexcept {
     return bytes >= block_bytes_min && bytes <= block_bytes_max && bytes % block_bytes_min == 0;
 }
 
 DecodeResult check(const Header& header, std::size_t blob_bytes, std::size_t contents_bytes) noexcept {
     if (header.version != blob_version) return DecodeResult::bad_version;
-    const Codec* const codec = codec_by_id(header.codec);
-    if (codec == nullptr) return DecodeResult::unknown_codec;
+    const std::size_t bound = bound_of(header.codec, contents_bytes);
+    if (bound == 0) return DecodeResult::unknown_codec;
     if (!is_block_size(contents_bytes) || header.source_units * block_bytes_min != contents_bytes)
         return DecodeResult::wrong_source_size;
-    if (header.payload_bytes == 0 || header.payload_bytes > codec->bound(contents_bytes))
-        return DecodeResult::bad_payload_size;
+    if (header.payload_bytes == 0 || header.payload_bytes > bound) return DecodeResult::bad_payload_size;
     if (header.payload_bytes > blob_bytes - blob_header_bytes) return DecodeResult::truncated;
     return DecodeResult::ok;
 }
@@ -64,6 +78,25 @@ std::size_t put_header(Bytes contents, const ContentHash& hash, CodecId codec, s
                            static_cast<std::uint32_t>(payload_bytes)};
     std::memcpy(blob.data(), &header, sizeof header);
     return blob_header_bytes + payload_bytes;
+}
+
+// | version 2 | what the codec wrote |, or 0.
+std::size_t compress_with(const DictionaryCodec& codec, const Dictionary& dictionary, Bytes contents,
+                          MutableBytes payload, MutableBytes scratch) noexcept {
+    if (payload.size() <= version_bytes) return 0;
+    const std::size_t bytes = codec.compress(contents, payload.subspan(version_bytes), dictionary, scratch);
+    if (bytes == 0) return 0;
+    const Dictionary::Version version = dictionary.version();
+    std::memcpy(payload.data(), &version, sizeof version);
+    return version_bytes + bytes;
+}
+
+DecodeResult decompress_with(const DictionaryCodec& codec, const Dictionary* dictionary, Bytes payload,
+                             MutableBytes contents, MutableBytes scratch) noexcept {
+    if (dictionary == nullptr) return DecodeResult::missing_dictionary;
+    return codec.decompress(payload.subspan(version_bytes), contents, *dictionary, scratch)
+               ? DecodeResult::ok
+               : DecodeResult::decode_failed;
 }
 
 }  // namespace
@@ -84,7 +117,10 @@ ContentHash BlobKey::hash(Bytes contents) const noexcept {
 }
 
 std::size_t encode_scratch_bytes(const CodecChoice& choice) noexcept {
-    return choice.codec == nullptr ? 0 : choice.codec->scratch_bytes(choice.level);
+    if (choice.codec == nullptr) return 0;
+    const DictionaryCodec* const with = dictionary_codec_of(choice.codec);
+    return choice.dictionary == nullptr || with == nullptr ? choice.codec->scratch_bytes(choice.level)
+                                                           : with->scratch_bytes(choice.level);
 }
 
 std::size_t decode_scratch_bytes_max() noexcept {
@@ -97,13 +133,18 @@ std::size_t encode(Bytes contents, const ContentHash& hash, const CodecChoice& c
                    MutableBytes scratch) noexcept {
     if (!is_block_size(contents.size()) || blob.size() <= blob_header_bytes) return 0;
     const MutableBytes payload = blob.subspan(blob_header_bytes);
-    const Codec* codec = &same_filled_codec;
-    std::size_t payload_bytes = codec->compress(contents, payload, 0, {});
-    if (payload_bytes == 0 && choice.codec != nullptr) {
-        codec = choice.codec;
-        payload_bytes = codec->compress(contents, payload, choice.level, scratch);
+    CodecId id = CodecId::same_filled;
+    std::size_t payload_bytes = same_filled_codec.compress(contents, payload, 0, {});
+    const DictionaryCodec* const with =
+        choice.dictionary == nullptr ? nullptr : dictionary_codec_of(choice.codec);
+    if (payload_bytes == 0 && with != nullptr) {
+        id = with->id;
+        payload_bytes = compress_with(*with, *choice.dictionary, contents, payload, scratch);
+    } else if (payload_bytes == 0 && choice.codec != nullptr) {
+        id = choice.codec->id;
+        payload_bytes = choice.codec->compress(contents, payload, choice.level, scratch);
     }
-    return put_header(contents, hash, codec->id, payload_bytes, blob);
+    return put_header(contents, hash, id, payload_bytes, blob);
 }
 
 void encode(std::span<EncodeJob> jobs, const CodecChoice& choice, MutableBytes scratch,
@@ -130,7 +171,7 @@ void encode(std::span<EncodeJob> jobs, const CodecChoice& choice, MutableBytes s
 }
 
 DecodeResult decode(Bytes blob, const BlobKey& key, MutableBytes contents, MutableBytes scratch,
-                    iaa::Accelerator* accelerator) noexcept {
+                    iaa::Accelerator* accelerator, const DictionarySet* dictionaries) noexcept {
     if (blob.size() < blob_header_bytes) return DecodeResult::truncated;
     // One copy: the region may be written by others while this runs, and what was checked must be what is
     // used.
@@ -143,9 +184,20 @@ DecodeResult decode(Bytes blob, const BlobKey& key, MutableBytes contents, Mutab
         if (key.hash(contents) == header.hash) return DecodeResult::ok;
         accelerator->decompressed_wrongly();
     }
-    if (!codec_by_id(header.codec)->decompress(payload, contents, scratch))
-        return DecodeResult::decode_failed;
-    return key.hash(contents) == header.hash ? DecodeResult::ok : DecodeResult::hash_mismatch;
+    const Dictionary* dictionary = nullptr;
+    DecodeResult result = DecodeResult::ok;
+    if (const DictionaryCodec* const with = dictionary_codec_by_id(header.codec)) {
+        if (payload.size() <= version_bytes) return DecodeResult::bad_payload_size;
+        if (dictionaries != nullptr) dictionary = dictionaries->find(version_of(payload));
+        result = decompress_with(*with, dictionary, payload, contents, scratch);
+    } else if (!codec_by_id(header.codec)->decompress(payload, contents, scratch)) {
+        result = DecodeResult::decode_failed;
+    }
+    if (result == DecodeResult::ok && key.hash(contents) != header.hash) result = DecodeResult::hash_mismatch;
+    // Only for the report: nothing is right any more, and it may be the dictionary that is wrong.
+    if (result != DecodeResult::ok && dictionary != nullptr && !dictionary->is_intact())
+        return DecodeResult::bad_dictionary;
+    return result;
 }
 
 const char* describe(DecodeResult result) noexcept {
@@ -166,12 +218,23 @@ const char* describe(DecodeResult result) noexcept {
             return "the payload does not decode";
         case DecodeResult::hash_mismatch:
             return "the decoded bytes do not have the stored hash";
+        case DecodeResult::missing_dictionary:
+            return "the dictionary that the blob names is not there";
+        case DecodeResult::bad_dictionary:
+            return "the dictionary that the blob names has changed";
     }
     return "not a result of decode";
 }
 
 ContentHash stored_hash(Bytes blob) noexcept {
     return header_of(blob).hash;
+}
+
+bool stored_dictionary(Bytes blob, Dictionary::Version* version) noexcept {
+    if (blob.size() < blob_header_bytes + version_bytes) return false;
+    if (dictionary_codec_by_id(header_of(blob).codec) == nullptr) return false;
+    *version = version_of(blob.subspan(blob_header_bytes));
+    return true;
 }
 
 std::size_t stored_blob_bytes(Bytes blob) noexcept {

@@ -2,6 +2,8 @@
 //
 //     | hash 16 | codec 1 | version 1 | source_units 2 | payload_bytes 4 | payload ... |
 //
+// With a dictionary the payload begins with the dictionary's version, two bytes.
+//
 // The hash is a keyed 128-bit xxh3 of the block's *contents*: it proves a decode, and the same number tells
 // whether a page that was promoted has changed since, so that an unchanged one is dropped and not compressed
 // again.
@@ -10,6 +12,7 @@
 #pragma once
 
 #include "compress/codec.h"
+#include "compress/dictionary_set.h"
 
 namespace pnode::compress {
 
@@ -69,20 +72,26 @@ enum class DecodeResult : std::uint8_t {
     wrong_source_size,
     bad_payload_size,
     decode_failed,
-    hash_mismatch
+    hash_mismatch,
+    missing_dictionary,
+    bad_dictionary
 };
 const char* describe(DecodeResult result) noexcept;
 
 // Decodes into `contents`, whose size must be the block's. `blob` may be longer than the blob in it (a
 // store's slot is). Each header field is read once. Anything but ok leaves `contents` unspecified and must
 // not be shown to anyone. `accelerator` may be null; what it decodes is proven like the rest, and done again
-// in software if it is wrong.
+// in software if it is wrong. `dictionaries`: where the one is found that the blob names, if it names one;
+// nullptr: nowhere.
 DecodeResult decode(Bytes blob, const BlobKey& key, MutableBytes contents, MutableBytes scratch,
-                    iaa::Accelerator* accelerator = nullptr) noexcept;
+                    iaa::Accelerator* accelerator = nullptr,
+                    const DictionarySet* dictionaries = nullptr) noexcept;
 
 // Of a blob's header, unchecked; blob.size() >= blob_header_bytes.
 ContentHash stored_hash(Bytes blob) noexcept;
 std::size_t stored_blob_bytes(Bytes blob) noexcept;
+// True where the blob names a dictionary, whose version is then stored. False for a blob that ends before.
+bool stored_dictionary(Bytes blob, Dictionary::Version* version) noexcept;
 
 // All of `contents` one 64-bit word? And is that word zero? contents.size() is a multiple of 8.
 bool is_same_filled(Bytes contents, std::uint64_t* word) noexcept;

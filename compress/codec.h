@@ -21,7 +21,17 @@ using Bytes = std::span<const std::byte>;
 using MutableBytes = std::span<std::byte>;
 
 // Stored in every blob: a number keeps its meaning for ever.
-enum class CodecId : std::uint8_t { none = 0, same_filled = 1, lz4 = 2, zstd = 3, deflate = 4, device = 5 };
+enum class CodecId : std::uint8_t {
+    none = 0,
+    same_filled = 1,
+    lz4 = 2,
+    zstd = 3,
+    deflate = 4,
+    device = 5,
+    // From here on with a dictionary (dictionary.h).
+    lz4_dictionary = 16,
+    zstd_dictionary = 17
+};
 
 inline constexpr std::size_t block_bytes_max = 65536;
 inline constexpr std::size_t scratch_alignment = 64;
@@ -53,6 +63,8 @@ const Codec* codec_by_id(CodecId id) noexcept;
 const Codec* codec_by_name(std::string_view name) noexcept;
 std::span<const Codec* const> codecs() noexcept;
 
+class Dictionary;
+
 // Who does a codec's work: software, or an accelerator and software for the rest, in the same format.
 enum class Offload : std::uint8_t { none, iaa, iaa_model };
 
@@ -64,6 +76,7 @@ struct CodecChoice {
     int level = 0;
     Offload offload = Offload::none;
     unsigned verify_pct = 100;
+    const Dictionary* dictionary = nullptr;  // of that level; used where the codec can (dictionary.h)
 };
 // "lz4", "iaa", "iaa:model": without the level. Static text.
 const char* name_of(const CodecChoice& choice) noexcept;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "compress/codec.h"
+#include "compress/dictionary.h"
 
 namespace pnode::compress {
 
@@ -10,5 +11,8 @@ extern const Codec lz4_codec;
 extern const Codec zstd_codec;
 extern const Codec deflate_codec;
 extern const Codec device_codec;
+
+extern const DictionaryCodec lz4_dictionary_codec;
+extern const DictionaryCodec zstd_dictionary_codec;
 
 }  // namespace pnode::compress

@@ -7,13 +7,11 @@
 //
 // The window is the block, 64 KiB at most: that is what keeps the encoder small. ZSTD_initStatic*() contexts
 // never allocate: where memory lacks they fail instead.
-#define ZSTD_STATIC_LINKING_ONLY
-#include <zstd.h>
-
 #include <algorithm>
 
 #include "compress/codec_tables.h"
 #include "compress/scratch_label.h"
+#include "compress/zstd_contexts.h"
 
 namespace pnode::compress {
 namespace {
@@ -69,24 +67,32 @@ bool configure(ZSTD_CCtx* encoder, int level) {
     return true;
 }
 
-// nullptr when the scratch is too small.
-ZSTD_CCtx* encoder_in(MutableBytes scratch, int level) noexcept {
+}  // namespace
+
+std::size_t zstd_decoder_scratch_bytes() noexcept {
+    return decompress_scratch_bytes();
+}
+
+bool is_zstd_frame(Bytes source) noexcept {
+    return !source.empty() && source.front() == frame_descriptor;
+}
+
+ZSTD_CCtx* zstd_encoder_in(MutableBytes scratch, int level, std::uint64_t tag, std::size_t bytes) noexcept {
     const std::size_t before = decompress_scratch_bytes() + sizeof(ScratchLabel);
     if (scratch.size() <= before) return nullptr;
     ScratchLabel* const label = scratch_label(scratch.subspan(decompress_scratch_bytes()));
     const MutableBytes memory = scratch.subspan(before);
-    if (label->names(encoder_tag, memory.size(), level)) return static_cast<ZSTD_CCtx*>(label->context);
+    if (label->names(tag, memory.size(), level)) return static_cast<ZSTD_CCtx*>(label->context);
 
     label->clear();
-    if (memory.size() < encoder_bytes(level)) return nullptr;
+    if (memory.size() < bytes) return nullptr;
     ZSTD_CCtx* const encoder = ZSTD_initStaticCCtx(memory.data(), memory.size());
     if (encoder == nullptr || !configure(encoder, level)) return nullptr;
-    label->set(encoder_tag, encoder, memory.size(), level);
+    label->set(tag, encoder, memory.size(), level);
     return encoder;
 }
 
-// nullptr when the scratch is too small.
-ZSTD_DCtx* decoder_in(MutableBytes scratch) noexcept {
+ZSTD_DCtx* zstd_decoder_in(MutableBytes scratch) noexcept {
     if (scratch.size() < decompress_scratch_bytes()) return nullptr;
     ScratchLabel* const label = scratch_label(scratch);
     if (label->names(decoder_tag, decoder_bytes(), 0)) return static_cast<ZSTD_DCtx*>(label->context);
@@ -100,9 +106,11 @@ ZSTD_DCtx* decoder_in(MutableBytes scratch) noexcept {
     return decoder;
 }
 
+namespace {
+
 std::size_t compress(Bytes source, MutableBytes destination, int level, MutableBytes scratch) noexcept {
     if (source.size() > block_bytes_max) return 0;
-    ZSTD_CCtx* const encoder = encoder_in(scratch, level);
+    ZSTD_CCtx* const encoder = zstd_encoder_in(scratch, level, encoder_tag, encoder_bytes(level));
     if (encoder == nullptr) return 0;
     const std::size_t written =
         ZSTD_compress2(encoder, destination.data(), destination.size(), source.data(), source.size());
@@ -110,8 +118,8 @@ std::size_t compress(Bytes source, MutableBytes destination, int level, MutableB
 }
 
 bool decompress(Bytes source, MutableBytes destination, MutableBytes scratch) noexcept {
-    if (source.empty() || source.front() != frame_descriptor) return false;
-    ZSTD_DCtx* const decoder = decoder_in(scratch);
+    if (!is_zstd_frame(source)) return false;
+    ZSTD_DCtx* const decoder = zstd_decoder_in(scratch);
     if (decoder == nullptr) return false;
     // An error code is far above any size, so this is a comparison with success.
     return ZSTD_decompressDCtx(decoder, destination.data(), destination.size(), source.data(),

@@ -8,6 +8,7 @@
 
 #include "CLI/CLI.hpp"
 #include "runtime/options/options.h"
+#include "tools/bench.h"
 #include "tools/probe.h"
 #include "tools/program.h"
 #include "tools/run.h"
@@ -125,10 +126,14 @@ int main_of(std::vector<std::string> arguments) {
         app.add_subcommand("probe", "Say what this machine offers, and how to get what it lacks");
     bool as_json = false;
     probe_app->add_flag("--json", as_json, "One JSON object");
+    // For the help: pnode-bench has its own options, so this is decided before anything is parsed.
+    app.add_subcommand("bench", "Compare tiers and codecs on this machine; writes tables and a page");
     CLI::App* const options_app = app.add_subcommand("options")->group("");  // hidden: feeds the documents
     bool as_markdown = false;
     options_app->add_flag("--markdown", as_markdown, "A table for the documents")->required();
 
+    if (!arguments.empty() && arguments.front() == "bench")
+        return bench({arguments.begin() + 1, arguments.end()});
     std::vector<std::string> command = split_command(&arguments);
     std::reverse(arguments.begin(), arguments.end());  // as CLI11 wants them
     try {

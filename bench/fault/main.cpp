@@ -18,7 +18,7 @@ int main(int count, char** arguments) {
         FaultReport report;
         run_fault_suite(options, report);
         if (options.json)
-            report.print_json();
+            report.print_json(options);
         else
             report.print_table();
         return 0;

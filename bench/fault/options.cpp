@@ -21,6 +21,10 @@ bool FaultOptions::selects(const std::string& name) const {
                                         [&](const std::string& prefix) { return name.starts_with(prefix); });
 }
 
+nlohmann::ordered_json FaultOptions::as_json() const {
+    return {{"pages", pages}, {"rounds", rounds}, {"threads", threads}, {"cases", cases}};
+}
+
 bool parse_fault_options(int count, char** arguments, FaultOptions* options, int* exit_code) {
     CLI::App app(
         "Measures faults on fresh and far pages: the kernel, pnode's engines and kernel zram side by side.");

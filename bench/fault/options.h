@@ -1,6 +1,7 @@
 // The command line of pnode-bench-fault.
 #pragma once
 
+#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
@@ -15,6 +16,7 @@ struct FaultOptions {
 
     // True for every name that starts with one of `cases`: "far" selects far-random and far-sequential.
     bool selects(const std::string& name) const;
+    nlohmann::ordered_json as_json() const;
 };
 
 inline const std::vector<std::string> fault_case_names = {

@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
+#include "bench/common/machine.h"
 #include "bench/fault/options.h"
 
 namespace pnode::bench {
@@ -46,11 +47,15 @@ std::vector<const Row*> FaultReport::sorted() const {
     return rows;
 }
 
-void FaultReport::print_json() const {
+void FaultReport::print_json(const FaultOptions& options) const {
+    nlohmann::ordered_json first = header("pnode-bench-fault", options.as_json());
+    first["notes"] = notes_;
+    puts(first.dump().c_str());
     for (const Row* row : sorted()) {
         const Round middle = median(row->rounds);
         const Row* zram = find(*row, "zram");
-        nlohmann::ordered_json line = {{"case", row->name},
+        nlohmann::ordered_json line = {{"kind", "row"},
+                                       {"case", row->name},
                                        {"threads", row->threads},
                                        {"engine", row->engine},
                                        {"codec", row->codec},
@@ -58,8 +63,10 @@ void FaultReport::print_json() const {
                                        {"p99_ns", std::llround(middle.p99_ns)},
                                        {"mean_ns", std::llround(middle.mean_ns)},
                                        {"per_s", std::llround(middle.per_s)},
+                                       {"spread", ratio_json(spread_per_s(row->rounds))},
+                                       {"percentiles_ns", percentiles_json(middle)},
                                        {"ratio_to_zram", nullptr}};
-        if (zram) line["ratio_to_zram"] = std::round(ratio_per_s(row->rounds, zram->rounds) * 1000) / 1000;
+        if (zram) line["ratio_to_zram"] = ratio_json(ratio_per_s(row->rounds, zram->rounds));
         puts(line.dump().c_str());
     }
     for (const std::string& sentence : notes_) fprintf(stderr, "note: %s\n", sentence.c_str());

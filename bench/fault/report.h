@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "bench/common/samples.h"
+#include "bench/fault/options.h"
 
 namespace pnode::bench {
 
@@ -23,7 +24,7 @@ class FaultReport {
     // A sentence for the reader: what is missing and why, or where the data is from.
     void note(const std::string& sentence);
 
-    void print_json() const;
+    void print_json(const FaultOptions& options) const;
     void print_table() const;
 
   private:

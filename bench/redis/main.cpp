@@ -17,7 +17,7 @@ int main(int count, char** arguments) {
     try {
         const RedisReport report = run_redis_suite(options);
         if (options.json)
-            report.print_json();
+            report.print_json(options);
         else
             report.print_tables();
         return 0;

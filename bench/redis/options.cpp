@@ -29,6 +29,12 @@ std::string pnode_beside_this_program() {
 
 }  // namespace
 
+nlohmann::ordered_json RedisOptions::as_json() const {
+    return {{"dataset_bytes", dataset_bytes}, {"repeat", repeat},           {"rounds", rounds},
+            {"requests", requests},           {"connections", connections}, {"pipeline", pipeline},
+            {"near_percent", near_percent}};
+}
+
 bool parse_redis_options(int count, char** arguments, RedisOptions* options, int* exit_code) {
     CLI::App app(
         "Measures Redis plain, under pnode with nothing cold, under pnode with a small near limit, and on "

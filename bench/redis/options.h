@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <nlohmann/json.hpp>
 #include <string>
 
 namespace pnode::bench {
@@ -20,6 +21,8 @@ struct RedisOptions {
     std::string pnode;             // path of the command; empty: beside this program
     std::string redis_server = "redis-server";
     bool json = false;
+
+    nlohmann::ordered_json as_json() const;
 };
 
 // True with `options` filled in; otherwise the program ends with `*exit_code` (help, or one line about a bad

@@ -4,6 +4,8 @@
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
+#include "bench/common/machine.h"
+
 namespace pnode::bench {
 namespace {
 
@@ -30,10 +32,6 @@ double ratio(const VariantResult* variant, const VariantResult* base, Workload w
     const auto a = variant->rounds.find(workload), b = base->rounds.find(workload);
     if (a == variant->rounds.end() || b == base->rounds.end()) return 0;
     return ratio_per_s(a->second, b->second);
-}
-
-ordered_json or_null(double value) {
-    return value > 0 ? ordered_json(std::round(value * 1000) / 1000) : ordered_json();
 }
 
 void print_rates(const RedisReport& report) {
@@ -107,7 +105,10 @@ void RedisReport::print_tables() const {
     for (const std::string& note : notes) printf("note: %s\n", note.c_str());
 }
 
-void RedisReport::print_json() const {
+void RedisReport::print_json(const RedisOptions& options) const {
+    ordered_json first = header("pnode-bench-redis", options.as_json());
+    first["notes"] = notes;
+    puts(first.dump().c_str());
     puts(ordered_json({{"kind", "setup"},
                        {"dataset", dataset},
                        {"keys", keys},
@@ -129,8 +130,8 @@ void RedisReport::print_json() const {
                                {"p50_ns", std::llround(middle.p50_ns)},
                                {"p99_ns", std::llround(middle.p99_ns)},
                                {"mean_ns", std::llround(middle.mean_ns)},
-                               {"ratio_to_plain", or_null(ratio(&variant, find("plain"), workload))},
-                               {"ratio_to_zram", or_null(ratio(&variant, find("zram"), workload))}})
+                               {"ratio_to_plain", ratio_json(ratio(&variant, find("plain"), workload))},
+                               {"ratio_to_zram", ratio_json(ratio(&variant, find("zram"), workload))}})
                      .dump()
                      .c_str());
         }

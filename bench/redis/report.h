@@ -8,6 +8,7 @@
 
 #include "bench/common/samples.h"
 #include "bench/redis/dataset.h"
+#include "bench/redis/options.h"
 
 namespace pnode::bench {
 
@@ -36,7 +37,7 @@ struct RedisReport {
     std::vector<std::string> notes;
 
     const VariantResult* find(const std::string& beginning) const;
-    void print_json() const;
+    void print_json(const RedisOptions& options) const;
     void print_tables() const;
 };
 

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "bench/common/catalogue.h"
+#include "bench/common/machine.h"
 #include "compress/blob.h"
 #include "cxl/blob_store.h"
 #include "cxl/region.h"
@@ -26,11 +27,11 @@ constexpr std::size_t page_bytes = 4096;
 constexpr std::size_t blob_bytes_worth_storing = page_bytes - page_bytes / 8;
 constexpr std::uint64_t megabyte = 1'000'000;
 
-std::string catalogue_text() {
+std::string catalogue_text(std::string* source) {
     const bench::Catalogue catalogue = bench::load_catalogue();
     std::string text;
     for (const bench::Record& record : catalogue.records) text += record.text;
-    std::printf("pages of %s\n", catalogue.source.c_str());
+    *source = catalogue.source;
     return text;
 }
 
@@ -70,13 +71,22 @@ struct Set {
         store->free(blobs[victim]);
         blobs[victim] = store->allocate(sizes[pick(random)]);
     }
-    void report(const char* when) const {
+    void report(const char* when, bool json) const {
         while (store->trim() != 0) continue;
         const cxl::StoreCounters counters = store->counters();
         const auto blob_bytes = static_cast<double>(counters.blob_bytes);
-        std::printf("%-8s %7.1f %10.2f %14.2f\n", when, blob_bytes / megabyte,
-                    100 * (static_cast<double>(counters.slot_bytes) / blob_bytes - 1),
-                    100 * (static_cast<double>(counters.physical_bytes) / blob_bytes - 1));
+        const double slots = 100 * (static_cast<double>(counters.slot_bytes) / blob_bytes - 1);
+        const double physical = 100 * (static_cast<double>(counters.physical_bytes) / blob_bytes - 1);
+        if (json)
+            std::puts(nlohmann::ordered_json({{"kind", "row"},
+                                              {"when", when},
+                                              {"blob_megabytes", blob_bytes / megabyte},
+                                              {"slots_more_percent", slots},
+                                              {"physical_more_percent", physical}})
+                          .dump()
+                          .c_str());
+        else
+            std::printf("%-8s %7.1f %10.2f %14.2f\n", when, blob_bytes / megabyte, slots, physical);
     }
 
     const std::vector<std::size_t>& sizes;
@@ -87,22 +97,40 @@ struct Set {
     std::vector<cxl::BlobRef> blobs;
 };
 
-void measure(const std::vector<std::size_t>& sizes, std::uint64_t blob_bytes) {
+void measure(const std::vector<std::size_t>& sizes, std::uint64_t blob_bytes, bool json) {
     Set set(sizes, blob_bytes);
     while (set.store->counters().blob_bytes < blob_bytes) set.add();
-    set.report("loaded");
+    set.report("loaded", json);
     for (std::size_t left = 3 * set.blobs.size(); left > 0; --left) set.replace();
-    set.report("replaced");
+    set.report("replaced", json);
+}
+
+void print_heading(const std::string& source, const std::vector<std::size_t>& sizes, bool json) {
+    std::uint64_t sum = 0;
+    for (const std::size_t bytes : sizes) sum += bytes;
+    const double average = static_cast<double>(sum) / static_cast<double>(sizes.size());
+    if (json) {
+        std::puts(bench::header("pnode-bench-packing",
+                                {{"data", source}, {"blobs", sizes.size()}, {"blob_bytes_average", average}})
+                      .dump()
+                      .c_str());
+        return;
+    }
+    std::printf("pages of %s\n%zu blobs, %.0f bytes on average\n", source.c_str(), sizes.size(), average);
+    std::printf("%-8s %7s %10s %14s\n", "", "MB", "slots +%", "physical +%");
 }
 
 }  // namespace
 
-int main() {
-    const std::vector<std::size_t> sizes = compressed_sizes(catalogue_text());
-    std::uint64_t sum = 0;
-    for (const std::size_t bytes : sizes) sum += bytes;
-    std::printf("%zu blobs, %.0f bytes on average\n", sizes.size(),
-                static_cast<double>(sum) / static_cast<double>(sizes.size()));
-    std::printf("%-8s %7s %10s %14s\n", "", "MB", "slots +%", "physical +%");
-    for (const std::uint64_t megabytes : {5, 15, 42, 200}) measure(sizes, megabytes * megabyte);
+// One option: --json.
+int main(int count, char** arguments) {
+    const bool json = count == 2 && std::string(arguments[1]) == "--json";
+    if (count > 1 && !json) {
+        std::fprintf(stderr, "pnode-bench-packing: the only option is --json\n");
+        return 2;
+    }
+    std::string source;
+    const std::vector<std::size_t> sizes = compressed_sizes(catalogue_text(&source));
+    print_heading(source, sizes, json);
+    for (const std::uint64_t megabytes : {5, 15, 42, 200}) measure(sizes, megabytes * megabyte, json);
 }

@@ -108,7 +108,7 @@ bool Accelerator::begin(Operation& op, Opcode opcode) noexcept {
 }
 
 bool Accelerator::submit(Operation& op) noexcept {
-    arena_.record(op.slot) = {};
+    arena_.record(op.slot).clear();
     ++op.attempts;
     switch (op.queue->submit(op.descriptor, op.slot)) {
         case Submitted::accepted:

@@ -6,6 +6,7 @@
 // and we agree on the order: it writes Completion::status last.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -85,6 +86,11 @@ struct alignas(64) Completion {
     std::uint32_t minimum, maximum, sum;
     std::uint64_t reserved4[2];
 
+    // Before a submission. The status by itself, because whoever looks for a slot may be looking at it.
+    void clear() noexcept {
+        std::atomic_ref<std::uint8_t>(status).store(0, std::memory_order_relaxed);
+        std::fill_n(reinterpret_cast<std::byte*>(this) + 1, sizeof *this - 1, std::byte{0});
+    }
     // Acquire: pairs with the device writing the status last; what it wrote before is then visible.
     std::uint8_t load_status() noexcept {
         return std::atomic_ref<std::uint8_t>(status).load(std::memory_order_acquire);

@@ -183,7 +183,7 @@ TEST(BlobHeader, EachFieldThatCannotBeIsNamed) {
     set_payload_bytes(blob, 7);
     EXPECT_EQ(result(), DecodeResult::decode_failed);
     set_payload_bytes(blob, 8);
-    for (const int id : {0, 255}) {
+    for (const int id : {0, 6, 15, 18, 255}) {
         blob[16] = static_cast<std::byte>(id);
         EXPECT_EQ(result(), DecodeResult::unknown_codec) << id;
     }

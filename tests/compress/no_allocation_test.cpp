@@ -72,5 +72,34 @@ TEST(NoAllocation, InEncodeAndDecodeFromTheFirstCallOn) {
     }
 }
 
+TEST(NoAllocation, WithADictionary) {
+    Random random(test_seed());
+    const BlobKey key(std::span<const std::byte, 32>(make_block(Pattern::random, 32, random)));
+    const Block samples = make_block(Pattern::json, 256 * 4096, random),
+                block = make_block(Pattern::json, 4096, random);
+    Block content(8192), blob(8192), decoded(block.size());
+    content.resize(Dictionary::train(samples, 4096, content));
+    const GuardedBuffer memory(Dictionary::memory_bytes(content.size(), 3));
+    for (const char* name : {"lz4", "zstd"}) {
+        DictionarySet set;
+        allocations = 0;
+        counting = true;
+        const Dictionary* const dictionary = Dictionary::make(memory.span(), content, 3, 1);
+        const CodecChoice choice{.codec = codec_by_name(name), .level = 3, .dictionary = dictionary};
+        const bool published = set.publish(*dictionary);
+        const std::size_t scratch_bytes = std::max(encode_scratch_bytes(choice), decode_scratch_bytes_max());
+        counting = false;
+        ASSERT_TRUE(published);
+        const GuardedBuffer scratch(scratch_bytes);
+        counting = true;
+        const std::size_t blob_bytes = encode(block, key.hash(block), choice, blob, scratch.span());
+        const DecodeResult result =
+            decode(Bytes(blob).first(blob_bytes), key, decoded, scratch.span(), nullptr, &set);
+        counting = false;
+        EXPECT_EQ(result, DecodeResult::ok);
+        EXPECT_EQ(allocations, 0) << name;
+    }
+}
+
 }  // namespace
 }  // namespace pnode::compress::testing

@@ -1,0 +1,96 @@
+#include "compress/dictionary.h"
+
+#define ZSTD_STATIC_LINKING_ONLY
+#include <lz4.h>
+#include <xxhash.h>
+#include <zdict.h>
+#include <zstd.h>
+
+#include <cstring>
+#include <new>
+#include <vector>
+
+#include "compress/codec_tables.h"
+#include "compress/zstd_contexts.h"
+
+namespace pnode::compress {
+namespace {
+
+constexpr std::size_t aligned(std::size_t bytes) {
+    return (bytes + scratch_alignment - 1) / scratch_alignment * scratch_alignment;
+}
+
+std::size_t encoder_bytes(std::size_t content_bytes, int level) noexcept {
+    return aligned(
+        ZSTD_estimateCDictSize_advanced(content_bytes, zstd_dictionary_parameters(level), ZSTD_dlm_byRef));
+}
+
+std::size_t decoder_bytes(std::size_t content_bytes) noexcept {
+    return aligned(ZSTD_estimateDDictSize(content_bytes, ZSTD_dlm_byRef));
+}
+
+constexpr const DictionaryCodec* all_codecs[] = {&lz4_dictionary_codec, &zstd_dictionary_codec};
+
+}  // namespace
+
+std::size_t Dictionary::train(Bytes samples, std::size_t sample_bytes, MutableBytes content) {
+    const std::vector<std::size_t> sizes(samples.size() / sample_bytes, sample_bytes);
+    const std::size_t bytes = ZDICT_trainFromBuffer(content.data(), content.size(), samples.data(),
+                                                    sizes.data(), static_cast<unsigned>(sizes.size()));
+    return ZDICT_isError(bytes) != 0 ? 0 : bytes;
+}
+
+std::size_t Dictionary::memory_bytes(std::size_t content_bytes, int zstd_level) noexcept {
+    return aligned(sizeof(Dictionary)) + aligned(content_bytes) + aligned(sizeof(LZ4_stream_t)) +
+           decoder_bytes(content_bytes) + encoder_bytes(content_bytes, zstd_level);
+}
+
+const Dictionary* Dictionary::make(MutableBytes memory, Bytes content, int zstd_level,
+                                   Version version) noexcept {
+    if (content.empty() || content.size() > content_bytes_max) return nullptr;
+    if (memory.size() < memory_bytes(content.size(), zstd_level)) return nullptr;
+    auto* const made = new (memory.data()) Dictionary;
+    const MutableBytes copy = memory.subspan(aligned(sizeof(Dictionary)), content.size());
+    std::memcpy(copy.data(), content.data(), content.size());
+    made->content_ = copy;
+    made->version_ = version;
+    made->zstd_level_ = zstd_level;
+    made->checksum_ = XXH3_64bits(copy.data(), copy.size());
+    return made->prepare(memory.subspan(aligned(sizeof(Dictionary)) + aligned(content.size())), zstd_level)
+               ? made
+               : nullptr;
+}
+
+bool Dictionary::prepare(MutableBytes memory, int zstd_level) noexcept {
+    auto* const stream = new (memory.data()) LZ4_stream_t;
+    if (LZ4_initStream(stream, sizeof *stream) == nullptr) return false;
+    LZ4_loadDict(stream, reinterpret_cast<const char*>(content_.data()), static_cast<int>(content_.size()));
+    lz4_stream_ = stream;
+    memory = memory.subspan(aligned(sizeof(LZ4_stream_t)));
+    // ZSTD_dct_fullDict: content that zstd's trainer did not make is refused here, not found wanting later.
+    zstd_decoder_ = ZSTD_initStaticDDict(memory.data(), decoder_bytes(content_.size()), content_.data(),
+                                         content_.size(), ZSTD_dlm_byRef, ZSTD_dct_fullDict);
+    memory = memory.subspan(decoder_bytes(content_.size()));
+    zstd_encoder_ = ZSTD_initStaticCDict(memory.data(), encoder_bytes(content_.size(), zstd_level),
+                                         content_.data(), content_.size(), ZSTD_dlm_byRef, ZSTD_dct_fullDict,
+                                         zstd_dictionary_parameters(zstd_level));
+    return zstd_decoder_ != nullptr && zstd_encoder_ != nullptr;
+}
+
+bool Dictionary::is_intact() const noexcept {
+    return XXH3_64bits(content_.data(), content_.size()) == checksum_;
+}
+
+const DictionaryCodec* dictionary_codec_by_id(CodecId id) noexcept {
+    for (const DictionaryCodec* codec : all_codecs)
+        if (codec->id == id) return codec;
+    return nullptr;
+}
+
+const DictionaryCodec* dictionary_codec_of(const Codec* base) noexcept {
+    for (const DictionaryCodec* codec : all_codecs)
+        if (codec->base == base) return codec;
+    return nullptr;
+}
+
+}  // namespace pnode::compress

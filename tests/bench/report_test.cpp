@@ -1,0 +1,78 @@
+// `pnode bench`: what it refuses, and the tables it writes between a document's marks.
+#include <fstream>
+
+#include "tests/bench/json_lines.h"
+
+namespace pnode::test {
+namespace {
+
+class Folder {
+  public:
+    Folder() {
+        char name[] = "/tmp/pnode-bench-test-XXXXXX";
+        path_ = mkdtemp(name);
+    }
+    ~Folder() { run_command({"rm", "-r", path_}); }
+    Folder(const Folder&) = delete;
+    Folder& operator=(const Folder&) = delete;
+    std::string file(const std::string& name) const { return path_ + "/" + name; }
+    void write(const std::string& name, const std::string& text) const { std::ofstream(file(name)) << text; }
+    std::string read(const std::string& name) const {
+        std::stringstream text;
+        text << std::ifstream(file(name)).rdbuf();
+        return text.str();
+    }
+
+  private:
+    std::string path_;
+};
+
+const std::string packing_lines =
+    R"({"kind":"header","program":"pnode-bench-packing","suite":"packing","machine":{"cpu":"A & B","cpus":2,"memory_bytes":1073741824,"virtual":false},"kernel":"Linux","options":{}})"
+    "\n"
+    R"({"kind":"row","when":"loaded","blob_megabytes":5.04,"slots_more_percent":1.256,"physical_more_percent":null})"
+    "\n";
+
+TEST(BenchReport, WritesTablesBetweenTheMarksAndNothingElse) {
+    const Folder folder;
+    folder.write("lines", packing_lines);
+    folder.write("doc.md",
+                 "before\n<!-- pnode bench packing -->\nold\n<!-- end -->\nbetween\n"
+                 "<!-- pnode bench churn -->\nstays\n<!-- end -->\nafter\n");
+    const Outcome outcome = run_command({PNODE_COMMAND, "bench", "--from", folder.file("lines"), "--out",
+                                         folder.file("out"), "--document", folder.file("doc.md")});
+    ASSERT_EQ(outcome.exit_code, 0) << outcome.errors;
+    EXPECT_EQ(
+        folder.read("doc.md"),
+        "before\n<!-- pnode bench packing -->\n\nA & B, 2 CPUs, 1.0 GiB; Linux; `pnode-bench-packing` {}.\n\n"
+        "| after | MB of blobs | slots: % more | physical: % more |\n|---|---|---|---|\n"
+        "| loaded | 5.0 | 1.26 | - |\n\n<!-- end -->\nbetween\n"
+        "<!-- pnode bench churn -->\nstays\n<!-- end -->\nafter\n");
+    EXPECT_EQ(folder.read("out.jsonl"), packing_lines);
+    EXPECT_NE(folder.read("out.html").find("A &amp; B"), std::string::npos);
+}
+
+TEST(BenchReport, RunsASuite) {
+    const Folder folder;
+    const Outcome outcome =
+        run_command({PNODE_COMMAND, "bench", "--suites", "packing", "--out", folder.file("out")});
+    ASSERT_EQ(outcome.exit_code, 0) << outcome.errors;
+    EXPECT_NE(outcome.output.find("| replaced |"), std::string::npos) << outcome.output;
+    EXPECT_NE(folder.read("out.jsonl").find("\"suite\":\"packing\""), std::string::npos);
+}
+
+TEST(BenchReport, RefusesWhatItCannotUse) {
+    const Folder folder;
+    EXPECT_EQ(run_command({PNODE_COMMAND, "bench", "--suites", "juggling"}).exit_code, 2);
+    EXPECT_EQ(run_command({PNODE_COMMAND, "bench", "--from", folder.file("absent")}).exit_code, 1);
+    folder.write("lines", packing_lines);
+    folder.write("doc.md", "<!-- pnode bench packing -->\nno end");
+    const Outcome outcome = run_command({PNODE_COMMAND, "bench", "--from", folder.file("lines"), "--out",
+                                         folder.file("out"), "--document", folder.file("doc.md")});
+    EXPECT_EQ(outcome.exit_code, 1);
+    EXPECT_NE(outcome.errors.find("mark"), std::string::npos) << outcome.errors;
+    EXPECT_EQ(folder.read("doc.md"), "<!-- pnode bench packing -->\nno end");
+}
+
+}  // namespace
+}  // namespace pnode::test
