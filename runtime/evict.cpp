@@ -186,8 +186,8 @@ bool is_otherwise_protected(Heap& heap, std::uint64_t page) noexcept {
            heap.uffd.has(UFFD_FEATURE_PAGEFAULT_FLAG_WP);
 }
 
-// What a thread holds for a system call (holds.h) stays; the words are busy already, so whoever writes a page down
-// from here on waits for it.
+// What a thread holds for a system call (holds.h) stays; the words are busy already, so whoever writes a page
+// down from here on waits for it.
 void let_held_stay(Heap& heap, EvictLane& lane) noexcept {
     if (!any_holds()) return;
     std::atomic_thread_fence(std::memory_order_seq_cst);

@@ -261,13 +261,15 @@ bool any_pinned(Heap& heap, std::uint64_t first, std::uint64_t pages) noexcept;
 void register_heap(Heap& heap) noexcept;
 void forget_heap(Heap& heap) noexcept;
 Heap* heap_at(std::uint64_t address) noexcept;  // any context
-// Has the calling thread shut the gates? Then it may come near what it needs, but must not touch the blob store.
+// Has the calling thread shut the gates? Then it may come near what it needs, but must not touch the blob
+// store.
 bool is_forking_here() noexcept;
 
 // inline engine
 int install_inline_engine() noexcept;
 
-// Serving a fault in a thread of the program's. The thread that forks has shut the gate itself, and is served.
+// Serving a fault in a thread of the program's. The thread that forks has shut the gate itself, and is
+// served.
 class Serving {
   public:
     explicit Serving(Heap& heap) noexcept : gate_(is_forking_here() ? nullptr : &heap.serving) {

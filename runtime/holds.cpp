@@ -21,10 +21,12 @@ ThreadHolds* take_slot() noexcept {
     for (std::uint32_t index = 0; index < hold_threads_max; ++index) {
         ThreadHolds& thread = hold_threads[index];
         std::uint32_t none = 0;
-        if (thread.owner.load(std::memory_order_relaxed) != 0 || !thread.owner.compare_exchange_strong(none, 1))
+        if (thread.owner.load(std::memory_order_relaxed) != 0 ||
+            !thread.owner.compare_exchange_strong(none, 1))
             continue;
         std::uint32_t end = hold_threads_end.load();
-        while (end <= index && !hold_threads_end.compare_exchange_weak(end, index + 1)) {}
+        while (end <= index && !hold_threads_end.compare_exchange_weak(end, index + 1)) {
+        }
         return &thread;
     }
     return nullptr;

@@ -1,14 +1,15 @@
-// Holds: pages that the kernel may touch on a thread's behalf stay near for the length of a system call. The inline
-// engine serves faults of the program's own instructions only: to the kernel an absent page is EFAULT. So whoever
-// makes a system call on managed memory brings it near first and holds it.
+// Holds: pages that the kernel may touch on a thread's behalf stay near for the length of a system call. The
+// inline engine serves faults of the program's own instructions only: to the kernel an absent page is EFAULT.
+// So whoever makes a system call on managed memory brings it near first and holds it.
 //
-// A hold is a hazard, not a pin: the thread writes down which pages it means, then looks at their words; who takes a
-// page out makes its word busy, then looks at what is written down. Both are sequentially consistent, so one of them
-// sees the other: the thread waits for the page, or the evictor puts it back. Nothing is counted in the page, and a
-// hold costs some stores and a load a page.
+// A hold is a hazard, not a pin: the thread writes down which pages it means, then looks at their words; who
+// takes a page out makes its word busy, then looks at what is written down. Both are sequentially consistent,
+// so one of them sees the other: the thread waits for the page, or the evictor puts it back. Nothing is
+// counted in the page, and a hold costs some stores and a load a page.
 //
-// A thread that leaves a system call without returning (siglongjmp, cancellation) leaves its hold behind; it is let go
-// by the next hold that the thread makes further out, or when the frames are used up. Until then a few pages stay near.
+// A thread that leaves a system call without returning (siglongjmp, cancellation) leaves its hold behind; it
+// is let go by the next hold that the thread makes further out, or when the frames are used up. Until then a
+// few pages stay near.
 //
 // Thread rule: any thread, signal handlers too (frames nest). Nothing here allocates or locks.
 #pragma once
@@ -24,7 +25,8 @@ namespace pnode {
 class Heap;
 
 inline constexpr unsigned held_ranges_max = 16;
-inline constexpr unsigned hold_frames_max = 8;     // system calls of one thread that are under way: signal handlers nest
+inline constexpr unsigned hold_frames_max =
+    8;  // system calls of one thread that are under way: signal handlers nest
 inline constexpr unsigned hold_threads_max = 4096;
 
 // Absolute page numbers, address / page_bytes.
@@ -54,16 +56,16 @@ class Hold {
     Hold(const Hold&) = delete;
     Hold& operator=(const Hold&) = delete;
 
-    // Brings the managed pages of [address, address + bytes) near and keeps them. What lies in no heap costs a
-    // comparison. How many pages had to be brought near.
+    // Brings the managed pages of [address, address + bytes) near and keeps them. What lies in no heap costs
+    // a comparison. How many pages had to be brought near.
     std::uint64_t add(std::uint64_t address, std::uint64_t bytes) noexcept {
         if (bytes == 0 || !may_be_managed(address, bytes)) return 0;
         return add_managed(address, bytes);
     }
     // All of it again, after an EFAULT: how many pages were not near any more.
     std::uint64_t look_again() noexcept;
-    // The same without keeping it: for a call that does not return (a child of vfork() that becomes another program
-    // would leave the hold to its parent).
+    // The same without keeping it: for a call that does not return (a child of vfork() that becomes another
+    // program would leave the hold to its parent).
     static std::uint64_t bring_near(std::uint64_t address, std::uint64_t bytes) noexcept;
 
     // In [lowest, highest) of all heaps' address spaces.

@@ -2,8 +2,8 @@
 // it itself. No handler to wait for, and no privilege (UFFD_USER_MODE_ONLY). System calls on absent pages
 // return EFAULT: callers hold (holds.h), promote or pin their buffers first.
 //
-// The handler runs on the thread's alternate stack if it has one, with every signal blocked but SIGBUS and SIGSYS,
-// touches no application memory, and keeps errno.
+// The handler runs on the thread's alternate stack if it has one, with every signal blocked but SIGBUS and
+// SIGSYS, touches no application memory, and keeps errno.
 
 #include <signal.h>
 

@@ -156,9 +156,8 @@ Resolved resolve_far(Heap& heap, std::uint64_t page, PageWord word, ResolveLane&
     }
     if (copied == Copied::present) os::uffd_wake(heap.uffd.fd, heap.address_of(page), page_bytes);
     PageWord near_word = warmed(heap, word).with(PageState::near);
-    const bool keep =
-        is_forking_here() ||
-        heap.far.should_keep(word, heap.statistics.kept_blob_bytes.value(), heap.near.kept_bytes_max());
+    const bool keep = is_forking_here() || heap.far.should_keep(word, heap.statistics.kept_blob_bytes.value(),
+                                                                heap.near.kept_bytes_max());
     if (keep) heap.statistics.kept_blob_bytes.add(heap.far.bytes(word).size());
     if (!keep) near_word = near_word.without_blob();
     heap.word(page).publish(near_word);

@@ -31,9 +31,9 @@ std::uint64_t adopt_present_pages(Heap& heap, std::uint64_t first, std::uint64_t
     return found;
 }
 
-// A page that was never touched is the kernel's to fill until it is watched, and absent afterwards: what a thread
-// holds for a system call (holds.h) has to be there before. The chunk is claimed, so whoever writes a page down from
-// here on waits for its word.
+// A page that was never touched is the kernel's to fill until it is watched, and absent afterwards: what a
+// thread holds for a system call (holds.h) has to be there before. The chunk is claimed, so whoever writes a
+// page down from here on waits for its word.
 void fill_held_pages(Heap& heap, std::uint64_t first, std::uint64_t pages) noexcept {
     constexpr int populate_read = 22;
     constexpr int populate_write = 23;  // 5.14

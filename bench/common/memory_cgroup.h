@@ -22,8 +22,8 @@ class MemoryCgroup {
     explicit MemoryCgroup(const std::string& name);
 
     // Everything charged to the group: anonymous pages, page cache, kernel memory. Reclaims down to it at
-    // once. When every page of a small group was used lately the kernel gives up reclaiming, though there is swap left,
-    // and kills; under version 1 the process waits instead and is helped on at once.
+    // once. When every page of a small group was used lately the kernel gives up reclaiming, though there is
+    // swap left, and kills; under version 1 the process waits instead and is helped on at once.
     void set_limit(std::uint64_t bytes);
     // How often that was.
     std::uint64_t helped_on() const { return helped_on_.load(); }

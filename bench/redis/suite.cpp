@@ -61,7 +61,8 @@ class Suite {
         for (Variant& variant : variants_) finish(variant);
         if (small_group_ && small_group_->helped_on() != 0)
             note("zram-small: " + std::to_string(small_group_->helped_on()) +
-                 " times the kernel found nothing to reclaim and would have killed the server; it waited a moment "
+                 " times the kernel found nothing to reclaim and would have killed the server; it waited a "
+                 "moment "
                  "instead");
         return std::move(report_);
     }

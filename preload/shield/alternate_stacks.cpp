@@ -12,8 +12,8 @@
 namespace pnode::preload {
 namespace {
 
-// A frame with all of AVX-512 takes 3 KiB, one with AMX 11; our handlers 4; a program's handler that asked for an
-// alternate stack and set none has the rest.
+// A frame with all of AVX-512 takes 3 KiB, one with AMX 11; our handlers 4; a program's handler that asked
+// for an alternate stack and set none has the rest.
 constexpr std::size_t stack_bytes = 128 << 10;
 constexpr std::size_t guard_bytes = 4096;
 constexpr std::size_t enough_for_both_bytes = 48 << 10;
@@ -21,7 +21,7 @@ constexpr unsigned stacks_max = 4096;
 
 struct Stack {
     std::atomic<std::uint32_t> taken{0};  // by a thread of the process of this number; 0: free
-    std::byte* address = nullptr;  // mapped once, then kept for the next thread
+    std::byte* address = nullptr;         // mapped once, then kept for the next thread
 };
 constinit Stack stacks[stacks_max];
 
@@ -29,7 +29,8 @@ struct OfThread {
     Stack* ours;
     stack_t programs;  // what it set, by its own words
     bool has_programs;
-    bool asked;        // for one of ours, whether there was one or not
+    bool asked;  // for one of ours, whether there was one or not
+    stack_t to_install;
 };
 __thread OfThread mine __attribute__((tls_model("initial-exec"))) = {};
 
@@ -52,7 +53,8 @@ Stack* take_stack() noexcept {
     const std::uint32_t process = this_process();
     for (Stack& stack : stacks) {
         std::uint32_t nobody = 0;
-        if (stack.taken.load(std::memory_order_relaxed) != 0 || !stack.taken.compare_exchange_strong(nobody, process))
+        if (stack.taken.load(std::memory_order_relaxed) != 0 ||
+            !stack.taken.compare_exchange_strong(nobody, process))
             continue;
         if (map_stack(stack)) return &stack;
         stack.taken.store(0);
@@ -105,11 +107,15 @@ void give_alternate_stack_now() noexcept {
     os::system_call(SYS_sigaltstack, &ours, nullptr);
 }
 
-long set_alternate_stack(ucontext_t* context, std::uint64_t next, std::uint64_t former) noexcept {
+long set_alternate_stack(const ucontext_t& context, std::uint64_t next, std::uint64_t former,
+                         const stack_t** install) noexcept {
     constexpr std::size_t bytes_min = 2048;  // MINSIGSTKSZ, the kernel's
-    const auto at = static_cast<std::uint64_t>(context->uc_mcontext.gregs[REG_RSP]);
+    const auto at = static_cast<std::uint64_t>(context.uc_mcontext.gregs[REG_RSP]);
     const stack_t before = as_program_sees_it(at);
     stack_t wanted{};
+    Hold hold;
+    hold.add(next, next != 0 ? sizeof wanted : 0);
+    hold.add(former, former != 0 ? sizeof before : 0);
     if (next != 0) {
         if (!peek(&wanted, next, sizeof wanted)) return -EFAULT;
         if ((before.ss_flags & SS_ONSTACK) != 0) return -EPERM;
@@ -123,7 +129,8 @@ long set_alternate_stack(ucontext_t* context, std::uint64_t next, std::uint64_t 
         const bool theirs = !disable && wanted.ss_size >= enough_for_both_bytes;
         // The kernel writes frames there at any time: it never goes far again.
         if (theirs) keep_near(reinterpret_cast<std::uint64_t>(wanted.ss_sp), wanted.ss_size);
-        context->uc_stack = theirs ? wanted : as_kernel_has_it(mine.ours);
+        mine.to_install = theirs ? wanted : as_kernel_has_it(mine.ours);
+        *install = &mine.to_install;
     }
     if (former != 0 && !poke(former, &before, sizeof before)) return -EFAULT;
     return 0;

@@ -1,6 +1,7 @@
 #include "preload/shield/held_call.h"
 
 #include <linux/aio_abi.h>
+#include <linux/filter.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -18,10 +19,11 @@ namespace {
 
 using os::system_call;
 
-constexpr std::uint64_t text_bytes_max = 128 << 10;         // MAX_ARG_STRLEN
-constexpr std::uint64_t entries_max = 1024;                 // UIO_MAXIOV
+constexpr std::uint64_t text_bytes_max = 128 << 10;  // MAX_ARG_STRLEN
+constexpr std::uint64_t entries_max = 1024;          // UIO_MAXIOV
 constexpr std::uint64_t texts_max = 1 << 16;
-constexpr std::uint64_t piece_bytes = std::uint64_t{1} << 20;  // of a large file transfer that is held at once
+constexpr std::uint64_t piece_bytes = std::uint64_t{1}
+                                      << 20;  // of a large file transfer that is held at once
 constexpr unsigned faults_max = 8;
 
 // Reads and writes of the calling process's memory that fail instead of faulting.
@@ -48,7 +50,9 @@ class Pointers {
     const long (&arguments() const noexcept)[6] { return arguments_; }
 
   private:
-    std::uint64_t value(unsigned index) const noexcept { return static_cast<std::uint64_t>(arguments_[index]); }
+    std::uint64_t value(unsigned index) const noexcept {
+        return static_cast<std::uint64_t>(arguments_[index]);
+    }
     bool read(void* to, std::uint64_t from, std::uint64_t bytes) noexcept;
     void add(std::uint64_t address, std::uint64_t bytes) noexcept {
         if (address == 0) return;
@@ -62,6 +66,7 @@ class Pointers {
     void add_messages(std::uint64_t address, std::uint64_t count) noexcept;
     void add_blocks(std::uint64_t address, std::uint64_t count) noexcept;
     void add_block(std::uint64_t address) noexcept;
+    void add_filter(std::uint64_t address) noexcept;
     void add_waiters(std::uint64_t address, std::uint64_t count) noexcept;
     void add_sized_behind(std::uint64_t address, std::uint64_t length_at) noexcept;
     void replace_set(unsigned index) noexcept;
@@ -82,8 +87,11 @@ class Pointers {
 
 bool Pointers::read(void* to, std::uint64_t from, std::uint64_t bytes) noexcept {
     add(from, bytes);
-    if (caller_ == Caller::dispatched) return peek(to, from, bytes);
-    if (from == 0) return false;
+    // What one of our entries is told lies beside its frame is there, and need not be asked for by a system
+    // call.
+    constexpr std::uint64_t frames_bytes = 64 << 10;
+    const auto here = reinterpret_cast<std::uint64_t>(__builtin_frame_address(0));
+    if (caller_ == Caller::dispatched || from - here > frames_bytes - bytes) return peek(to, from, bytes);
     std::memcpy(to, reinterpret_cast<const void*>(from), bytes);
     return true;
 }
@@ -143,10 +151,15 @@ void Pointers::add_blocks(std::uint64_t address, std::uint64_t count) noexcept {
 void Pointers::add_block(std::uint64_t address) noexcept {
     iocb block;
     if (!read(&block, address, sizeof block)) return;
-    const bool vectored =
-        block.aio_lio_opcode == IOCB_CMD_PREADV || block.aio_lio_opcode == IOCB_CMD_PWRITEV;
+    const bool vectored = block.aio_lio_opcode == IOCB_CMD_PREADV || block.aio_lio_opcode == IOCB_CMD_PWRITEV;
     if (vectored) add_vector(block.aio_buf, block.aio_nbytes, true);
     if (!vectored) add(block.aio_buf, block.aio_nbytes);
+}
+
+void Pointers::add_filter(std::uint64_t address) noexcept {
+    sock_fprog program;
+    if (address == 0 || !read(&program, address, sizeof program)) return;
+    add(reinterpret_cast<std::uint64_t>(program.filter), program.len * sizeof(sock_filter));
 }
 
 void Pointers::add_waiters(std::uint64_t address, std::uint64_t count) noexcept {
@@ -202,8 +215,8 @@ void Pointers::add_argument(const Argument& argument) noexcept {
             return add(address, (value(argument.other) & 0xffffffff) * argument.amount);
         case Shape::vector:
             return add_vector(address, value(argument.amount), true);
-        case Shape::remote_vector:
-            return add_vector(address, value(argument.amount), false);
+        case Shape::remote_vector:  // the other process may be this one
+            return add_vector(address, value(argument.amount), arguments_[0] == system_call(SYS_getpid));
         case Shape::message:
             return add_message(address);
         case Shape::messages:
@@ -216,6 +229,8 @@ void Pointers::add_argument(const Argument& argument) noexcept {
             return add_texts(address);
         case Shape::waiters:
             return add_waiters(address, value(argument.amount));
+        case Shape::filter:
+            return add_filter(address);
         case Shape::io_control:
             return add(address, std::max<std::uint64_t>(_IOC_SIZE(value(1)), unlisted_bytes));
         case Shape::set:
@@ -251,8 +266,8 @@ bool is_file(long fd) noexcept {
     return S_ISREG(status.st_mode) || S_ISBLK(status.st_mode);
 }
 
-// A file is read and written in pieces, so that a buffer larger than the near limit need not be near at once. Anything
-// else (a datagram!) takes the whole buffer or none of it.
+// A file is read and written in pieces, so that a buffer larger than the near limit need not be near at once.
+// Anything else (a datagram!) takes the whole buffer or none of it.
 long call_in_pieces(long number, const long (&arguments)[6], Caller caller) noexcept {
     long piece[6];
     std::copy(std::begin(arguments), std::end(arguments), std::begin(piece));

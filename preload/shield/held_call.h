@@ -1,8 +1,8 @@
 // A system call of the program's, made when all that it points to is near, and stays so until it is over.
 //
-// Thread rule: any thread, signal handlers too. Blocks as the call does; allocates nothing, and takes no lock while
-// the call is under way. May be left without returning (siglongjmp, cancellation): compiled without exceptions, so an
-// unwinder passes through.
+// Thread rule: any thread, signal handlers too. Blocks as the call does; allocates nothing, and takes no lock
+// while the call is under way. May be left without returning (siglongjmp, cancellation): compiled without
+// exceptions, so an unwinder passes through.
 #pragma once
 
 #include "runtime/holds.h"
@@ -11,8 +11,8 @@ namespace pnode::preload {
 
 // Who says what the arguments are.
 enum class Caller : unsigned char {
-    entry,       // one of our functions, called by the program: a bad pointer there may as well fault
-    dispatched,  // any instruction: a bad pointer is EFAULT
+    entry,       // one of our functions, called by the program as it calls libc's
+    dispatched,  // any instruction, from the handler of its signal, which is on another stack
 };
 
 // As the kernel gives it: the value, or minus an errno.

@@ -1,4 +1,5 @@
-// What the kernel writes to at moments that nobody can hold it for (signal frames, a thread's end) stays near for good.
+// What the kernel writes to at moments that nobody can hold it for (signal frames, a thread's end) stays near
+// for good.
 //
 // Thread rule: any thread, from the handler of a dispatched call.
 #pragma once
@@ -10,8 +11,8 @@
 
 namespace pnode::preload {
 
-// Page by page: what cannot be pinned any more (a poisoned page, no room to promise anything) is no reason to leave out
-// the rest.
+// Page by page: what cannot be pinned any more (a poisoned page, no room to promise anything) is no reason to
+// leave out the rest.
 inline void keep_near(std::uint64_t address, std::uint64_t bytes) noexcept {
     if (address == 0 || bytes == 0) return;
     for (std::uint64_t page = address & ~page_mask; page < address + bytes; page += PN_PAGE_BYTES) {

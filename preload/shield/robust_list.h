@@ -1,5 +1,5 @@
-// Robust mutexes: when a thread ends, the kernel walks the list of those it holds, in memory that may be far, and
-// stops without a word where it cannot read.
+// Robust mutexes: when a thread ends, the kernel walks the list of those it holds, in memory that may be far,
+// and stops without a word where it cannot read.
 #pragma once
 
 #include <cstdint>

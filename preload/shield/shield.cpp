@@ -39,7 +39,9 @@ struct Dispatched {
     long arguments[6];
 
     greg_t& at(int name) noexcept { return context->uc_mcontext.gregs[name]; }
-    std::uint64_t value(unsigned index) const noexcept { return static_cast<std::uint64_t>(arguments[index]); }
+    std::uint64_t value(unsigned index) const noexcept {
+        return static_cast<std::uint64_t>(arguments[index]);
+    }
     void answer(long result) noexcept { at(REG_RAX) = result; }
     // Goes on at `stub` with the program's registers; the call's number is in rax again.
     void go_on_at(const void* stub) noexcept {
@@ -73,25 +75,30 @@ const void* stub_for(std::uint64_t site) noexcept {
     return nullptr;
 }
 
+// The stub makes the call when nobody holds the program's structure any more: it gets a copy. A structure of
+// a later kernel's, longer than ours, stays where it is.
+void copy_clone_arguments(Dispatched& call) noexcept {
+    static __thread clone_args copy __attribute__((tls_model("initial-exec")));
+    const std::uint64_t bytes = call.value(1);
+    Hold hold;
+    hold.add(call.value(0), bytes <= sizeof copy ? bytes : 0);
+    copy = {};
+    if (bytes > sizeof copy || !peek(&copy, call.value(0), bytes)) return;
+    keep_near(copy.stack, copy.stack_size);
+    Hold::bring_near(copy.pidfd, copy.pidfd != 0 ? sizeof(int) : 0);  // written at once, or the call fails
+    keep_near(copy.child_tid, sizeof(int));
+    keep_near(copy.parent_tid, sizeof(int));
+    call.at(REG_RDI) = reinterpret_cast<greg_t>(&copy);
+}
+
 void make_thread(Dispatched& call) noexcept {
     const void* stub = stub_for(static_cast<std::uint64_t>(call.at(REG_RIP)));
     if (stub == nullptr) return call.answer(-EAGAIN);
     if (call.number == SYS_clone && (call.value(0) & (CLONE_CHILD_CLEARTID | CLONE_CHILD_SETTID)) != 0)
         keep_near(call.value(3), sizeof(int));
-    if (call.number == SYS_clone && (call.value(0) & CLONE_PARENT_SETTID) != 0)
+    if (call.number == SYS_clone && (call.value(0) & (CLONE_PARENT_SETTID | CLONE_PIDFD)) != 0)
         keep_near(call.value(2), sizeof(int));
-    clone_args wanted{};
-    if (call.number == SYS_clone3) {
-        Hold hold;
-        hold.add(call.value(0), sizeof wanted);
-        const std::uint64_t bytes = call.value(1) < sizeof wanted ? call.value(1) : sizeof wanted;
-        if (peek(&wanted, call.value(0), bytes)) {
-            keep_near(call.value(0), bytes);
-            keep_near(wanted.stack, wanted.stack_size);
-            keep_near(wanted.child_tid, sizeof(int));
-            keep_near(wanted.parent_tid, sizeof(int));
-        }
-    }
+    if (call.number == SYS_clone3) copy_clone_arguments(call);
     call.go_on_at(stub);
 }
 
@@ -102,6 +109,16 @@ void end_thread(Dispatched& call) noexcept {
     std::atomic<std::uint32_t>* const taken = stack_taken();
     call.at(REG_RBX) = reinterpret_cast<greg_t>(taken != nullptr ? taken : &nobody);
     call.go_on_at(pnode_exit_stub);
+}
+
+// A thread cannot change its alternate stack while it is on it, as here it may be.
+void change_stack(Dispatched& call) noexcept {
+    const stack_t* install = nullptr;
+    call.answer(set_alternate_stack(*call.context, call.value(0), call.value(1), &install));
+    if (install == nullptr) return;
+    call.at(REG_RCX) = call.at(REG_RIP);
+    call.at(REG_R11) = reinterpret_cast<greg_t>(install);
+    call.at(REG_RIP) = reinterpret_cast<greg_t>(pnode_stack_stub);
 }
 
 // ---- memory: what concerns the heap must not happen behind its back ----
@@ -121,9 +138,11 @@ bool change_mapping(Dispatched& call) noexcept {
             if (here) call.answer(mapping_unmap(address, bytes));
             return here;
         case SYS_mremap: {
-            const bool target = (call.arguments[3] & MREMAP_FIXED) != 0 && concerns_heap(call.value(4), call.value(2));
+            const bool target =
+                (call.arguments[3] & MREMAP_FIXED) != 0 && concerns_heap(call.value(4), call.value(2));
             if (!here && !target) return false;
-            call.answer(mapping_remap(address, bytes, call.value(2), static_cast<int>(call.arguments[3]), call.value(4)));
+            call.answer(mapping_remap(address, bytes, call.value(2), static_cast<int>(call.arguments[3]),
+                                      call.value(4)));
             return true;
         }
         case SYS_mprotect:
@@ -158,7 +177,8 @@ bool change_mapping(Dispatched& call) noexcept {
 // ---- the runtime's own descriptors (preload/descriptors.cpp) ----
 
 bool spare_descriptor(Dispatched& call) noexcept {
-    const bool closes = call.number == SYS_close && os::is_own_descriptor(static_cast<int>(call.arguments[0]));
+    const bool closes =
+        call.number == SYS_close && os::is_own_descriptor(static_cast<int>(call.arguments[0]));
     const bool replaces = (call.number == SYS_dup2 || call.number == SYS_dup3) &&
                           os::is_own_descriptor(static_cast<int>(call.arguments[1]));
     if (closes) call.answer(0);
@@ -178,7 +198,7 @@ void answer(Dispatched& call) noexcept {
         case SYS_rt_sigaction:
             return call.answer(change_action(call.arguments));
         case SYS_sigaltstack:
-            return call.answer(set_alternate_stack(call.context, call.value(0), call.value(1)));
+            return change_stack(call);
         case SYS_clone:
         case SYS_clone3:
         case SYS_fork:

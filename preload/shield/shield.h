@@ -1,18 +1,20 @@
 // The shield of the inline engine: with it every synchronous system call of the program works on far memory.
 //
-// Syscall User Dispatch (prctl(2), Linux 5.11; Documentation/admin-guide/syscall-user-dispatch.rst) lets system calls
-// from this library's own text through and turns every other one into a SIGSYS in the thread that makes it. Our
-// handler brings near what the call points to, holds it (runtime/holds.h), and makes the call itself. The calls that
-// servers make all day are functions of ours too (wrapped_calls.cpp), and cost no signal.
+// Syscall User Dispatch (prctl(2), Linux 5.11; Documentation/admin-guide/syscall-user-dispatch.rst) lets
+// system calls from this library's own text through and turns every other one into a SIGSYS in the thread
+// that makes it. Our handler brings near what the call points to, holds it (runtime/holds.h), and makes the
+// call itself. The calls that servers make all day are functions of ours too (wrapped_calls.cpp), and cost no
+// signal.
 //
-// What it cannot cover is what the kernel does later: io_uring is refused (EPERM, as container runtimes do), Linux
-// aio pins its pages while it submits. Other processes that read this one's memory (a debugger) find far pages absent.
+// What it cannot cover is what the kernel does later: io_uring is refused (EPERM, as container runtimes do),
+// Linux aio pins its pages while it submits. Other processes that read this one's memory (a debugger) find
+// far pages absent.
 #pragma once
 
 namespace pnode::preload {
 
-// Arms the calling thread, and every thread and process that comes of it. Before there is a second thread. 0, or an
-// errno: the kernel has no dispatch, or does not let us.
+// Arms the calling thread, and every thread and process that comes of it. Before there is a second thread. 0,
+// or an errno: the kernel has no dispatch, or does not let us.
 int shield_raise() noexcept;
 // Calls go straight to the kernel again, in all threads: there will be no far page.
 void shield_lower() noexcept;

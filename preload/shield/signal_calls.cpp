@@ -117,8 +117,7 @@ BlockedForExec::BlockedForExec() noexcept : changed_(signals_blocked_in_name != 
 }
 
 BlockedForExec::~BlockedForExec() {
-    if (changed_)
-        os::system_call(SYS_rt_sigprocmask, SIG_UNBLOCK, &signals_left_open, nullptr, set_bytes);
+    if (changed_) os::system_call(SYS_rt_sigprocmask, SIG_UNBLOCK, &signals_left_open, nullptr, set_bytes);
 }
 
 void take_over_inherited_mask() noexcept {

@@ -1,5 +1,5 @@
-// The system calls about signals, as a program makes them while SIGBUS and SIGSYS are ours: masks never close these
-// two, handlers for them are kept and not installed, and the program is told what it asked for.
+// The system calls about signals, as a program makes them while SIGBUS and SIGSYS are ours: masks never close
+// these two, handlers for them are kept and not installed, and the program is told what it asked for.
 //
 // Thread rule: from the handler of a dispatched call.
 #pragma once
@@ -17,7 +17,8 @@ long change_action(const long (&arguments)[6]) noexcept;
 // The program returns from a handler of its own: the frame at its stack pointer must not close our two.
 void open_returning_mask(std::uint64_t frame) noexcept;
 
-// What the program has blocked in name is blocked while a new program starts (execve), and open again if none did.
+// What the program has blocked in name is blocked while a new program starts (execve), and open again if none
+// did.
 class BlockedForExec {
   public:
     BlockedForExec() noexcept;

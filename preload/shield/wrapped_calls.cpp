@@ -1,6 +1,6 @@
-// The system calls that servers make all day, as functions of ours: they hold their buffers themselves, and being made
-// from this library's text they are not dispatched. Without a shield there is nothing to hold, and they cost what
-// libc's cost.
+// The system calls that servers make all day, as functions of ours: they hold their buffers themselves, and
+// being made from this library's text they are not dispatched. Without a shield there is nothing to hold, and
+// they cost what libc's cost.
 //
 // As libc's they are cancellation points: while the call is under way the thread can be cancelled at any
 // instruction, and an unwinder passes through this file, which is compiled without exceptions.

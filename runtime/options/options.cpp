@@ -39,7 +39,8 @@ constexpr OptionSpec table[] = {
     {"codec", "PNODE_CODEC", "NAME", OptionType::codec, "lz4", "", 0, 0, no_choices, &Options::codec,
      "How pages are compressed: lz4 is fast, zstd smaller, deflate what accelerators read; iaa uses one "
      "(docs/hardware.md)."},
-    {"engine", "PNODE_ENGINE", "NAME", OptionType::choice, "auto", "", 0, 0, "auto|thread|inline", &Options::engine,
+    {"engine", "PNODE_ENGINE", "NAME", OptionType::choice, "auto", "", 0, 0, "auto|thread|inline",
+     &Options::engine,
      "Who serves a fault: handler threads, or the thread that faults (faster; docs/behaviour.md)."},
     {"stats", "PNODE_STATS", "FILE", OptionType::file, "", "none", 0, 0, no_choices, &Options::stats,
      "Write statistics there as JSON when the program ends; - is standard error."},

@@ -1,6 +1,6 @@
-// The two signals that are ours and the program's at once: SIGBUS (the inline engine's faults) and SIGSYS (the
-// shield's dispatched calls). The kernel has our handlers; what the program asked for is kept here and is carried out
-// when such a signal is not ours.
+// The two signals that are ours and the program's at once: SIGBUS (the inline engine's faults) and SIGSYS
+// (the shield's dispatched calls). The kernel has our handlers; what the program asked for is kept here and
+// is carried out when such a signal is not ours.
 //
 // Thread rule: any thread, any context.
 #pragma once
@@ -22,13 +22,13 @@ struct SignalAction {
     bool is_default() const noexcept { return handler == nullptr; }
 };
 
-// Bits of a signal mask, the thread's own: which of the two the program has blocked, and which of these were sent
-// meanwhile. The kernel has them open always: it would end a process that faults with SIGBUS blocked.
+// Bits of a signal mask, the thread's own: which of the two the program has blocked, and which of these were
+// sent meanwhile. The kernel has them open always: it would end a process that faults with SIGBUS blocked.
 extern thread_local unsigned long signals_blocked_in_name __attribute__((tls_model("initial-exec")));
 extern thread_local unsigned long signals_pending_in_name __attribute__((tls_model("initial-exec")));
 
-// 0 or an errno. Our handler for SIGBUS or SIGSYS, on the alternate stack if there is one, with `mask` blocked; what
-// the program had becomes the kept action. Returns from it by a restorer of our own.
+// 0 or an errno. Our handler for SIGBUS or SIGSYS, on the alternate stack if there is one, with `mask`
+// blocked; what the program had becomes the kept action. Returns from it by a restorer of our own.
 int take_signal(int signal, void (*handler)(int, siginfo_t*, void*), unsigned long mask) noexcept;
 bool is_taken(int signal) noexcept;
 

@@ -1,10 +1,10 @@
 // Blocks every signal but three of the calling thread for a scope in which it owns pages or locks: an
 // application's handler that ran there and faulted would wait for a fault handler that waits for this thread.
 //
-// Open stay SIGBUS, the inline engine's own, and SIGSYS, the shield's: the kernel ends a process that gets one of
-// them while it is blocked. And the signal by which glibc's setuid(2) and its kin have each
-// thread change its own credentials: the caller waits for all threads, ours too, with a lock of libc's held
-// that a thread's start needs. Its handler is libc's and touches no memory of the program's.
+// Open stay SIGBUS, the inline engine's own, and SIGSYS, the shield's: the kernel ends a process that gets
+// one of them while it is blocked. And the signal by which glibc's setuid(2) and its kin have each thread
+// change its own credentials: the caller waits for all threads, ours too, with a lock of libc's held that a
+// thread's start needs. Its handler is libc's and touches no memory of the program's.
 #pragma once
 
 #include <signal.h>

@@ -1,6 +1,7 @@
-// System calls made by our own instructions, not by libc's: the value, or minus an errno, as the kernel gives it;
-// errno is left alone. Under Syscall User Dispatch (preload/shield) a call from our own text goes straight to the
-// kernel, one from libc's text is dispatched to a signal handler first: so the fault path makes its calls here.
+// System calls made by our own instructions, not by libc's: the value, or minus an errno, as the kernel gives
+// it; errno is left alone. Under Syscall User Dispatch (preload/shield) a call from our own text goes
+// straight to the kernel, one from libc's text is dispatched to a signal handler first: so the fault path
+// makes its calls here.
 //
 // Thread rule: any thread, any context.
 #pragma once

@@ -68,8 +68,8 @@ class Thread {
 
   private:
     static void* begin(void* self) {
-        // What the runtime does itself is not dispatched to the shield (preload/shield), which may have armed the
-        // thread.
+        // What the runtime does itself is not dispatched to the shield (preload/shield), which may have armed
+        // the thread.
         constexpr int set_dispatch = 59;  // PR_SET_SYSCALL_USER_DISPATCH
         system_call(SYS_prctl, set_dispatch, 0, 0, 0, 0);
         Thread& thread = *static_cast<Thread*>(self);
