@@ -18,6 +18,8 @@ namespace {
 
 // Was it a page of ours, and is it near now?
 bool serve(Heap& heap, std::uint64_t page) noexcept {
+    // What was mapped over the heap's pages, a file, has its own reasons.
+    if ((heap.traits[page] & PageTraits::handed_out) != 0) return false;
     // A poisoned page's second fault is the program's to see. The signal does not say whether a page is
     // missing or write-protected.
     if (heap.word(page).load().state() == PageState::poisoned) return false;
