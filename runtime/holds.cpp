@@ -9,7 +9,7 @@ namespace pnode {
 
 constinit std::atomic<std::uint64_t> Hold::lowest{~std::uint64_t{0}};
 constinit std::atomic<std::uint64_t> Hold::highest{0};
-constinit ThreadHolds hold_threads[hold_threads_max];
+ThreadHolds hold_threads[hold_threads_max];
 constinit std::atomic<std::uint32_t> hold_threads_end{0};
 
 namespace {

@@ -116,7 +116,7 @@ void Pointers::add_texts(std::uint64_t address) noexcept {
 
 void Pointers::add_vector(std::uint64_t address, std::uint64_t count, bool contents) noexcept {
     constexpr std::uint64_t piece = 32;
-    iovec vector[piece];
+    iovec vector[piece]{};
     count = std::min(count, entries_max);
     for (std::uint64_t done = 0; done < count; done += piece) {
         const std::uint64_t now = std::min(piece, count - done);
@@ -127,7 +127,7 @@ void Pointers::add_vector(std::uint64_t address, std::uint64_t count, bool conte
 }
 
 void Pointers::add_message(std::uint64_t address) noexcept {
-    msghdr message;
+    msghdr message{};
     if (!read(&message, address, sizeof message)) return;
     add(reinterpret_cast<std::uint64_t>(message.msg_name), message.msg_namelen);
     add(reinterpret_cast<std::uint64_t>(message.msg_control), message.msg_controllen);
@@ -149,7 +149,7 @@ void Pointers::add_blocks(std::uint64_t address, std::uint64_t count) noexcept {
 }
 
 void Pointers::add_block(std::uint64_t address) noexcept {
-    iocb block;
+    iocb block{};
     if (!read(&block, address, sizeof block)) return;
     const bool vectored = block.aio_lio_opcode == IOCB_CMD_PREADV || block.aio_lio_opcode == IOCB_CMD_PWRITEV;
     if (vectored) add_vector(block.aio_buf, block.aio_nbytes, true);
@@ -157,7 +157,7 @@ void Pointers::add_block(std::uint64_t address) noexcept {
 }
 
 void Pointers::add_filter(std::uint64_t address) noexcept {
-    sock_fprog program;
+    sock_fprog program{};
     if (address == 0 || !read(&program, address, sizeof program)) return;
     add(reinterpret_cast<std::uint64_t>(program.filter), program.len * sizeof(sock_filter));
 }
@@ -166,7 +166,7 @@ void Pointers::add_waiters(std::uint64_t address, std::uint64_t count) noexcept 
     struct {
         std::uint64_t expected, word;
         std::uint32_t flags, reserved;
-    } waiter;
+    } waiter{};
     for (std::uint64_t index = 0; index < std::min<std::uint64_t>(count, 128); ++index) {
         if (!read(&waiter, address + index * sizeof waiter, sizeof waiter)) return;
         add(waiter.word, sizeof(std::uint64_t));
@@ -261,7 +261,7 @@ long call_once(long number, const long (&arguments)[6], Caller caller) noexcept 
 }
 
 bool is_file(long fd) noexcept {
-    struct stat status;
+    struct stat status {};
     if (os::is_error(system_call(SYS_fstat, fd, &status))) return false;
     return S_ISREG(status.st_mode) || S_ISBLK(status.st_mode);
 }

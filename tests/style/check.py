@@ -67,7 +67,7 @@ def check_tidy(root, build):
     with open(os.path.join(build, "compile_commands.json"), encoding="utf-8") as file:
         names = sorted({os.path.realpath(os.path.join(entry["directory"], entry["file"])) for entry in json.load(file)})
     rooms = tuple(os.path.join(os.path.realpath(root), room) + os.sep for room in TIDY_ROOMS)
-    names = [name for name in names if name.startswith(rooms)]
+    names = [name for name in names if name.startswith(rooms) and name.endswith(CODE)]
     if not names:
         print("no source to check: is the build configured?")
         return 1
