@@ -190,7 +190,7 @@ bool is_otherwise_protected(Heap& heap, std::uint64_t page) noexcept {
 // down from here on waits for it.
 void let_held_stay(Heap& heap, EvictLane& lane) noexcept {
     if (!any_holds()) return;
-    std::atomic_thread_fence(std::memory_order_seq_cst);
+    hold_fence();
     const std::uint64_t base = reinterpret_cast<std::uint64_t>(heap.base) / page_bytes;
     unsigned kept = 0;
     for (unsigned index = 0; index < lane.out_count; ++index) {

@@ -140,7 +140,7 @@ std::uint64_t Hold::add_managed(std::uint64_t address, std::uint64_t bytes) noex
                         std::memory_order_relaxed);
         frame.count.store(at + 1);
         // Pairs with the fence between an evictor's busy word and is_held().
-        std::atomic_thread_fence(std::memory_order_seq_cst);
+        hold_fence();
     }
     return bring_range_near(from, to);
 }

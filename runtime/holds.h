@@ -94,6 +94,17 @@ class Hold {
 
 // ---- for the runtime ----
 
+// Between what a thread wrote and what it looks at next: the two sides of a hold meet here.
+inline void hold_fence() noexcept {
+#ifdef __SANITIZE_THREAD__
+    static std::atomic<std::uint32_t> order{
+        0};  // the sanitizer knows no fence, but a total order of changes to one word
+    order.fetch_add(1);
+#else
+    std::atomic_thread_fence(std::memory_order_seq_cst);
+#endif
+}
+
 // Is the page written down by anybody? After the page's word was made busy, and a fence.
 bool is_held(std::uint64_t absolute_page) noexcept;
 bool any_holds() noexcept;

@@ -38,7 +38,7 @@ void fill_held_pages(Heap& heap, std::uint64_t first, std::uint64_t pages) noexc
     constexpr int populate_read = 22;
     constexpr int populate_write = 23;  // 5.14
     if (!any_holds()) return;
-    std::atomic_thread_fence(std::memory_order_seq_cst);
+    hold_fence();
     const std::uint64_t base = reinterpret_cast<std::uint64_t>(heap.base) / page_bytes;
     for_each_held(base + first, base + first + pages, [&](std::uint64_t from, std::uint64_t end) {
         for (std::uint64_t page = from; page < end; ++page) {
