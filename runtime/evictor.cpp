@@ -53,10 +53,16 @@ void write_stats_if_due(Heap& heap) noexcept {
     if (heap.stats_file.take_due(os::now_ns(), path)) write_stats_file(heap, path);
 }
 
+// Inside: the node may be closed under its heap, which then has another.
+bool is_converging(Heap& heap) noexcept {
+    const Inside inside(heap.operations);
+    return heap.far.node()->gate().is_shut_for(cxl::GateReason::converging);
+}
+
 // How long to sleep when nobody calls: for ever, unless something is due. Nothing to do must cost nothing.
 std::uint64_t sleep_ns(Heap& heap, bool nominations_left) noexcept {
     constexpr std::uint64_t soon_ns = 10'000'000;
-    if (nominations_left || heap.far.node()->gate().is_shut_for(cxl::GateReason::converging)) return soon_ns;
+    if (nominations_left || is_converging(heap)) return soon_ns;
     if (heap.stats_file.every_ns() != 0) return heap.stats_file.every_ns();
     if (has_to_evict(heap)) return std::max<std::uint64_t>(heap.near.rest_left_ns(), 1'000'000);
     if (heap.leases.count() != 0) return 100'000'000;
