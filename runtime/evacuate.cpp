@@ -133,16 +133,24 @@ class HeapsStopped {
 
 // Ladder: kept blobs and empty slabs go, then pages come near within the near limit, then the host is told.
 void converge(Heap& heap) noexcept {
-    cxl::Node& node = *heap.far.node();
-    if (!node.gate().is_shut_for(cxl::GateReason::converging)) return;
+    // The node is looked up inside the gate each time: it may be closed under its heap, which then has
+    // another.
     const auto settled = [&] {
         const Inside inside(heap.operations);
+        cxl::Node& node = *heap.far.node();
+        if (!node.gate().is_shut_for(cxl::GateReason::converging)) return true;
         node.store().trim();
         return node.settle() || heap.stop.load(std::memory_order_relaxed);
     };
     if (settled()) return;
     const Piece moved = move_all_off(heap, settled);
-    if (!settled() && moved.left == 0) node.tell_failure();
+    if (settled() || moved.left != 0) return;
+    cxl::Node* node = nullptr;
+    {
+        const Inside inside(heap.operations);
+        node = heap.far.node();
+    }
+    node->tell_failure();
 }
 
 bool serve_nominations(Heap& heap) noexcept {
