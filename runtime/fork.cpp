@@ -86,13 +86,36 @@ void prepare(Heap& heap) noexcept {
     if (near_at_fork_count != 0 && heap.is_active()) bring_near_at_fork(heap);
     heap.span_lock.lock();
     heap.statistics.fork_events.add();
+}
+
+// Heaps may share a node: the first of them locks its store, and unlocks it.
+bool is_first_on_its_node(Heap& heap) noexcept {
+    Heap* first = nullptr;
+    for_each_heap([&](Heap& other) {
+        if (first == nullptr && other.is_active() && other.far.node() == heap.far.node()) first = &other;
+    });
+    return first == &heap;
+}
+
+// With every gate shut, and before any store is locked.
+void expire_leases(Heap& heap) noexcept {
+    if (heap.is_active()) heap.leases.expire(heap.far.node()->store());
+}
+
+void lease(Heap& heap) noexcept {
     if (!heap.is_active()) return;
-    heap.leases.prepare(heap.far.node()->store());
+    cxl::BlobStore& store = heap.far.node()->store();
+    if (is_first_on_its_node(heap)) store.lock_all();
+    heap.leases.prepare(store);
+}
+
+// Before any heap goes on: who is first must be who was.
+void unlock_store(Heap& heap) noexcept {
+    if (heap.is_active() && is_first_on_its_node(heap)) heap.far.node()->store().unlock_all();
 }
 
 void after_in_parent(Heap& heap) noexcept {
     if (heap.is_active()) {
-        heap.far.node()->store().unlock_all();
         heap.leases.parent();
         heap.shared_after_fork.store(true, std::memory_order_relaxed);
     }
@@ -198,10 +221,13 @@ void fork_prepare() noexcept {
     hold_signals();
     forking_here = true;
     for_each_heap([](Heap& heap) { prepare(heap); });
+    for_each_heap([](Heap& heap) { expire_leases(heap); });
+    for_each_heap([](Heap& heap) { lease(heap); });
 }
 
 void fork_parent() noexcept {
     const int saved_errno = errno;
+    for_each_heap([](Heap& heap) { unlock_store(heap); });
     for_each_heap([](Heap& heap) { after_in_parent(heap); });
     forking_here = false;
     restore_signals();

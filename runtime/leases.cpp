@@ -9,8 +9,6 @@
 namespace pnode {
 
 void Leases::prepare(cxl::BlobStore& store) noexcept {
-    expire(store);
-    store.lock_all();
     store.lease_all_locked();
     int ends[2] = {-1, -1};
     if (count_ < leases_max && ::pipe2(ends, O_CLOEXEC) == 0) {

@@ -18,8 +18,8 @@ class Leases {
   public:
     static constexpr unsigned leases_max = 256;
 
-    // Leaves the store locked: the forking thread unlocks it in the parent, and the child's copy is only
-    // read.
+    // The store is locked over the fork: the forking thread unlocks it in the parent, and the child's copy is
+    // only read.
     void prepare(cxl::BlobStore& store) noexcept;
     void parent() noexcept;
     // The child keeps the write end (and its ancestors'), and owes nothing itself yet.
