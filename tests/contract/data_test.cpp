@@ -137,6 +137,7 @@ TEST_F(Contract, C27_AFlippedBitIsToldAndNeverShown) {
 
 // Memory that goes away under its mapping: the pages on it are lost, the process and all others are not.
 TEST_F(Contract, C27_BadMemoryCostsThePagesOnIt) {
+    if (thread_sanitized) GTEST_SKIP() << "ThreadSanitizer lets no handler jump out of bad memory";
     loses_pages_ = true;
     const ShmDevice device(4 * mib);
     pn_node* const target = open_node(device.spec());

@@ -123,10 +123,11 @@ TEST(DaxRegion, a_node_wipes_it_when_it_is_closed) {
     EXPECT_EQ(std::count(left.begin(), left.end(), 0), static_cast<long>(4 * MiB));
 }
 
-#ifndef __SANITIZE_THREAD__  // which calls no handler while a thread is in its own code, and lets none jump
-                             // out
 // A file that shrinks is as near as this machine comes to memory that goes away under a mapping.
 TEST(DaxRegion, what_goes_away_is_told_and_not_fatal) {
+#ifdef __SANITIZE_THREAD__
+    GTEST_SKIP() << "ThreadSanitizer lets no handler jump out of bad memory";
+#endif
     const ShmFile file(4 * MiB);
     const Opened opened = open_spec(file.spec());
     ASSERT_EQ(opened.error, 0);
@@ -148,7 +149,6 @@ TEST(DaxRegion, what_goes_away_is_told_and_not_fatal) {
     sigprocmask(SIG_BLOCK, nullptr, &blocked);
     EXPECT_EQ(sigismember(&blocked, SIGBUS), 0);
 }
-#endif
 
 TEST(DaxRegion, of_the_machine) {
     const char* const spec = std::getenv("PNODE_TEST_DAX");

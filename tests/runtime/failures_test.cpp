@@ -281,7 +281,8 @@ TEST_F(FailuresDeathTest, FaultsThatCannotBeReadEndTheProcess) {
 }
 
 TEST_F(FailuresDeathTest, AChildThatCannotWatchItsFarMemoryEnds) {
-    if (thread_sanitized) return;  // it cannot follow threads that are started after a fork
+    if (thread_sanitized)
+        GTEST_SKIP() << "ThreadSanitizer cannot follow threads that are started after a fork";
     open_heap();
     std::uint8_t* const buffer = alloc_filled(8, Kind::text, 5);
     make_far(buffer, 8);
