@@ -83,6 +83,8 @@ const char* name_of(const CodecChoice& choice) noexcept;
 // False on an unknown name, a level out of range or where there are none, level 0 (zstd means "default" by
 // it: say no level), or anything left over; `choice` is then untouched. same_filled is not a choice: it is
 // tried first for every block.
+inline constexpr const char* codec_choice_grammar =
+    "lz4, zstd, zstd:LEVEL, deflate, iaa, iaa:PERCENT, iaa:model, device";
 bool parse_codec_choice(std::string_view text, CodecChoice* choice) noexcept;
 
 }  // namespace pnode::compress

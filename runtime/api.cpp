@@ -22,29 +22,14 @@
 
 namespace {
 
+using pnode::fail_with;
+using pnode::guarded;
 using pnode::Heap;
 using pnode::PageTraits;
 using pnode::os::RuntimeScope;
 using pnode::os::SignalsBlocked;
 
 thread_local char last_message[256];
-
-int fail(int error, const std::string& message) noexcept {
-    return pnode::fail_with(error, message);
-}
-
-// No exception leaves the library: what can throw is allocation.
-template <class Body>
-int guarded(Body body) noexcept {
-    const RuntimeScope scope;
-    try {
-        return body();
-    } catch (const std::bad_alloc&) {
-        return ENOMEM;
-    } catch (const std::exception& error) {
-        return fail(EINVAL, error.what());
-    }
-}
 
 // The common frame of the calls that own pages: range checked, fork kept out, signals blocked.
 template <class Body>
@@ -61,7 +46,7 @@ int on_active_pages(pn_heap* heap, const void* address, std::uint64_t bytes, Bod
     return on_pages(heap, address, bytes, [&](Heap& managed, std::uint64_t first, std::uint64_t pages) {
         std::string message;
         if (!managed.is_active()) {
-            if (const int error = managed.activate(&message)) return fail(error, message);
+            if (const int error = managed.activate(&message)) return fail_with(error, message);
         }
         const SignalsBlocked signals;
         const pnode::Inside inside(managed.operations);
@@ -83,22 +68,22 @@ bool is_ordinary(const Heap& heap, std::uint64_t first, std::uint64_t pages) noe
 int parse_options(const pn_heap_options& options, Heap::Config* config) {
     const std::uint64_t physical = pnode::physical_memory_bytes();
     if (options.struct_bytes != sizeof options || options.version != PN_VERSION)
-        return fail(EINVAL, "pn_heap_options of another version: call pn_heap_options_init()");
+        return fail_with(EINVAL, "pn_heap_options of another version: call pn_heap_options_init()");
     if (options.near_bytes_max != 0 &&
         options.near_bytes_max < pnode::NearLedger::limit_pages_min * pnode::page_bytes)
-        return fail(EINVAL, "near_bytes_max must be 0 or at least 1 MiB");
+        return fail_with(EINVAL, "near_bytes_max must be 0 or at least 1 MiB");
     if (options.near_bytes_max > std::uint64_t{1} << 60)
-        return fail(EINVAL, "near_bytes_max must be below 1 EiB");
+        return fail_with(EINVAL, "near_bytes_max must be below 1 EiB");
     if (options.far_bytes_max != 0 && options.far_bytes_max < std::uint64_t{1} << 20)
-        return fail(EINVAL, "far_bytes_max must be 0 or at least 1 MiB");
+        return fail_with(EINVAL, "far_bytes_max must be 0 or at least 1 MiB");
     if (options.engine > PN_ENGINE_INLINE)
-        return fail(EINVAL, "engine must be one of PN_ENGINE_AUTO, _THREAD, _INLINE");
+        return fail_with(EINVAL, "engine must be one of PN_ENGINE_AUTO, _THREAD, _INLINE");
     if ((options.flags & ~static_cast<std::uint32_t>(PN_HEAP_STRICT | PN_HEAP_STRESS | PN_HEAP_VERBOSE)) != 0)
-        return fail(EINVAL, "unknown bits in flags");
+        return fail_with(EINVAL, "unknown bits in flags");
     const char* codec = options.codec != nullptr ? options.codec : "lz4";
     if (!pnode::compress::parse_codec_choice(codec, &config->far.codec))
-        return fail(EINVAL, std::string("unknown codec '") + codec +
-                                "': lz4, zstd, zstd:LEVEL, deflate, iaa, iaa:PERCENT or iaa:model");
+        return fail_with(
+            EINVAL, std::string("unknown codec '") + codec + "': " + pnode::compress::codec_choice_grammar);
     const char* stress = std::getenv("PNODE_STRESS");
     config->address_bytes = options.address_bytes_max != 0 ? options.address_bytes_max : 4 * physical;
     config->near_bytes_max = options.near_bytes_max;
@@ -134,13 +119,14 @@ void pn_heap_options_init(pn_heap_options* options) noexcept {
 }
 
 int pn_heap_open(const pn_heap_options* options, pn_heap** out) noexcept {
-    if (options == nullptr || out == nullptr) return fail(EINVAL, "options and out must not be NULL");
+    if (options == nullptr || out == nullptr) return fail_with(EINVAL, "options and out must not be NULL");
     return guarded([&] {
         Heap::Config config;
         if (const int error = parse_options(*options, &config)) return error;
         auto opened = std::make_unique<pn_heap>();
         std::string message;
-        if (const int error = opened->heap.open(std::move(config), &message)) return fail(error, message);
+        if (const int error = opened->heap.open(std::move(config), &message))
+            return fail_with(error, message);
         *out = opened.release();
         return 0;
     });
@@ -162,7 +148,7 @@ int pn_heap_set_near_limit(pn_heap* heap, std::uint64_t near_bytes_max) noexcept
     managed.near.try_again();
     std::string message;
     if (!managed.is_active() && managed.near.past_high()) {
-        if (const int error = managed.activate(&message)) return fail(error, message);
+        if (const int error = managed.activate(&message)) return fail_with(error, message);
     }
     if (!managed.is_active()) return 0;
     managed.near.wake_evictor();

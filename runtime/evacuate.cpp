@@ -132,7 +132,7 @@ class HeapsStopped {
 }  // namespace
 
 // Ladder: kept blobs and empty slabs go, then pages come near within the near limit, then the host is told.
-void converge(Heap& heap) noexcept {
+bool converge(Heap& heap) noexcept {
     // The node is looked up inside the gate each time: it may be closed under its heap, which then has
     // another.
     const auto settled = [&] {
@@ -142,15 +142,17 @@ void converge(Heap& heap) noexcept {
         node.store().trim();
         return node.settle() || heap.stop.load(std::memory_order_relaxed);
     };
-    if (settled()) return;
+    if (settled()) return false;
     const Piece moved = move_all_off(heap, settled);
-    if (settled() || moved.left != 0) return;
+    if (settled()) return false;
+    if (moved.left != 0) return true;
     cxl::Node* node = nullptr;
     {
         const Inside inside(heap.operations);
         node = heap.far.node();
     }
     node->tell_failure();
+    return true;
 }
 
 bool serve_nominations(Heap& heap) noexcept {

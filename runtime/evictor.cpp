@@ -53,16 +53,10 @@ void write_stats_if_due(Heap& heap) noexcept {
     if (heap.stats_file.take_due(os::now_ns(), path)) write_stats_file(heap, path);
 }
 
-// Inside: the node may be closed under its heap, which then has another.
-bool is_converging(Heap& heap) noexcept {
-    const Inside inside(heap.operations);
-    return heap.far.node()->gate().is_shut_for(cxl::GateReason::converging);
-}
-
 // How long to sleep when nobody calls: for ever, unless something is due. Nothing to do must cost nothing.
-std::uint64_t sleep_ns(Heap& heap, bool nominations_left) noexcept {
+std::uint64_t sleep_ns(Heap& heap, bool more_is_asked) noexcept {
     constexpr std::uint64_t soon_ns = 10'000'000;
-    if (nominations_left || is_converging(heap)) return soon_ns;
+    if (more_is_asked) return soon_ns;
     if (heap.stats_file.every_ns() != 0) return heap.stats_file.every_ns();
     if (has_to_evict(heap)) return std::max<std::uint64_t>(heap.near.rest_left_ns(), 1'000'000);
     if (heap.leases.count() != 0) return 100'000'000;
@@ -78,10 +72,10 @@ void* evictor_main(void* argument) noexcept {
         if (has_to_evict(heap)) evict_to_low(heap);
         expire_leases(heap);
         write_stats_if_due(heap);
-        converge(heap);
+        const bool converging = converge(heap);
         const bool nominations_left = serve_nominations(heap);
         trim(heap);
-        heap.near.wait_for_work(sleep_ns(heap, nominations_left));
+        heap.near.wait_for_work(sleep_ns(heap, converging || nominations_left));
     }
     return nullptr;
 }

@@ -239,7 +239,8 @@ void drop_kept(Heap& heap, PageWord word) noexcept;
 void drop_kept_blobs(Heap& heap) noexcept;
 
 // The node holds more than its device can: pages come near while the near limit allows it. The evictor's.
-void converge(Heap& heap) noexcept;
+// True: it still does.
+bool converge(Heap& heap) noexcept;
 // Brings near what was nominated, within its budget. The evictor's. True: something is left for later.
 bool serve_nominations(Heap& heap) noexcept;
 // Takes every heap off the node, or none. 0, or EBUSY with one line in `why`; ENOMEM.

@@ -2,8 +2,6 @@
 
 #include <cerrno>
 #include <cstdio>
-#include <exception>
-#include <new>
 #include <string>
 
 #include "cxl/sizes.h"
@@ -17,6 +15,7 @@
 namespace {
 
 using pnode::fail_with;
+using pnode::guarded;
 using pnode::cxl::Node;
 using pnode::os::RuntimeScope;
 using pnode::os::SignalsBlocked;
@@ -31,19 +30,6 @@ static_assert(PN_GATE_PRESSURE == static_cast<int>(pnode::cxl::GateReason::close
               PN_GATE_TEARDOWN == static_cast<int>(pnode::cxl::GateReason::teardown) &&
               PN_GATE_FULL == static_cast<int>(pnode::cxl::GateReason::full));
 static_assert(PN_PRESSURE_MAX == Node::pressure_max);
-
-// No exception leaves the library: what can throw is allocation.
-template <class Body>
-int guarded(Body body) noexcept {
-    const RuntimeScope scope;
-    try {
-        return body();
-    } catch (const std::bad_alloc&) {
-        return fail_with(ENOMEM, "no memory for it: free some");
-    } catch (const std::exception& error) {
-        return fail_with(EINVAL, error.what());
-    }
-}
 
 // What changes a node is its owner's: a forked child has a copy of the handle, and no say.
 template <class Body>

@@ -1,7 +1,5 @@
 // pnode-bench-churn: what it costs to work with more pages than may stay near, side by side with kernel zram
 // in a memory control group. docs/performance.md says how it measures.
-#include <cstdio>
-#include <exception>
 
 #include "bench/churn/options.h"
 #include "bench/churn/report.h"
@@ -13,20 +11,12 @@ int main(int count, char** arguments) {
     ChurnOptions options;
     int exit_code = 0;
     if (!parse_churn_options(count, arguments, &options, &exit_code)) return exit_code;
-    catch_interrupts();
-    try {
+    return run_driver("pnode-bench-churn", [&] {
         ChurnReport report;
         run_churn_suite(options, report);
         if (options.json)
             report.print_json(options);
         else
             report.print_table();
-        return 0;
-    } catch (const Interrupted& interrupt) {
-        fprintf(stderr, "pnode-bench-churn: %s\n", interrupt.what());
-        return 128 + interrupt.signal_number;
-    } catch (const std::exception& error) {
-        fprintf(stderr, "pnode-bench-churn: %s\n", error.what());
-        return 1;
-    }
+    });
 }

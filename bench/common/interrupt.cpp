@@ -3,6 +3,7 @@
 #include <signal.h>
 
 #include <atomic>
+#include <cstdio>
 #include <string>
 
 namespace pnode::bench {
@@ -34,6 +35,20 @@ int interrupted() noexcept {
 
 void throw_if_interrupted() {
     if (int number = interrupted()) throw Interrupted(number);
+}
+
+int run_driver(const char* name, const std::function<void()>& body) {
+    catch_interrupts();
+    try {
+        body();
+        return 0;
+    } catch (const Interrupted& interrupt) {
+        fprintf(stderr, "%s: %s\n", name, interrupt.what());
+        return 128 + interrupt.signal_number;
+    } catch (const std::exception& error) {
+        fprintf(stderr, "%s: %s\n", name, error.what());
+        return 1;
+    }
 }
 
 }  // namespace pnode::bench

@@ -5,6 +5,7 @@
 // SA_RESTART).
 #pragma once
 
+#include <functional>
 #include <stdexcept>
 
 namespace pnode::bench {
@@ -20,5 +21,8 @@ void catch_interrupts();
 int interrupted() noexcept;
 
 void throw_if_interrupted();
+
+// A driver's main(): its exit code; what went wrong is said in one line that begins with its name.
+int run_driver(const char* name, const std::function<void()>& body);
 
 }  // namespace pnode::bench

@@ -1,7 +1,5 @@
 // pnode-bench-fault: what one fault costs, and what sending a page away costs, side by side with the kernel.
 // docs/performance.md says how it measures.
-#include <cstdio>
-#include <exception>
 
 #include "bench/common/interrupt.h"
 #include "bench/fault/options.h"
@@ -13,20 +11,12 @@ int main(int count, char** arguments) {
     FaultOptions options;
     int exit_code = 0;
     if (!parse_fault_options(count, arguments, &options, &exit_code)) return exit_code;
-    catch_interrupts();
-    try {
+    return run_driver("pnode-bench-fault", [&] {
         FaultReport report;
         run_fault_suite(options, report);
         if (options.json)
             report.print_json(options);
         else
             report.print_table();
-        return 0;
-    } catch (const Interrupted& interrupt) {
-        fprintf(stderr, "pnode-bench-fault: %s\n", interrupt.what());
-        return 128 + interrupt.signal_number;
-    } catch (const std::exception& error) {
-        fprintf(stderr, "pnode-bench-fault: %s\n", error.what());
-        return 1;
-    }
+    });
 }

@@ -3,7 +3,6 @@
 // gives the same numbers anywhere. docs/performance.md has the findings.
 #include <cmath>
 #include <cstdio>
-#include <exception>
 #include <fstream>
 #include <functional>
 #include <iostream>
@@ -139,15 +138,5 @@ int main(int count, char** arguments) {
     PolicyOptions options;
     int exit_code = 0;
     if (!parse_policy_options(count, arguments, &options, &exit_code)) return exit_code;
-    catch_interrupts();
-    try {
-        run(options);
-        return 0;
-    } catch (const Interrupted& interrupt) {
-        fprintf(stderr, "pnode-bench-policy: %s\n", interrupt.what());
-        return 128 + interrupt.signal_number;
-    } catch (const std::exception& error) {
-        fprintf(stderr, "pnode-bench-policy: %s\n", error.what());
-        return 1;
-    }
+    return run_driver("pnode-bench-policy", [&] { run(options); });
 }

@@ -277,10 +277,6 @@ void shield_lower() noexcept {
     pnode_dispatch_selector = selector_allow;
 }
 
-bool shield_is_up() noexcept {
-    return pnode_dispatch_selector == selector_block;
-}
-
 void shield_after_fork_in_child() noexcept {
     alternate_stacks_after_fork_in_child();
 }

@@ -18,7 +18,6 @@ namespace pnode::preload {
 int shield_raise() noexcept;
 // Calls go straight to the kernel again, in all threads: there will be no far page.
 void shield_lower() noexcept;
-bool shield_is_up() noexcept;
 
 // In a forked child, when it can run: the stub armed it already.
 void shield_after_fork_in_child() noexcept;

@@ -1,6 +1,7 @@
 // The table of the options as people read it.
 #include <string>
 
+#include "compress/codec.h"
 #include "cxl/region_spec.h"
 #include "runtime/options/options.h"
 
@@ -73,7 +74,7 @@ std::string option_range(const OptionSpec& spec) {
         case OptionType::list:
             return "one or more, by comma, of " + choices_as_words(spec.choices);
         case OptionType::codec:
-            return "lz4, zstd, zstd:LEVEL, deflate, iaa, iaa:PERCENT, iaa:model, device";
+            return compress::codec_choice_grammar;
         case OptionType::node:
             return std::string(cxl::region_spec_grammar) + ", SIZE from 1M, of memory: to physical memory";
         case OptionType::file:

@@ -136,11 +136,14 @@ TEST_F(Fork, ExecEndsTheLease) {
     ASSERT_EQ(pipe(gate), 0);
     Child child = Child::start([&] {
         close(gate[1]);
+        char go = 0;
+        if (read(gate[0], &go, 1) != 1) return Verdict::call_failed;
         dup2(gate[0], STDIN_FILENO);
         execl("/bin/sh", "sh", "-c", "read line", static_cast<char*>(nullptr));
         return Verdict::call_failed;
     });
     EXPECT_EQ(stats().leases, 1u);
+    EXPECT_EQ(write(gate[1], "x", 1), 1);
     EXPECT_TRUE(eventually([&] { return stats().leases == 0; }));  // though it runs
     EXPECT_EQ(kill(child.pid(), 0), 0);
     EXPECT_EQ(check(buffer, 1), Verdict::good);

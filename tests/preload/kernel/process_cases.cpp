@@ -49,20 +49,27 @@ std::string all_of(int fd) {
     return text;
 }
 
+// The child's side, in which nothing returns.
+[[noreturn]] void become(const CommandLine& command, const Ends& ends) {
+    if (dup2(ends.in, 1) != 1) _exit(8);
+    execve(command.path, command.arguments, command.environment);
+    _exit(9);
+}
+
+void note_printed(Outcome& outcome, Ends& ends, pid_t child) {
+    ends.in.reset();
+    outcome.text("printed", all_of(ends.out));
+    outcome.note("status", exit_status(child));
+}
+
 void execve_case(Memory& memory, Outcome& outcome) {
     const CommandLine command = print_given(memory);
     for (const bool by_vfork : {false, true}) {
         Ends ends = new_pipe();
         memory.away();
         const pid_t child = by_vfork ? vfork() : fork();
-        if (child == 0) {
-            if (dup2(ends.in, 1) != 1) _exit(8);
-            execve(command.path, command.arguments, command.environment);
-            _exit(9);
-        }
-        ends.in.reset();
-        outcome.text("printed", all_of(ends.out));
-        outcome.note("status", exit_status(child));
+        if (child == 0) become(command, ends);
+        note_printed(outcome, ends, child);
     }
 }
 
@@ -74,13 +81,9 @@ void execve_in_child_case(Memory& memory, Outcome& outcome) {
     const pid_t child = fork();
     if (child == 0) {
         memory.away();
-        if (dup2(ends.in, 1) != 1) _exit(8);
-        execve(command.path, command.arguments, command.environment);
-        _exit(9);
+        become(command, ends);
     }
-    ends.in.reset();
-    outcome.text("printed", all_of(ends.out));
-    outcome.note("status", exit_status(child));
+    note_printed(outcome, ends, child);
 }
 
 void spawn_case(Memory& memory, Outcome& outcome) {
@@ -94,9 +97,7 @@ void spawn_case(Memory& memory, Outcome& outcome) {
     outcome.note("posix_spawn",
                  posix_spawn(child, command.path, &actions, nullptr, command.arguments, command.environment));
     posix_spawn_file_actions_destroy(&actions);
-    ends.in.reset();
-    outcome.text("printed", all_of(ends.out));
-    outcome.note("status", exit_status(*child));
+    note_printed(outcome, ends, *child);
     memory.forget(child);
 }
 
