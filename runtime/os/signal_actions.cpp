@@ -8,6 +8,7 @@
 #include <mutex>
 
 #include "cxl/spin_lock.h"
+#include "runtime/os/injection.h"
 #include "runtime/os/signals_blocked.h"
 
 namespace pnode::os {
@@ -75,10 +76,11 @@ int take_signal(int signal, void (*handler)(int, siginfo_t*, void*), unsigned lo
 #endif
     ours.mask = mask & ~signals_left_open;
     SignalAction former;
-    const long result = rt_sigaction(signal, &ours, &former);
-    if (is_error(result)) {
+    int error = injected(Call::signal_action);
+    if (error == 0) error = error_of(rt_sigaction(signal, &ours, &former));
+    if (error != 0) {
         taken.taken.store(false);
-        return error_of(result);
+        return error;
     }
     set_program_action(signal, former);
     return 0;
