@@ -39,7 +39,8 @@ int for_each_page(const char* what, void* address, std::size_t bytes, Visit visi
         interleaving::saw(static_cast<std::uint64_t>(error));
         interleaving::touched();
         if (interleaving::is_noting())
-            interleaving::note(std::string(what) + (error != 0 ? std::string(": ") + strerrorname_np(error) : ""));
+            interleaving::note(std::string(what) +
+                               (error != 0 ? std::string(": ") + strerrorname_np(error) : ""));
         if (error != 0) return error;
     }
     return 0;

@@ -86,7 +86,9 @@ TEST_F(Poison, WhereTheKernelCannotTellTheProgramItEnds) {
     EXPECT_EXIT(
         {
             lose_pages();
-            os::injection = [](os::Call call, std::size_t*) noexcept { return call == os::Call::poison ? ENOSYS : 0; };
+            os::injection = [](os::Call call, std::size_t*) noexcept {
+                return call == os::Call::poison ? ENOSYS : 0;
+            };
             const volatile std::uint8_t* const byte = buffer_ + 3 * page_bytes + 100;
             std::printf("%d\n", *byte);
         },
