@@ -195,10 +195,33 @@ bool any_holds() noexcept {
     return hold_threads_end.load(std::memory_order_relaxed) != 0;
 }
 
-bool is_held(std::uint64_t absolute_page) noexcept {
+namespace {
+
+bool is_written_down(std::uint64_t absolute_page) noexcept {
     bool held = false;
     for_each_held(absolute_page, absolute_page + 1, [&](std::uint64_t, std::uint64_t) { held = true; });
     return held;
+}
+
+// Was there any that the kernel is done with?
+bool release_ended() noexcept {
+    bool any = false;
+    const std::uint32_t threads = hold_threads_end.load();
+    for (std::uint32_t index = 0; index < threads; ++index) {
+        ThreadHolds& thread = hold_threads[index];
+        if (!claim(thread, ThreadHolds::a_thread_that_ended)) continue;
+        const bool gone = is_gone(thread);
+        if (gone) clear(thread);
+        thread.owner.store(gone ? ThreadHolds::nobody : ThreadHolds::a_thread_that_ended);
+        any |= gone;
+    }
+    return any;
+}
+
+}  // namespace
+
+bool is_held(std::uint64_t absolute_page) noexcept {
+    return is_written_down(absolute_page) && (!release_ended() || is_written_down(absolute_page));
 }
 
 namespace {

@@ -262,16 +262,11 @@ void answer(Dispatched& call) noexcept {
         case SYS_prctl:
             if (call.arguments[0] == set_dispatch) return call.answer(-EBUSY);
             break;
-        case SYS_execve:
-        case SYS_execveat: {
-            const BlockedForExec blocked;
-            return call.answer(held_call(call.number, call.arguments, Caller::dispatched));
-        }
         default:
             if (spare_descriptor(call) || change_mapping(call)) return;
             break;
     }
-    call.answer(held_call(call.number, call.arguments, Caller::dispatched));
+    call.answer(held_call(call.number, call.arguments, call.context));
 }
 
 void on_sigsys(int signal, siginfo_t* info, void* context) {
@@ -311,7 +306,7 @@ int shield_raise() noexcept {
     const long armed = system_call(SYS_prctl, set_dispatch, dispatch_on, pnode_text_first, pnode_text_bytes,
                                    &pnode_dispatch_selector);
     if (os::is_error(armed)) return os::error_of(armed);
-    if (const int error = os::take_signal(SIGSYS, on_sigsys, 0)) return error;
+    if (const int error = os::take_signal(SIGSYS, on_sigsys, ~0UL)) return error;
     give_alternate_stack_now();
     signal_calls_begin();
     take_over_inherited_mask();
