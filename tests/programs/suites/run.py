@@ -1,7 +1,6 @@
 #!/usr/bin/env python3
-"""run.py list
-run.py run SUITE --pnode COMMAND --folder FOLDER [--modes MODE,...] [--pieces WORD]
-run.py report --folder FOLDER
+"""run.py run SUITE --pnode COMMAND --folder FOLDER [--modes MODE,...] [--pieces WORD]
+run.py report --folder FOLDER --document FILE
 
 Runs a program's own tests plainly and under `pnode run`, in the modes plain, inline, thread, inline-stress, thread-stress.
 A test that passes plainly must pass in each: else the exit code is 1. FOLDER keeps what was fetched and built, the logs and the
@@ -65,19 +64,18 @@ def run(arguments):
 
 def main():
     parser = argparse.ArgumentParser(usage=__doc__)
-    parser.add_argument("what", choices=("list", "run", "report"))
+    parser.add_argument("what", choices=("run", "report"))
     parser.add_argument("suite", nargs="?", choices=SUITES)
     parser.add_argument("--pnode")
-    parser.add_argument("--folder")
+    parser.add_argument("--folder", required=True)
+    parser.add_argument("--document", help="where the report goes")
     parser.add_argument("--modes", default=",".join(MODES))
     parser.add_argument("--pieces", default="", help="only those with this word in their name")
     arguments = parser.parse_args()
-    if arguments.what == "list":
-        print("\n".join(SUITES))
-        return 0
     if arguments.what == "report":
         found = [read_json(f"{arguments.folder}/{name}/results.json") for name in SUITES]
-        print(report.document([results for results in found if results]), end="")
+        with open(arguments.document, "w", encoding="utf-8") as file:
+            file.write(report.document([results for results in found if results]))
         return 0
     return run(arguments)
 
