@@ -41,7 +41,8 @@ constexpr OptionSpec table[] = {
      "(docs/hardware.md)."},
     {"engine", "PNODE_ENGINE", "NAME", OptionType::choice, "auto", "", 0, 0, "auto|thread|inline",
      &Options::engine,
-     "Who serves a fault: handler threads, or the thread that faults (faster; docs/behaviour.md)."},
+     "Who serves a fault: the thread that faults (inline), or handler threads; auto is inline where that is "
+     "complete (docs/behaviour.md)."},
     {"stats", "PNODE_STATS", "FILE", OptionType::file, "", "none", 0, 0, no_choices, &Options::stats,
      "Write statistics there as JSON when the program ends; - is standard error."},
     {"stats-every", "PNODE_STATS_EVERY", "MS", OptionType::milliseconds, "0", "", 0, hour_ms, no_choices,
