@@ -11,10 +11,9 @@ constinit std::atomic<std::uint64_t> Hold::lowest{~std::uint64_t{0}};
 constinit std::atomic<std::uint64_t> Hold::highest{0};
 ThreadHolds hold_threads[hold_threads_max];
 constinit std::atomic<std::uint32_t> hold_threads_end{0};
+constinit thread_local ThreadHolds* my_holds __attribute__((tls_model("initial-exec"))) = nullptr;
 
 namespace {
-
-thread_local ThreadHolds* mine __attribute__((tls_model("initial-exec"))) = nullptr;
 
 // Null when all are taken: then pages are brought near, and only an EFAULT tells that one left again.
 ThreadHolds* take_slot() noexcept {
@@ -93,11 +92,11 @@ void Hold::widen(std::uint64_t address, std::uint64_t bytes) noexcept {
 }
 
 void Hold::enter() noexcept {
-    if (mine == nullptr) mine = take_slot();
-    if (mine == nullptr) return;
-    std::uint32_t depth = mine->depth.load(std::memory_order_relaxed);
+    if (my_holds == nullptr) my_holds = take_slot();
+    if (my_holds == nullptr) return;
+    std::uint32_t depth = my_holds->depth.load(std::memory_order_relaxed);
     if (depth == hold_frames_max) depth = 0;  // left behind, every one of them
-    thread_ = mine;
+    thread_ = my_holds;
     frame_ = depth;
     thread_->frames[frame_].count.store(0, std::memory_order_relaxed);
     thread_->depth.store(depth + 1, std::memory_order_release);
@@ -167,16 +166,16 @@ bool is_held(std::uint64_t absolute_page) noexcept {
 }
 
 void holds_end_thread() noexcept {
-    if (mine == nullptr) return;
-    mine->depth.store(0);
-    mine->owner.store(0);
-    mine = nullptr;
+    if (my_holds == nullptr) return;
+    my_holds->depth.store(0);
+    my_holds->owner.store(0);
+    my_holds = nullptr;
 }
 
 void holds_after_fork_in_child() noexcept {
     const std::uint32_t threads = hold_threads_end.load();
     for (std::uint32_t index = 0; index < threads; ++index) {
-        if (&hold_threads[index] == mine) continue;
+        if (&hold_threads[index] == my_holds) continue;
         hold_threads[index].depth.store(0);
         hold_threads[index].owner.store(0);
     }

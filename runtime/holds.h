@@ -31,18 +31,18 @@ inline constexpr unsigned hold_threads_max = 4096;
 
 // Absolute page numbers, address / page_bytes.
 struct HeldRange {
-    std::atomic<std::uint64_t> first{0};
-    std::atomic<std::uint64_t> end{0};
+    os::Atomic<std::uint64_t> first{0};
+    os::Atomic<std::uint64_t> end{0};
 };
 
 struct HoldFrame {
-    std::atomic<std::uint32_t> count{0};
+    os::Atomic<std::uint32_t> count{0};
     HeldRange ranges[held_ranges_max];
 };
 
 struct alignas(64) ThreadHolds {
     std::atomic<std::uint32_t> owner{0};  // 0: free
-    std::atomic<std::uint32_t> depth{0};  // frames in use; written by the thread itself
+    os::Atomic<std::uint32_t> depth{0};   // frames in use; written by the thread itself
     HoldFrame frames[hold_frames_max];
 };
 
@@ -96,7 +96,9 @@ class Hold {
 
 // Between what a thread wrote and what it looks at next: the two sides of a hold meet here.
 inline void hold_fence() noexcept {
-#ifdef __SANITIZE_THREAD__
+#if defined(PNODE_STEPPED)
+    interleaving::fence();
+#elif defined(__SANITIZE_THREAD__)
     static std::atomic<std::uint32_t> order{
         0};  // the sanitizer knows no fence, but a total order of changes to one word
     order.fetch_add(1);
@@ -118,6 +120,8 @@ void holds_after_fork_in_child() noexcept;
 
 extern ThreadHolds hold_threads[hold_threads_max];
 extern std::atomic<std::uint32_t> hold_threads_end;  // none from here on was ever used
+// The calling thread's; null before its first hold.
+extern constinit thread_local ThreadHolds* my_holds __attribute__((tls_model("initial-exec")));
 
 template <class Visit>
 void for_each_held(std::uint64_t first, std::uint64_t end, Visit visit) noexcept {

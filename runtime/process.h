@@ -17,6 +17,10 @@ void register_fork_handlers() noexcept;
 // forgets it. One thread at a time, before the runtime's prepare handler.
 void keep_near_at_fork(void* const* pages, std::size_t count) noexcept;
 
+// Has the calling thread shut the gates (fork.cpp)? Until it opens them nothing leaves, and no call of the public
+// API comes back.
+bool is_forking_here() noexcept;
+
 // True for a descriptor that only the runtime may close.
 inline bool runtime_owns_descriptor(int fd) noexcept {
     return os::is_own_descriptor(fd);

@@ -362,7 +362,9 @@ TEST(Signals, AHandlerMayJumpOutOfAFault) {
     EXPECT_TRUE(other.is_intact());
 }
 
-// The set that is waited for and the answer are far when the kernel reads and writes them.
+// The set that is waited for and the answer are far when the call begins, and other memory is used while it waits:
+// whether their page stays meanwhile (a shield holds it) or leaves (handler threads bring it back), the kernel
+// reads and writes what is there.
 TEST(Signals, SigwaitLoopsWithFarArguments) {
     struct Arguments {
         sigset_t set;
@@ -378,17 +380,20 @@ TEST(Signals, SigwaitLoopsWithFarArguments) {
     std::atomic<int> asked{0};
     std::atomic<int> answered{0};
     std::thread waiter([&] {
-        for (bool more = true; more;) {
-            if (sigwaitinfo(&far->set, &far->info) < 0) continue;
-            more = far->info.si_signo != SIGUSR2;
-            EXPECT_EQ(far->info.si_value.sival_int, asked);
-            ++answered;
+        for (int round = 1; round <= 8; ++round) {
+            while (asked < round) std::this_thread::yield();
+            while (sigwaitinfo(&far->set, &far->info) < 0) {
+            }
+            EXPECT_EQ(far->info.si_signo, round == 8 ? SIGUSR2 : SIGUSR1);
+            EXPECT_EQ(far->info.si_value.sival_int, round);
+            answered = round;
         }
     });
     const pthread_t handle = waiter.native_handle();
     for (int round = 1; round <= 8; ++round) {
         ASSERT_TRUE(becomes_far(far, page_bytes, 0, block));
         asked = round;
+        ASSERT_TRUE(block.is_intact());
         ASSERT_EQ(pthread_sigqueue(handle, round == 8 ? SIGUSR2 : SIGUSR1, sigval{round}), 0);
         while (answered < round) std::this_thread::yield();
     }
