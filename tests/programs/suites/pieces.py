@@ -106,8 +106,9 @@ def run_command(piece, environment, log):
             code = process.wait(piece.seconds_max)
         except subprocess.TimeoutExpired:
             code = None
-        end_session(process.pid)
-        process.wait()
+        finally:  # also when this runner is told to end
+            end_session(process.pid)
+            process.wait()
     return code
 
 

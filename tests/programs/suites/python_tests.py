@@ -59,4 +59,4 @@ def pieces(folder):
     return made
 
 
-SUITES = [suite.Suite("python", "Python", ["python3.11"], "4M", prepare, pieces)]
+SUITES = [suite.Suite("python", "Python", ["python3.11"], "8M", prepare, pieces)]

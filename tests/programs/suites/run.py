@@ -8,6 +8,7 @@ results, of which `report` makes docs/compatibility.md."""
 import argparse
 import json
 import os
+import signal
 import sys
 
 import packages
@@ -63,6 +64,7 @@ def run(arguments):
 
 
 def main():
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     parser = argparse.ArgumentParser(usage=__doc__)
     parser.add_argument("what", choices=("run", "report"))
     parser.add_argument("suite", nargs="?", choices=SUITES)

@@ -35,7 +35,8 @@ public class Work {
 }
 """
 
-# Each writes its result to standard output. $UNDER runs a program as the mode has it.
+# Each writes its result to standard output. $UNDER runs a program as the mode has it. A collector that goes over a heap of 256 MiB again
+# and again needs some of it near.
 SCRIPTS = {
     "gcc -O2 of SQLite in one file": 'sed "s/__DATE__/0/;s/__TIME__/0/" "$SQLITE/sqlite3.c" >one.c; $UNDER gcc -O2 -frandom-seed=1 -c one.c -o one.o; cat one.o',
     "g++ -O2 of the standard library's headers": 'printf "#include <bits/stdc++.h>\\n#include <regex>\\nbool f(std::string s)'
@@ -56,8 +57,8 @@ SCRIPTS = {
     "git: add, repack, fsck": "rm -rf tree; mkdir tree; cd tree; git init -q .; split -n l/300 ../catalogue part.; "
                               "$UNDER git add . && git -c user.name=x -c user.email=x -c commit.gpgsign=false commit -qm x --date=2020-01-01T00:00:00Z && "
                               "$UNDER git repack -adfq --threads=2 && $UNDER git fsck --full --strict && git rev-parse HEAD^{tree} && $UNDER git archive HEAD",
-    "java: sorted maps in four threads": "$UNDER java -Xmx256m -XX:+UseSerialGC -XX:-UseCompressedOops Work.java",
-    "java: the same with G1": "$UNDER java -Xmx256m -XX:+UseG1GC -XX:-UseCompressedOops Work.java",
+    "java: sorted maps in four threads": "PNODE_NEAR=64M $UNDER java -Xmx256m -XX:+UseSerialGC -XX:-UseCompressedOops Work.java",
+    "java: the same with G1": "PNODE_NEAR=64M $UNDER java -Xmx256m -XX:+UseG1GC -XX:-UseCompressedOops Work.java",
     "rocksdb: fill, overwrite, read and verify": "rm -rf db; $UNDER db_bench --db=db --num=200000 --value_size=200 --seed=7 --threads=1 "
         "--benchmarks=fillrandom,overwrite,deleterandom,compact,readrandom,seekrandom,verifychecksum,verifyfilechecksums --verify_checksum=1 "
         "--disable_wal=1 --compression_type=lz4 >db.log 2>&1 || { cat db.log; exit 1; }; $UNDER ldb --db=db scan --hex",

@@ -1,11 +1,12 @@
 """stress-ng: its memory stressors with --verify, each for some seconds; a stressor that finds a wrong byte or a wrong answer fails."""
+import os
 import re
 
 import packages
 import suite
 from pieces import Piece
 
-SECONDS = 10
+SECONDS = int(os.environ.get("SUITE_STRESS_SECONDS", "10"))
 STRESSORS = {
     "brk": [], "fork": [], "io-uring": [], "madvise": [], "malloc": ["--malloc-bytes", "32M"], "memcpy": [], "memfd": [], "memrate": [],
     "mincore": [], "mlock": [], "mlockmany": [], "mmap": ["--mmap-bytes", "32M"], "mmapaddr": [], "mmapfixed": [], "mmapfork": [],
