@@ -146,7 +146,7 @@ class Heap : private cxl::NodeUser {
     FaultThreads fault_threads;
 
     // The evictor's hand: which page it looks at next. Whoever has hand_taken moves it.
-    std::atomic<bool> hand_taken{false};
+    os::Atomic<bool> hand_taken{false};
     std::uint64_t hand = 0;
     LeasedPages leased_pages;               // which go before the hand is moved
     std::uint64_t keep_hand = 0;            // the same, of the search for kept blobs to drop

@@ -12,10 +12,9 @@ constinit std::atomic<std::uint64_t> Hold::lowest{~std::uint64_t{0}};
 constinit std::atomic<std::uint64_t> Hold::highest{0};
 ThreadHolds hold_threads[hold_threads_max];
 constinit std::atomic<std::uint32_t> hold_threads_end{0};
+constinit thread_local ThreadHolds* my_holds __attribute__((tls_model("initial-exec"))) = nullptr;
 
 namespace {
-
-thread_local ThreadHolds* mine __attribute__((tls_model("initial-exec"))) = nullptr;
 
 bool is_gone(const ThreadHolds& ended) noexcept {
     const long there = os::system_call(SYS_tgkill, os::system_call(SYS_getpid), ended.number.load(), 0);
@@ -34,8 +33,8 @@ void clear(ThreadHolds& thread) noexcept {
     for (HeldRange& held : thread.lasting) held.end.store(0);
 }
 
-// It is `changing`; null when all are taken: then pages are brought near, and only an EFAULT tells that one left
-// again.
+// It is `changing`; null when all are taken: then pages are brought near, and only an EFAULT tells that one
+// left again.
 ThreadHolds* take_slot() noexcept {
     for (std::uint32_t index = 0; index < hold_threads_max; ++index) {
         ThreadHolds& thread = hold_threads[index];
@@ -57,13 +56,13 @@ ThreadHolds* take_slot() noexcept {
 
 // What the calling thread holds in; null: see take_slot().
 ThreadHolds* slot_of_this_thread() noexcept {
-    if (mine != nullptr) return mine;
+    if (my_holds != nullptr) return my_holds;
     ThreadHolds* const slot = take_slot();
     if (slot == nullptr) return nullptr;
-    const bool late = mine != nullptr;  // a signal's handler was here meanwhile
+    const bool late = my_holds != nullptr;  // a signal's handler was here meanwhile
     slot->owner.store(late ? ThreadHolds::nobody : ThreadHolds::a_thread);
-    if (!late) mine = slot;
-    return mine;
+    if (!late) my_holds = slot;
+    return my_holds;
 }
 
 bool is_accessible(const Heap& heap, std::uint64_t page) noexcept {
@@ -129,9 +128,9 @@ void Hold::widen(std::uint64_t address, std::uint64_t bytes) noexcept {
 
 void Hold::enter() noexcept {
     if (slot_of_this_thread() == nullptr) return;
-    std::uint32_t depth = mine->depth.load(std::memory_order_relaxed);
+    std::uint32_t depth = my_holds->depth.load(std::memory_order_relaxed);
     if (depth == hold_frames_max) depth = 0;  // left behind, every one of them
-    thread_ = mine;
+    thread_ = my_holds;
     frame_ = depth;
     thread_->frames[frame_].count.store(0, std::memory_order_relaxed);
     thread_->depth.store(depth + 1, std::memory_order_release);
@@ -226,8 +225,8 @@ bool is_held(std::uint64_t absolute_page) noexcept {
 
 namespace {
 
-// `bytes` is not 0. The range is empty before it is another, so that nobody sees the start of one with the end
-// of the other.
+// `bytes` is not 0. The range is empty before it is another, so that nobody sees the start of one with the
+// end of the other.
 void set_lasting(ThreadHolds& thread, Lasting what, std::uint64_t address, std::uint64_t bytes) noexcept {
     HeldRange& range = thread.lasting[static_cast<unsigned>(what)];
     thread.lasts.store(true);
@@ -251,10 +250,10 @@ ThreadHolds* slot_for_stack(std::uint64_t stack_top) noexcept {
 
 void hold_while_alive(Lasting what, std::uint64_t address, std::uint64_t bytes) noexcept {
     const bool managed = bytes != 0 && Hold::may_be_managed(address, bytes);
-    if (!managed && mine == nullptr) return;
+    if (!managed && my_holds == nullptr) return;
     if (slot_of_this_thread() != nullptr) {
-        if (!managed) return mine->lasting[static_cast<unsigned>(what)].end.store(0);
-        set_lasting(*mine, what, address, bytes);
+        if (!managed) return my_holds->lasting[static_cast<unsigned>(what)].end.store(0);
+        set_lasting(*my_holds, what, address, bytes);
         hold_fence();
     }
     if (managed) Hold::bring_near(address, bytes);
@@ -262,7 +261,8 @@ void hold_while_alive(Lasting what, std::uint64_t address, std::uint64_t bytes) 
 
 void hold_for_thread_to_come(const ThreadToCome& thread) noexcept {
     const std::uint64_t frames_at = thread.stack_top - first_frames_bytes;
-    const bool on_heap = thread.stack_top > first_frames_bytes && Hold::may_be_managed(frames_at, first_frames_bytes);
+    const bool on_heap =
+        thread.stack_top > first_frames_bytes && Hold::may_be_managed(frames_at, first_frames_bytes);
     const bool number_on_heap = thread.number_at != 0 && Hold::may_be_managed(thread.number_at, sizeof(int));
     if (!on_heap && !number_on_heap) return;
     if (ThreadHolds* const slot = slot_for_stack(thread.stack_top)) {
@@ -278,7 +278,7 @@ void hold_for_thread_to_come(const ThreadToCome& thread) noexcept {
 
 // The nearest stack's end above: stacks lie side by side.
 void take_over_holds(std::uint64_t stack_pointer) noexcept {
-    if (mine != nullptr) return;
+    if (my_holds != nullptr) return;
     ThreadHolds* found = nullptr;
     const std::uint32_t threads = hold_threads_end.load();
     for (std::uint32_t index = 0; index < threads; ++index) {
@@ -289,22 +289,22 @@ void take_over_holds(std::uint64_t stack_pointer) noexcept {
         if (found == nullptr || top < found->stack_top.load()) found = &thread;
     }
     if (found == nullptr || !claim(*found, ThreadHolds::a_thread_to_come)) return;
-    mine = found;
-    mine->stack_top.store(0);
-    mine->owner.store(ThreadHolds::a_thread);
+    my_holds = found;
+    my_holds->stack_top.store(0);
+    my_holds->owner.store(ThreadHolds::a_thread);
 }
 
 void holds_end_thread() noexcept {
-    if (mine == nullptr) return;
-    mine->number.store(static_cast<std::uint32_t>(os::system_call(SYS_gettid)));
-    mine->owner.store(ThreadHolds::a_thread_that_ended);
-    mine = nullptr;
+    if (my_holds == nullptr) return;
+    my_holds->number.store(static_cast<std::uint32_t>(os::system_call(SYS_gettid)));
+    my_holds->owner.store(ThreadHolds::a_thread_that_ended);
+    my_holds = nullptr;
 }
 
 void holds_after_fork_in_child() noexcept {
     const std::uint32_t threads = hold_threads_end.load();
     for (std::uint32_t index = 0; index < threads; ++index) {
-        if (&hold_threads[index] == mine) continue;
+        if (&hold_threads[index] == my_holds) continue;
         clear(hold_threads[index]);
         hold_threads[index].owner.store(ThreadHolds::nobody);
     }

@@ -11,10 +11,10 @@
 // is let go by the next hold that the thread makes further out, or when the frames are used up. Until then a
 // few pages stay near.
 //
-// What the kernel touches at moments that nobody chooses (it writes a thread's number when the thread ends, and
-// looks at rseq(2)'s area when it preempts it) is held as long as the thread lives. Who is about to start a
-// thread holds for it, until it comes and takes that over. A thread lets go by ending: the kernel's last word
-// to it is after its own, so its slot is free when nobody of its number is there any more.
+// What the kernel touches at moments that nobody chooses (it writes a thread's number when the thread ends,
+// and looks at rseq(2)'s area when it preempts it) is held as long as the thread lives. Who is about to start
+// a thread holds for it, until it comes and takes that over. A thread lets go by ending: the kernel's last
+// word to it is after its own, so its slot is free when nobody of its number is there any more.
 //
 // Thread rule: any thread, signal handlers too (frames nest). Nothing here allocates or locks.
 #pragma once
@@ -34,17 +34,18 @@ inline constexpr unsigned hold_frames_max =
     8;  // system calls of one thread that are under way: signal handlers nest
 inline constexpr unsigned hold_threads_max = 4096;
 
-// What the kernel and the thread itself use of a new stack before the thread has an alternate one for signals.
+// What the kernel and the thread itself use of a new stack before the thread has an alternate one for
+// signals.
 inline constexpr std::uint64_t first_frames_bytes = 64 << 10;
 
 // Absolute page numbers, address / page_bytes.
 struct HeldRange {
-    std::atomic<std::uint64_t> first{0};
-    std::atomic<std::uint64_t> end{0};
+    os::Atomic<std::uint64_t> first{0};
+    os::Atomic<std::uint64_t> end{0};
 };
 
 struct HoldFrame {
-    std::atomic<std::uint32_t> count{0};
+    os::Atomic<std::uint32_t> count{0};
     HeldRange ranges[held_ranges_max];
 };
 
@@ -63,10 +64,10 @@ inline constexpr unsigned lasting_holds = 6;
 struct alignas(64) ThreadHolds {
     enum Owner : std::uint32_t { nobody, changing, a_thread, a_thread_to_come, a_thread_that_ended };
     std::atomic<std::uint32_t> owner{nobody};
-    std::atomic<std::uint32_t> depth{0};       // frames in use; written by the thread itself
-    std::atomic<std::uint64_t> stack_top{0};   // of a thread to come: how it finds this
-    std::atomic<std::uint32_t> number{0};      // of a thread that ended
-    std::atomic<bool> lasts{false};  // is there any of these
+    os::Atomic<std::uint32_t> depth{0};       // frames in use; written by the thread itself
+    std::atomic<std::uint64_t> stack_top{0};  // of a thread to come: how it finds this
+    std::atomic<std::uint32_t> number{0};     // of a thread that ended
+    os::Atomic<bool> lasts{false};            // is there any of these
     HeldRange lasting[lasting_holds];
     HoldFrame frames[hold_frames_max];
 };
@@ -121,7 +122,9 @@ class Hold {
 
 // Between what a thread wrote and what it looks at next: the two sides of a hold meet here.
 inline void hold_fence() noexcept {
-#ifdef __SANITIZE_THREAD__
+#if defined(PNODE_STEPPED)
+    interleaving::fence();
+#elif defined(__SANITIZE_THREAD__)
     static std::atomic<std::uint32_t> order{
         0};  // the sanitizer knows no fence, but a total order of changes to one word
     order.fetch_add(1);
@@ -156,6 +159,8 @@ void holds_after_fork_in_child() noexcept;
 
 extern ThreadHolds hold_threads[hold_threads_max];
 extern std::atomic<std::uint32_t> hold_threads_end;  // none from here on was ever used
+// The calling thread's; null before its first hold.
+extern constinit thread_local ThreadHolds* my_holds __attribute__((tls_model("initial-exec")));
 
 template <class Visit>
 void for_each_held(std::uint64_t first, std::uint64_t end, Visit visit) noexcept {

@@ -215,12 +215,16 @@ class EnvironmentReader {
         if (seen) return refuse_variable(name, " is set twice: the first one holds");
         seen = true;
         std::string why;
-        if (!parse_option(*spec, value, options_, &why)) refuse_value(*spec, value, why);
+        if (!parse_option(*spec, value, options_, &why)) refuse_value(*spec, printable(value), why);
     }
 
-    void refuse_value(const OptionSpec& spec, std::string_view value, const std::string& why) {
+    // A reason may quote the value: then that of the value as it is shown.
+    void refuse_value(const OptionSpec& spec, const std::string& value, std::string why) {
+        Options unused;
+        std::string of_shown;
+        if (!parse_option(spec, value, &unused, &of_shown)) why = std::move(of_shown);
         const bool named = *spec.default_text != '\0';
-        refuse_variable(spec.environment, "=" + printable(value) + ": " + why + "; keeping the default, " +
+        refuse_variable(spec.environment, "=" + value + ": " + why + "; keeping the default, " +
                                               (named ? spec.default_text : spec.default_words));
     }
 
