@@ -82,7 +82,14 @@ bool is_untracked(Heap& heap, std::uint64_t chunk) noexcept {
 bool bring_page_near(Heap& heap, std::uint64_t page) noexcept {
     bool absent = false;
     for (os::Backoff backoff;;) {
-        const PageState state = heap.word(page).load().state();
+        const PageWord word = heap.word(page).load();
+        const PageState state = word.state();
+        if (state == PageState::near && word.write_protected()) {
+            const os::SignalsBlocked signals;
+            const Serving serving(heap);
+            make_writable(heap, page);
+            continue;
+        }
         if (state == PageState::near || state == PageState::poisoned) return absent;
         if (state == PageState::fresh && !is_accessible(heap, page)) return absent;
         if (state == PageState::busy) {

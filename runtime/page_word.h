@@ -8,6 +8,8 @@
 //     bit  21     limbo: in place
 //     bits 22..25 store: which generation's blob store `place` is in (fork.h)
 //     bits 26..61 place: far, near and busy: a BlobRef (near: the kept blob, or none); limbo: a staging slot
+//     bit  62     near: put in place write-protected, and not written to since
+//     bit  63     near, far: was written to in its last stay
 //
 // | state    | bytes                             | leaves by                                        |
 // |----------|-----------------------------------|--------------------------------------------------|
@@ -52,6 +54,9 @@ class PageWord {
     constexpr unsigned store() const { return static_cast<unsigned>(get(22, 4)); }
     constexpr std::uint64_t place() const { return get(26, cxl::blob_ref_bits); }
 
+    constexpr bool write_protected() const { return get(62, 1) != 0; }
+    constexpr bool written() const { return get(63, 1) != 0; }
+
     constexpr PageWord with(PageState state) const { return set(0, 4, static_cast<std::uint64_t>(state)); }
     constexpr PageWord with_level(unsigned level) const { return set(4, 3, level); }
     constexpr PageWord with_skip(unsigned skip) const { return set(7, 5, skip); }
@@ -61,6 +66,8 @@ class PageWord {
     constexpr PageWord with_blob(unsigned store, std::uint64_t ref) const {
         return set(22, 4, store).set(26, cxl::blob_ref_bits, ref);
     }
+    constexpr PageWord with_write_protected(bool is) const { return set(62, 1, is ? 1 : 0); }
+    constexpr PageWord with_written(bool written) const { return set(63, 1, written ? 1 : 0); }
     constexpr PageWord without_blob() const { return with_blob(0, cxl::no_blob); }
     constexpr PageWord with_slot(std::uint64_t slot) const { return with_blob(0, slot); }
 
@@ -74,7 +81,7 @@ class PageWord {
     }
     std::uint64_t bits_ = 0;
 };
-static_assert(26 + cxl::blob_ref_bits <= 64);
+static_assert(26 + cxl::blob_ref_bits <= 62);
 static_assert((1u << level_max) - 1 <= skip_max);
 
 class AtomicPageWord {
