@@ -34,10 +34,9 @@ const char* refuse_services(std::uint32_t services, bool compresses_inline) noex
         service::recompress | service::spill | service::prefetch | service::pin;
     if ((services & ~service::all) != 0) return "unknown services";
     if ((services & (service::demote | service::direct)) == 0) return "neither DEMOTE nor DIRECT: of no use";
-    if ((services & (service::recompress | service::spill)) != 0)
-        return "RECOMPRESS and SPILL are not offered by this version";
+    if ((services & service::spill) != 0) return "SPILL is not offered by this version";
     if ((services & of_blobs) != 0 && (services & service::demote) == 0)
-        return "PREFETCH and PIN are about demoted pages: they need DEMOTE";
+        return "RECOMPRESS, PREFETCH and PIN are about demoted pages: they need DEMOTE";
     if ((services & service::direct) != 0 && compresses_inline)
         return "DIRECT is impossible where stores can be lost: the device compresses them";
     return nullptr;

@@ -261,6 +261,7 @@ unsigned drop_unwritten(Heap& heap, EvictLane& lane) noexcept {
     }
     heap.statistics.demotions.add(count);
     heap.statistics.demotions_unchanged.add(count);
+    heap.recompressor.something_far();
     return count;
 }
 
@@ -378,16 +379,22 @@ Away put_away_unchanged(Heap& heap, EvictLane& lane, unsigned index) noexcept {
     leave(heap, out, out.word.with(PageState::far).with_stamp(heap.epoch()).with_written(false));
     heap.statistics.demotions.add();
     heap.statistics.demotions_unchanged.add();
+    heap.recompressor.something_far();
     return Away::far;
 }
 
 Away put_away_compressed(Heap& heap, EvictLane& lane, unsigned index,
-                         std::span<const std::byte> blob) noexcept {
+                         const FarTier::Encoded& encoded) noexcept {
     OutgoingPage& out = lane.out[index];
-    if (!claim_limbo(heap, lane, index)) return Away::taken_back;
+    const std::span<const std::byte> blob = encoded.blob;
+    if (!claim_limbo(heap, lane, index)) {
+        heap.far.discard(encoded);
+        return Away::taken_back;
+    }
     drop_kept(heap, out.word);
     const cxl::BlobRef ref = blob.empty() ? cxl::no_blob : heap.far.place(blob);
     if (ref == cxl::no_blob) {
+        heap.far.discard(encoded);
         if (blob.empty()) heap.statistics.incompressible.add();
         if (!blob.empty()) heap.statistics.far_full.add();
         return_near(heap, out, out.word.without_blob().with_skip(blob.empty() ? skip_max : out.word.skip()));
@@ -397,10 +404,12 @@ Away put_away_compressed(Heap& heap, EvictLane& lane, unsigned index,
     const bool written = out.word.written() || out.word.place() != cxl::no_blob;
     leave(heap, out,
           out.word.with(PageState::far)
-              .with_blob(heap.far.own_store(), ref)
+              .with_blob(heap.far.own_store(), ref, encoded.dictionary)
+              .with_skip(0)
               .with_stamp(heap.epoch())
               .with_written(written));
     heap.statistics.demotions.add();
+    heap.recompressor.something_far();
     return Away::far;
 }
 
@@ -450,14 +459,13 @@ void encode_ahead(Heap& heap, EvictLane& lane) noexcept {
 
 Away put_away(Heap& heap, EvictLane& lane, unsigned index) noexcept {
     OutgoingPage& out = lane.out[index];
-    if (out.encoded) return put_away_compressed(heap, lane, index, out.blob);
+    if (out.encoded) return put_away_compressed(heap, lane, index, {out.blob});
     if (is_zero(out)) return put_away_zero(heap, lane, index);
     const compress::ContentHash hash = heap.far.key().hash(contents_of(out));
     if (is_unchanged(heap, out, hash)) return put_away_unchanged(heap, lane, index);
-    const std::span<std::byte> room = room_for_blob(heap, lane, 0);
-    const std::size_t blob_bytes =
-        compress::encode(contents_of(out), hash, heap.far.codec(), room, lane.scratch);
-    return put_away_compressed(heap, lane, index, room.first(blob_bytes));
+    return put_away_compressed(
+        heap, lane, index,
+        heap.far.encode(contents_of(out), hash, room_for_blob(heap, lane, 0), lane.scratch));
 }
 
 // A taker-back may still be copying from our staging page: it is done when the page is no longer busy.

@@ -33,6 +33,7 @@
 #include "runtime/os/userfaultfd.h"
 #include "runtime/page_traits.h"
 #include "runtime/page_word.h"
+#include "runtime/recompressor.h"
 #include "runtime/span_allocator.h"
 #include "runtime/statistics.h"
 #include "runtime/stats_file.h"
@@ -159,6 +160,7 @@ class Heap : private cxl::NodeUser {
         false};  // pages may be shared with a child: UFFDIO_MOVE may refuse them
 
     os::Thread evictor;
+    Recompressor recompressor;
     std::atomic<bool> stop{false};
     StatsFile stats_file;
 

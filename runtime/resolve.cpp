@@ -70,7 +70,7 @@ void charge(Heap& heap) noexcept {
 // back late sinks (DESIGN 5.2). "Soon": within as many evictions as half the near pages, told by an epoch of
 // an eighth of them.
 PageWord warmed(Heap& heap, PageWord word) noexcept {
-    const unsigned age = (heap.epoch() - word.stamp()) & 0xff;
+    const unsigned age = (heap.epoch() - word.stamp()) % stamps;
     unsigned level = word.level();
     if (age <= 4 && level < level_max) ++level;
     if (age > 16 && level > 0) --level;
@@ -83,6 +83,7 @@ Resolved poison(Heap& heap, std::uint64_t page, PageWord word, const char* why) 
     heap.statistics.poisoned.add();
     heap.statistics.far_pages.subtract(1);
     // The slot is never freed: nothing else shall be stored in bytes that went wrong once.
+    heap.far.give_up(word);
     heap.word(page).publish(word.without_blob().with(PageState::poisoned));
     return Resolved::poisoned;
 }
@@ -166,7 +167,7 @@ Resolved resolve_far(Heap& heap, std::uint64_t page, PageWord word, FaultKind ki
     const bool readable = heap.far.load(word, [&] {
         decoded = compress::decode(heap.far.bytes(word), heap.far.key(),
                                    std::span<std::byte>(lane.page, page_bytes), lane.scratch,
-                                   heap.offload.accelerator());
+                                   heap.offload.accelerator(), heap.far.dictionaries().of(word));
     });
     if (!readable) return poison(heap, page, word, "its memory is bad");
     if (decoded != compress::DecodeResult::ok) return poison(heap, page, word, compress::describe(decoded));
