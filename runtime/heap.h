@@ -216,7 +216,8 @@ class ChunksClaimed {
     std::uint64_t tracked_ = 0;
 };
 
-enum class FaultKind : std::uint8_t { missing, write_protected, unknown };
+// asked: nobody faulted, the page is only wanted near.
+enum class FaultKind : std::uint8_t { asked, missing, write_protected, unknown };
 enum class Resolved : std::uint8_t { served, fresh, redundant, poisoned, gone };
 // Brings one page near and wakes who waits for it. Never fails silently.
 Resolved resolve(Heap& heap, std::uint64_t page, FaultKind kind, ResolveLane& lane) noexcept;

@@ -20,7 +20,7 @@ bool own_near(Heap& heap, std::uint64_t page, ResolveLane& lane, PageWord* near_
             *near_word = word;
             return true;
         }
-        resolve(heap, page, FaultKind::missing, lane);
+        resolve(heap, page, FaultKind::asked, lane);
     }
 }
 

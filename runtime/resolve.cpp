@@ -74,11 +74,12 @@ Resolved poison(Heap& heap, std::uint64_t page, PageWord word, const char* why) 
     return Resolved::poisoned;
 }
 
-Resolved resolve_poisoned(Heap& heap, std::uint64_t page) noexcept {
+Resolved resolve_poisoned(Heap& heap, std::uint64_t page, FaultKind kind) noexcept {
     // UFFDIO_POISON (6.6): the access raises SIGBUS. Without it the process cannot be told in place, and must
-    // not go on with a wrong byte.
+    // not go on with a wrong byte. Who only asked is told by the answer.
     const int error = os::uffd_poison(heap.uffd.fd, heap.address_of(page), page_bytes);
     if (error != 0 && error != EEXIST) {
+        if (kind == FaultKind::asked) return Resolved::poisoned;
         report("page %p is lost and this kernel cannot deliver that as SIGBUS: the process ends",
                heap.address_of(page));
         ::kill(::getpid(), SIGBUS);
@@ -112,7 +113,7 @@ Resolved unprotect(Heap& heap, std::uint64_t page, PageWord word) noexcept {
 // A fault on a near page: somebody else served it, or the application dropped the page behind our back (a raw
 // madvise): then it reads as zeros.
 Resolved resolve_near(Heap& heap, std::uint64_t page, PageWord word, FaultKind kind) noexcept {
-    if (kind != FaultKind::missing)
+    if (kind == FaultKind::write_protected || kind == FaultKind::unknown)
         os::uffd_write_protect(heap.uffd.fd, heap.address_of(page), page_bytes, false);
     if (kind != FaultKind::write_protected) copy_in(heap, page, zeros);
     os::uffd_wake(heap.uffd.fd, heap.address_of(page), page_bytes);
@@ -189,7 +190,7 @@ Resolved resolve(Heap& heap, std::uint64_t page, FaultKind kind, ResolveLane& la
                 continue;
             }
             case PageState::poisoned:
-                return resolve_poisoned(heap, page);
+                return resolve_poisoned(heap, page, kind);
             default:
                 break;
         }
@@ -205,7 +206,7 @@ Resolved resolve(Heap& heap, std::uint64_t page, FaultKind kind, ResolveLane& la
                 return resolve_limbo(heap, page, word);
             case PageState::far: {
                 const Resolved resolved = resolve_far(heap, page, word, lane);
-                return resolved == Resolved::poisoned ? resolve_poisoned(heap, page) : resolved;
+                return resolved == Resolved::poisoned ? resolve_poisoned(heap, page, kind) : resolved;
             }
             default:
                 __builtin_unreachable();
@@ -224,7 +225,7 @@ int promote(Heap& heap, std::uint64_t first, std::uint64_t pages) noexcept {
         const PageState state = heap.word(page).load().state();
         if (state == PageState::fresh || state == PageState::near) continue;
         if (state == PageState::poisoned ||
-            resolve(heap, page, FaultKind::missing, *lane) == Resolved::poisoned)
+            resolve(heap, page, FaultKind::asked, *lane) == Resolved::poisoned)
             error = EIO;
         make_room(heap, Evicting::other);
     }
