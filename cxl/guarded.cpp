@@ -52,19 +52,21 @@ BadRange range_of(const siginfo_t& info) {
 // Blocks nothing (sa_mask is empty, SA_NODEFER), so that jumping out of it leaves the thread's mask as it
 // was.
 void on_sigbus(int signal, siginfo_t* info, void* context) {
-    RecoveryPoint* const point = recovery_point;
-    if (info->si_code == BUS_MCEERR_AO && post_bad_news(range_of(*info))) return;
-    if (point == nullptr || !is_fault(*info)) {
-        const int saved_errno = errno;
-        pass_on(signal, info, context);
-        errno = saved_errno;
-        return;
-    }
-    point->bad = range_of(*info);
-    siglongjmp(point->jump, 1);
+    if (take_bad_memory(*info)) return;
+    const int saved_errno = errno;
+    pass_on(signal, info, context);
+    errno = saved_errno;
 }
 
 }  // namespace
+
+bool take_bad_memory(const siginfo_t& info) noexcept {
+    if (info.si_code == BUS_MCEERR_AO && post_bad_news(range_of(info))) return true;
+    RecoveryPoint* const point = recovery_point;
+    if (point == nullptr || !is_fault(info)) return false;
+    point->bad = range_of(info);
+    siglongjmp(point->jump, 1);
+}
 
 int install_guard() noexcept {
     static std::atomic<bool> installed{false};

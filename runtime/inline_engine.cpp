@@ -9,6 +9,7 @@
 
 #include <cerrno>
 
+#include "cxl/guarded.h"
 #include "runtime/heap.h"
 #include "runtime/os/signal_actions.h"
 #include "runtime/os/signals_blocked.h"
@@ -40,6 +41,7 @@ void on_sigbus(int signal, siginfo_t* info, void* context) {
     const auto address = reinterpret_cast<std::uint64_t>(info->si_addr);
     // Bad memory (BUS_MCEERR_AR) is no absent page: made near it would be touched, and found bad, for ever.
     Heap* heap = info->si_code == BUS_ADRERR ? heap_at(address) : nullptr;
+    if (heap == nullptr && cxl::take_bad_memory(*info)) return;
     const bool ours = heap != nullptr && heap->engine == Engine::in_line;
     if (!ours || !serve(*heap, heap->page_at(address))) os::pass_on(signal, info, context);
     errno = saved_errno;
