@@ -75,7 +75,7 @@ void bring_near_at_fork(Heap& heap) noexcept {
         const auto address = reinterpret_cast<std::uint64_t>(near_at_fork[index]);
         if (!heap.contains(address)) continue;
         const std::uint64_t page = heap.page_at(address);
-        if (heap.word(page).load().state() == PageState::far) resolve(heap, page, FaultKind::missing, *lane);
+        if (heap.word(page).load().state() == PageState::far) resolve(heap, page, FaultKind::asked, *lane);
     }
 }
 

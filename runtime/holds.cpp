@@ -99,7 +99,7 @@ bool bring_page_near(Heap& heap, std::uint64_t page) noexcept {
         const os::SignalsBlocked signals;
         const Serving serving(heap);
         LentResolveLane lane(heap.resolve_lanes);
-        resolve(heap, page, FaultKind::missing, *lane);
+        resolve(heap, page, FaultKind::asked, *lane);
         make_room(heap, Evicting::handler);
         absent = true;
     }

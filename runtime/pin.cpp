@@ -25,7 +25,7 @@ bool own_near(Heap& heap, std::uint64_t page, ResolveLane& lane, PageWord* near_
             *near_word = word.write_protected() ? unprotected(heap, page, word) : word;
             return true;
         }
-        resolve(heap, page, FaultKind::missing, lane);
+        resolve(heap, page, FaultKind::asked, lane);
     }
 }
 

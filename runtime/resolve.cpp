@@ -88,11 +88,12 @@ Resolved poison(Heap& heap, std::uint64_t page, PageWord word, const char* why) 
     return Resolved::poisoned;
 }
 
-Resolved resolve_poisoned(Heap& heap, std::uint64_t page) noexcept {
+Resolved resolve_poisoned(Heap& heap, std::uint64_t page, FaultKind kind) noexcept {
     // UFFDIO_POISON (6.6): the access raises SIGBUS. Without it the process cannot be told in place, and must
-    // not go on with a wrong byte.
+    // not go on with a wrong byte. Who only asked is told by the answer.
     const int error = os::uffd_poison(heap.uffd.fd, heap.address_of(page), page_bytes);
     if (error != 0 && error != EEXIST) {
+        if (kind == FaultKind::asked) return Resolved::poisoned;
         report("page %p is lost and this kernel cannot deliver that as SIGBUS: the process ends",
                heap.address_of(page));
         ::kill(::getpid(), SIGBUS);
@@ -232,7 +233,7 @@ Resolved resolve(Heap& heap, std::uint64_t page, FaultKind kind, ResolveLane& la
                 continue;
             }
             case PageState::poisoned:
-                return resolve_poisoned(heap, page);
+                return resolve_poisoned(heap, page, kind);
             default:
                 break;
         }
@@ -248,7 +249,7 @@ Resolved resolve(Heap& heap, std::uint64_t page, FaultKind kind, ResolveLane& la
                 return resolve_limbo(heap, page, word);
             case PageState::far: {
                 const Resolved resolved = resolve_far(heap, page, word, kind, lane);
-                return resolved == Resolved::poisoned ? resolve_poisoned(heap, page) : resolved;
+                return resolved == Resolved::poisoned ? resolve_poisoned(heap, page, kind) : resolved;
             }
             default:
                 __builtin_unreachable();
@@ -268,7 +269,7 @@ int promote(Heap& heap, std::uint64_t first, std::uint64_t pages) noexcept {
         if (state == PageState::near) make_writable(heap, page);
         if (state == PageState::fresh || state == PageState::near) continue;
         if (state == PageState::poisoned ||
-            resolve(heap, page, FaultKind::missing, *lane) == Resolved::poisoned)
+            resolve(heap, page, FaultKind::asked, *lane) == Resolved::poisoned)
             error = EIO;
         make_room(heap, Evicting::other);
     }
