@@ -51,6 +51,7 @@ int copy(void* destination, const void* source, std::size_t bytes, bool protect,
     const int error = for_each_page("copy", destination, bytes, [&](Page& page, std::byte* at) {
         if (page.present) return EEXIST;
         if (!page.watched) return ENOENT;
+        if (machine().is_refused()) return EAGAIN;
         std::memcpy(at, source, page_bytes);
         page.present = true;
         page.write_protected = protect;
@@ -122,6 +123,7 @@ int uffd_move(int, void* destination, void* source, std::size_t bytes, std::size
 
 int uffd_write_protect(int, void* address, std::size_t bytes, bool protect) noexcept {
     return for_each_page(protect ? "protect" : "unprotect", address, bytes, [&](Page& page, std::byte* at) {
+        if (protect && machine().is_refused()) return EAGAIN;
         if (page.present) page.write_protected = protect;
         if (!protect) machine().wake(at);
         return 0;
