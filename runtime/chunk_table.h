@@ -11,6 +11,7 @@
 #include <atomic>
 #include <cstdint>
 
+#include "runtime/os/atomic.h"
 #include "runtime/os/memory.h"
 
 namespace pnode {
@@ -55,7 +56,7 @@ class ChunkTable {
 
   private:
     struct Chunk {
-        std::atomic<ChunkState> state;
+        os::Atomic<ChunkState> state;
         std::atomic<std::uint32_t> allocated_pages;
     };
     Chunk* chunks_ = nullptr;

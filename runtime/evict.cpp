@@ -19,8 +19,8 @@
 namespace pnode {
 namespace {
 
-constexpr unsigned scan_pages_max = 8192;     // words looked at for one batch
-constexpr unsigned scan_pages_enough = 1024;  // ... once something was found
+constexpr unsigned scan_pages_max = os::stepped ? 2 : 8192;     // words looked at for one batch
+constexpr unsigned scan_pages_enough = os::stepped ? 1 : 1024;  // ... once something was found
 constexpr unsigned move_retries_max = 16;
 
 // ---- picking ----
@@ -136,11 +136,6 @@ void take_out_absent(Heap& heap, OutgoingPage& out) noexcept {
     out.contents = nullptr;
 }
 
-bool is_present(const std::byte* address) noexcept {
-    unsigned char present = 1;
-    return ::mincore(const_cast<std::byte*>(address), page_bytes, &present) != 0 || (present & 1) != 0;
-}
-
 // The application keeps reading the page; what is compressed is a copy, made while nobody can write to it or
 // release it, so that the evictor never touches a page that is not its own. The slot names the evictor:
 // another may have had the page in limbo since, and only the last may claim it.
@@ -150,7 +145,7 @@ void enter_limbo_in_place(Heap& heap, EvictLane& lane, unsigned index) noexcept 
     std::byte* const copy = lane.staging + index * page_bytes;
     if (os::uffd_write_protect(heap.uffd.fd, address, page_bytes, true) != 0)
         return put_back_near(heap, out, skip_max);
-    if (!is_present(address)) return take_out_absent(heap, out);
+    if (!os::is_present(address)) return take_out_absent(heap, out);
     std::size_t done = 0;
     if (os::uffd_copy(heap.uffd.fd, copy, address, page_bytes, &done) != 0) {
         os::uffd_write_protect(heap.uffd.fd, address, page_bytes, false);
@@ -171,11 +166,11 @@ void enter_limbo_in_place(Heap& heap, EvictLane& lane, unsigned index) noexcept 
 unsigned make_exclusive(Heap& heap, std::byte* first, unsigned count) noexcept {
     unsigned char present[batch_pages] = {};
     if (!heap.shared_after_fork.load(std::memory_order_relaxed)) return 0;
-    if (::mincore(first, count * page_bytes, present) != 0) return 0;
+    if (os::find_present(first, count * page_bytes, present) != 0) return 0;
     const auto* const absent =
         std::find_if(present, present + count, [](auto page) { return (page & 1) == 0; });
     count = static_cast<unsigned>(absent - present);
-    return count != 0 && ::madvise(first, count * page_bytes, MADV_POPULATE_WRITE) == 0 ? count : 0;
+    return count != 0 && os::populate(first, count * page_bytes, os::Populate::write) == 0 ? count : 0;
 }
 
 // MOVE wants equal protection at both ends. What may be read can leave in place; what may not stays near. A
@@ -457,7 +452,7 @@ void drop_kept(Heap& heap, PageWord word) noexcept {
 // The node is nearly full: kept blobs go first. A bounded piece of the heap at each call, by whoever has the
 // hand.
 void drop_kept_blobs(Heap& heap) noexcept {
-    constexpr std::uint64_t looked_at_max = 16384;
+    constexpr std::uint64_t looked_at_max = os::stepped ? 1 : 16384;
     if (heap.hand_taken.exchange(true, std::memory_order_acquire)) return;
     for (std::uint64_t looked_at = 0; looked_at < looked_at_max; ++looked_at) {
         const std::uint64_t chunk = heap.chunk_of(heap.keep_hand);

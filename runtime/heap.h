@@ -146,7 +146,7 @@ class Heap : private cxl::NodeUser {
     FaultThreads fault_threads;
 
     // The evictor's hand: which page it looks at next. Whoever has hand_taken moves it.
-    std::atomic<bool> hand_taken{false};
+    os::Atomic<bool> hand_taken{false};
     std::uint64_t hand = 0;
     LeasedPages leased_pages;               // which go before the hand is moved
     std::uint64_t keep_hand = 0;            // the same, of the search for kept blobs to drop
@@ -265,6 +265,9 @@ Heap* heap_at(std::uint64_t address) noexcept;  // any context
 // Has the calling thread shut the gates? Then it may come near what it needs, but must not touch the blob
 // store.
 bool is_forking_here() noexcept;
+// Is this the child of a fork, before the runtime's handler there has run? The descriptor it has inherited
+// fills its parent's memory.
+bool is_child_to_be() noexcept;
 
 // inline engine
 int install_inline_engine() noexcept;

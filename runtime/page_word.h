@@ -26,6 +26,7 @@
 #include <cstdint>
 
 #include "cxl/blob_store.h"
+#include "runtime/os/atomic.h"
 
 namespace pnode {
 
@@ -89,7 +90,7 @@ class AtomicPageWord {
     bool make_busy(PageWord expected) noexcept { return exchange(expected, expected.with(PageState::busy)); }
 
   private:
-    std::atomic<std::uint64_t> bits_{0};
+    os::Atomic<std::uint64_t> bits_{0};
 };
 static_assert(sizeof(AtomicPageWord) == 8);
 
