@@ -53,7 +53,7 @@ def run(arguments):
     suite = SUITES[arguments.suite]
     folder = os.path.join(os.path.realpath(arguments.folder), suite.name)
     os.makedirs(folder, exist_ok=True)
-    packages.install(suite.packages)
+    packages.require(suite.packages)
     version = suite.prepare(folder)
     pieces = [piece for piece in suite.pieces(folder) if arguments.pieces in piece.name]
     results = read_json(f"{folder}/results.json") or {"modes": {}}
