@@ -40,18 +40,20 @@ BadRange range_of(const siginfo_t& info) {
 // Blocks nothing (sa_mask is empty, SA_NODEFER), so that jumping out of it leaves the thread's mask as it
 // was.
 void on_sigbus(int signal, siginfo_t* info, void* context) {
-    RecoveryPoint* const point = recovery_point;
-    if (point == nullptr || info->si_code <= 0) {
-        const int saved_errno = errno;
-        pass_on(signal, info, context);
-        errno = saved_errno;
-        return;
-    }
-    point->bad = range_of(*info);
-    siglongjmp(point->jump, 1);
+    abandon_guarded(*info);
+    const int saved_errno = errno;
+    pass_on(signal, info, context);
+    errno = saved_errno;
 }
 
 }  // namespace
+
+void abandon_guarded(const siginfo_t& info) noexcept {
+    RecoveryPoint* const point = recovery_point;
+    if (point == nullptr || info.si_code <= 0) return;
+    point->bad = range_of(info);
+    siglongjmp(point->jump, 1);
+}
 
 int install_guard() noexcept {
     static std::atomic<bool> installed{false};

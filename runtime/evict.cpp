@@ -19,8 +19,8 @@
 namespace pnode {
 namespace {
 
-constexpr unsigned scan_pages_max = os::stepped ? 8 : 8192;     // words looked at for one batch
-constexpr unsigned scan_pages_enough = os::stepped ? 4 : 1024;  // ... once something was found
+constexpr unsigned scan_pages_max = os::stepped ? 2 : 8192;     // words looked at for one batch
+constexpr unsigned scan_pages_enough = os::stepped ? 1 : 1024;  // ... once something was found
 constexpr unsigned move_retries_max = 16;
 
 // ---- picking ----
@@ -452,7 +452,7 @@ void drop_kept(Heap& heap, PageWord word) noexcept {
 // The node is nearly full: kept blobs go first. A bounded piece of the heap at each call, by whoever has the
 // hand.
 void drop_kept_blobs(Heap& heap) noexcept {
-    constexpr std::uint64_t looked_at_max = os::stepped ? 4 : 16384;
+    constexpr std::uint64_t looked_at_max = os::stepped ? 1 : 16384;
     if (heap.hand_taken.exchange(true, std::memory_order_acquire)) return;
     for (std::uint64_t looked_at = 0; looked_at < looked_at_max; ++looked_at) {
         const std::uint64_t chunk = heap.chunk_of(heap.keep_hand);

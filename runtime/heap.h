@@ -265,6 +265,9 @@ Heap* heap_at(std::uint64_t address) noexcept;  // any context
 // Has the calling thread shut the gates? Then it may come near what it needs, but must not touch the blob
 // store.
 bool is_forking_here() noexcept;
+// Is this the child of a fork, before the runtime's handler there has run? The descriptor it has inherited
+// fills its parent's memory.
+bool is_child_to_be() noexcept;
 
 // inline engine
 int install_inline_engine() noexcept;

@@ -9,6 +9,7 @@
 
 #include <cerrno>
 
+#include "cxl/guarded.h"
 #include "runtime/heap.h"
 #include "runtime/os/signal_actions.h"
 #include "runtime/os/signals_blocked.h"
@@ -39,6 +40,7 @@ void on_sigbus(int signal, siginfo_t* info, void* context) {
     const int saved_errno = errno;
     const auto address = reinterpret_cast<std::uint64_t>(info->si_addr);
     Heap* heap = info->si_code > 0 ? heap_at(address) : nullptr;
+    if (heap == nullptr) cxl::abandon_guarded(*info);
     const bool ours = heap != nullptr && heap->engine == Engine::in_line;
     if (!ours || !serve(*heap, heap->page_at(address))) os::pass_on(signal, info, context);
     errno = saved_errno;

@@ -17,9 +17,10 @@ void register_fork_handlers() noexcept;
 // forgets it. One thread at a time, before the runtime's prepare handler.
 void keep_near_at_fork(void* const* pages, std::size_t count) noexcept;
 
-// Has the calling thread shut the gates (fork.cpp)? Until it opens them nothing leaves, and no call of the public
-// API comes back.
-bool is_forking_here() noexcept;
+// From now on handler threads serve every heap's faults, the kernel's own accesses among them, whenever they
+// come (io_uring). False, and nothing changes: a heap is served by the inline engine already, or there is no right
+// to a full userfaultfd. Any thread.
+bool serve_by_handler_threads() noexcept;
 
 // True for a descriptor that only the runtime may close.
 inline bool runtime_owns_descriptor(int fd) noexcept {

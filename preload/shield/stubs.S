@@ -8,7 +8,6 @@
 #define RED_ZONE 128
 #define SYS_prctl 157
 #define SYS_exit 60
-#define SYS_sigaltstack 131
 #define PR_SET_SYSCALL_USER_DISPATCH 59
 #define PR_SYS_DISPATCH_ON 1
 
@@ -97,29 +96,5 @@ pnode_exit_stub:
     syscall
     hlt
     .size pnode_exit_stub, . - pnode_exit_stub
-
-    .align 16
-    .hidden pnode_stack_stub
-    .globl pnode_stack_stub
-    .type pnode_stack_stub, @function
-pnode_stack_stub:
-    lea -RED_ZONE(%rsp), %rsp
-    pushfq
-    push %rcx
-    push %rax
-    push %rdi
-    push %rsi
-    mov %r11, %rdi
-    mov $0, %esi
-    mov $SYS_sigaltstack, %eax
-    syscall
-    pop %rsi
-    pop %rdi
-    pop %rax
-    pop %rcx
-    popfq
-    lea RED_ZONE(%rsp), %rsp
-    jmp *%rcx
-    .size pnode_stack_stub, . - pnode_stack_stub
 
     .section .note.GNU-stack, "", @progbits

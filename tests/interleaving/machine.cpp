@@ -1,5 +1,6 @@
 #include "tests/interleaving/machine.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -27,11 +28,10 @@ class Hash {
 };
 
 void fill(std::byte* page, std::uint64_t number) {
-    std::mt19937_64 random(number);
-    for (std::uint64_t index = 0; index < words_a_page; ++index) {
-        const std::uint64_t word = index == 0 || number < incompressible_from ? number : random();
-        std::memcpy(page + index * sizeof word, &word, sizeof word);
-    }
+    std::uint64_t words[words_a_page];
+    std::fill(std::begin(words), std::end(words), number);
+    if (number >= incompressible_from) std::generate(std::begin(words) + 1, std::end(words), std::mt19937_64(number));
+    std::memcpy(page, words, sizeof words);
 }
 
 constexpr const char* state_names[] = {"fresh", "near", "busy", "limbo", "far", "?", "poisoned"};
@@ -42,6 +42,7 @@ Machine* Machine::running = nullptr;
 
 Machine::Machine(Setup setup) : setup_(std::move(setup)), heap_(std::make_unique<Heap>()) {
     running = this;
+    pages_ = setup_.pages;
     staging_.resize(EvictLanes::count * batch_pages + 1);
     waiters_.resize(actors());
     holds_.resize(actors());
@@ -101,7 +102,7 @@ void Machine::begin() {
     if (setup_.tracked) {
         for (std::uint64_t chunk = 0; chunk <= heap_->chunk_of(pages_ - 1); ++chunk) track_chunk(*heap_, chunk);
     }
-    setup_.pages(*this);
+    setup_.before(*this);
     refusals_left_ = setup_.refusals;
 }
 

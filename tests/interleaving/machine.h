@@ -36,9 +36,10 @@ enum class FaultsBy : std::uint8_t { the_thread_itself, a_handler };
 class Machine : public World {
   public:
     struct Setup {
-        std::function<void(Machine&)> pages;  // before the actors begin
+        std::function<void(Machine&)> before;  // before the actors begin
         std::vector<std::function<void(Machine&)>> actors;
         FaultsBy faults_by = FaultsBy::the_thread_itself;
+        std::uint64_t pages = pages_max;
         std::uint64_t chunk_pages = pages_max;
         bool tracked = true;
         bool has_move = true;
@@ -121,7 +122,7 @@ class Machine : public World {
     Setup setup_;
     std::unique_ptr<Heap> heap_;
     std::vector<std::byte> heap_before_;  // as it was opened
-    std::uint64_t pages_ = pages_max;
+    std::uint64_t pages_;
     std::array<Page, pages_max> kernel_{};
     std::vector<Page> staging_;
     std::vector<Waiter> waiters_;

@@ -104,7 +104,7 @@ class PageWords : public ::testing::Test {
         const Explored result = explored(std::move(setup));
         if (!result.failure.empty()) FAIL() << result.failure;
         EXPECT_GT(result.ends, 0u);
-        states_ += result.states;
+        states_ += result.states; std::printf("  %llu states %llu runs\n", (unsigned long long)result.states, (unsigned long long)result.runs); std::fflush(stdout);
     }
     void TearDown() override { std::printf("%llu states\n", static_cast<unsigned long long>(states_)); }
 
@@ -118,9 +118,9 @@ struct Mode {
     bool has_move;
     // Holds are the inline engine's; with handlers the kernel's own access is a fault like any other.
     bool has_holds() const { return faults_by == FaultsBy::the_thread_itself; }
-    Machine::Setup setup(Act pages, std::vector<Act> actors) const {
+    Machine::Setup setup(Act before, std::vector<Act> actors) const {
         Machine::Setup result;
-        result.pages = std::move(pages);
+        result.before = std::move(before);
         result.actors = std::move(actors);
         result.faults_by = faults_by;
         result.has_move = has_move;
@@ -174,16 +174,33 @@ TEST_P(InModeAtLength, TwoMeetOnAPage) {
     any_two(std::size(acts), 2);
 }
 
-TEST_F(PageWords, ThreeMeetOnAPage) {
-    const Mode mode = modes[0];
-    expect_sound(mode.setup(near_with_blob, {demote, write, release}));
-    expect_sound(mode.setup(near_changed_since, {demote, evict, write}));
-    expect_sound(mode.setup(far, {relocate, write, write_there}));
-    expect_sound(mode.setup(near_with_blob, {relocate, demote, read_there}));
-    expect_sound(mode.setup(far, {system_call, demote, write}));
-    expect_sound(mode.setup(near, {pin, demote, write}));
-    expect_sound(mode.setup(pinned, {unpin, demote, read}));
-    expect_sound(mode.setup(near_incompressible, {demote, write, read}));
+struct Three {
+    const char* name;
+    Act before;
+    Act actors[3];
+};
+const Three threes[] = {{"demote_write_release", near_with_blob, {demote, write, release}},
+                        {"demote_write_read", near_changed_since, {demote, write, read}},
+                        {"relocate_write_write_there", far, {relocate, write, write_there}},
+                        {"relocate_write_read_there", near, {relocate, write, read_there}},
+                        {"relocate_demote_read_there", near, {relocate, demote, read_there}},
+                        {"system_call_demote_write", far, {system_call, demote, write}},
+                        {"system_call_demote_read", near, {system_call, demote, read}},
+                        {"pin_demote_write", near, {pin, demote, write}},
+                        {"unpin_demote_read", pinned, {unpin, demote, read}},
+                        {"demote_write_read_incompressible", near_incompressible, {demote, write, read}},
+                        {"demote_demote_write", near, {demote, demote, write}},
+                        {"evict_demote_write", near, {evict, demote, write}},
+                        {"promote_release_write", far, {promote, release, write}}};
+
+class ThreeOf : public PageWords, public ::testing::WithParamInterface<Three> {};
+INSTANTIATE_TEST_SUITE_P(Some, ThreeOf, ::testing::ValuesIn(threes), [](const auto& three) {
+    return std::string(three.param.name);
+});
+
+TEST_P(ThreeOf, MeetOnAPage) {
+    const Three& three = GetParam();
+    expect_sound(modes[0].setup(three.before, {std::begin(three.actors), std::end(three.actors)}));
 }
 
 // A batch leaves as one run, and its pages come back one by one.
@@ -221,21 +238,21 @@ TEST_F(PageWords, AChunkIsWatchedWhileItIsUsed) {
 // ---- a rule is broken, and found to be ----
 
 TEST(Control, TwoOwnersAreFound) {
-    EXPECT_NE(explored({.pages = near, .actors = {demote, write}, .broken = Broken::exclusion}).failure, "");
+    EXPECT_NE(explored({.before = near, .actors = {demote, write}, .broken = Broken::exclusion}).failure, "");
 }
 
 TEST(Control, AWaitForEverIsFound) {
-    EXPECT_THAT(explored({.pages = far, .actors = {read}, .faults_by = FaultsBy::a_handler, .broken = Broken::wakes}).failure,
+    EXPECT_THAT(explored({.before = far, .actors = {read}, .faults_by = FaultsBy::a_handler, .broken = Broken::wakes}).failure,
                 ::testing::StartsWith("somebody waits for ever"));
 }
 
 TEST(Control, AHeldPageThatLeavesIsFound) {
-    EXPECT_THAT(explored({.pages = near, .actors = {demote, system_call}, .broken = Broken::holds}).failure,
+    EXPECT_THAT(explored({.before = near, .actors = {demote, system_call}, .broken = Broken::holds}).failure,
                 ::testing::StartsWith("EFAULT on a held page"));
 }
 
 TEST(Control, ALostPageIsFound) {
-    EXPECT_NE(explored({.pages = near, .actors = {demote, read}, .refusals = 1, .broken = Broken::cancelled_move}).failure,
+    EXPECT_NE(explored({.before = near, .actors = {demote, read}, .refusals = 1, .broken = Broken::cancelled_move}).failure,
               "");
 }
 

@@ -35,6 +35,9 @@ Heap* heap_at(std::uint64_t address) noexcept {
 bool is_forking_here() noexcept {
     return false;
 }
+bool is_child_to_be() noexcept {
+    return false;
+}
 
 void report(const char*, ...) noexcept {}
 

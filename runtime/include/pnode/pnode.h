@@ -225,8 +225,8 @@ typedef struct pn_heap_options {
 } pn_heap_options;
 
 enum {
-    PN_ENGINE_AUTO = 0,   /* the best that works here for every access, kernel-mode access included: today the
-                             thread engine */
+    PN_ENGINE_AUTO = 0,   /* the best that works here for every access, kernel-mode access included: the thread
+                             engine. (`pnode run`, which shields system calls, takes the inline one.) */
     PN_ENGINE_THREAD = 1, /* handler threads; needs a full userfaultfd */
     PN_ENGINE_INLINE = 2  /* resolved in the faulting thread; needs no privilege; system calls on far pages
                              return EFAULT: promote  or pin such buffers before the call */
