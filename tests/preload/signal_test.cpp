@@ -6,11 +6,13 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/wait.h>
 #include <ucontext.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <cstdio>
@@ -364,9 +366,9 @@ TEST(Signals, AHandlerMayJumpOutOfAFault) {
     EXPECT_TRUE(other.is_intact());
 }
 
-// The set that is waited for and the answer are far when the call begins, and other memory is used while it waits:
-// whether their page stays meanwhile (a shield holds it) or leaves (handler threads bring it back), the kernel
-// reads and writes what is there.
+// The set that is waited for and the answer are far when the call begins, and other memory is used while it
+// waits: whether their page stays meanwhile (a shield holds it) or leaves (handler threads bring it back),
+// the kernel reads and writes what is there.
 TEST(Signals, SigwaitLoopsWithFarArguments) {
     struct Arguments {
         sigset_t set;
@@ -407,8 +409,8 @@ TEST(Signals, SigwaitLoopsWithFarArguments) {
 
 // ---- where handlers run, and what the program is told ----
 
-// A signal comes while a coroutine runs on a stack from malloc, and the page below its frame is far: the frame
-// of the handler goes there.
+// A signal comes while a coroutine runs on a stack from malloc, and the page below its frame is far: the
+// frame of the handler goes there.
 struct Coroutine {
     static constexpr std::size_t stack_bytes = 64 * page_bytes;
     static constexpr std::size_t depth_bytes = 16 * page_bytes;  // how far down it waits
@@ -443,8 +445,7 @@ void note_on_coroutine(int) {
 void run_coroutine() {
     // To just above a page's start, so that no frame fits there.
     const auto here = reinterpret_cast<std::uintptr_t>(__builtin_frame_address(0));
-    const std::uintptr_t wanted =
-        ((here - Coroutine::depth_bytes) & ~std::uintptr_t{page_bytes - 1}) + 1024;
+    const std::uintptr_t wanted = ((here - Coroutine::depth_bytes) & ~std::uintptr_t{page_bytes - 1}) + 1024;
     auto* const room = static_cast<volatile char*>(__builtin_alloca(here - wanted));
     room[0] = 1;
     coroutine->low = reinterpret_cast<char*>(wanted & ~std::uintptr_t{page_bytes - 1});
@@ -589,6 +590,62 @@ TEST(Signals, AHandlerChangesWhatItInterrupted) {
     EXPECT_EQ(kept, 1.25);
     EXPECT_EQ(seen.calls, 1);
     sigaction(SIGSEGV, &former, nullptr);
+}
+
+// ---- an alternate stack that is still set, and memory of somebody else's by now ----
+
+// In a child, whose stack it is: it may end by a signal.
+int status_of(bool (*body)()) {
+    const pid_t child = fork();
+    if (child == 0) _exit(body() ? 0 : 1);
+    int status = 0;
+    waitpid(child, &status, 0);
+    return status;
+}
+
+bool faults_and_calls_work(FarBlock& block) {
+    return becomes_mostly_far(block) && block.is_intact() && syscall(SYS_getppid) == getppid();
+}
+
+void* set_stack(void* address) {
+    const stack_t stack = {address, 0, alternate_stack_bytes};
+    return sigaltstack(&stack, nullptr) == 0 ? address : nullptr;
+}
+
+void* map_stack() {
+    return mmap(nullptr, alternate_stack_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+}
+
+TEST(Signals, AnAlternateStackMayBeUnmappedWhileItIsSet) {
+    const int by_libc = status_of([] {
+        FarBlock block(large_bytes, 21);
+        void* const stack = set_stack(map_stack());
+        return faults_and_calls_work(block) && munmap(stack, alternate_stack_bytes) == 0 &&
+               faults_and_calls_work(block);
+    });
+    EXPECT_EQ(by_libc, 0) << "signal " << WTERMSIG(by_libc);
+    const int by_a_bare_call = status_of([] {
+        FarBlock block(large_bytes, 22);
+        void* const stack = set_stack(map_stack());
+        return faults_and_calls_work(block) && syscall(SYS_munmap, stack, alternate_stack_bytes) == 0 &&
+               faults_and_calls_work(block);
+    });
+    EXPECT_EQ(by_a_bare_call, 0) << "signal " << WTERMSIG(by_a_bare_call);
+}
+
+// Freed and allocated again, it would have the same bytes in it: nobody but a handler of the program's writes
+// there.
+TEST(Signals, AnAlternateStackIsNotWrittenToWithoutAHandler) {
+    const int status = status_of([] {
+        FarBlock block(large_bytes, 23);
+        auto* const stack =
+            static_cast<unsigned char*>(set_stack(std::aligned_alloc(page_bytes, alternate_stack_bytes)));
+        std::memset(stack, 0x5a, alternate_stack_bytes);
+        if (!faults_and_calls_work(block)) return false;
+        return std::all_of(stack, stack + alternate_stack_bytes,
+                           [](unsigned char byte) { return byte == 0x5a; });
+    });
+    EXPECT_EQ(status, 0);
 }
 
 }  // namespace
