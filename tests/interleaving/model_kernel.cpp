@@ -46,6 +46,22 @@ int for_each_page(const char* what, void* address, std::size_t bytes, Visit visi
     return 0;
 }
 
+int copy(void* destination, const void* source, std::size_t bytes, bool protect, std::size_t* done) noexcept {
+    *done = 0;
+    const int error = for_each_page("copy", destination, bytes, [&](Page& page, std::byte* at) {
+        if (page.present) return EEXIST;
+        if (!page.watched) return ENOENT;
+        if (machine().is_refused()) return EAGAIN;
+        std::memcpy(at, source, page_bytes);
+        page.present = true;
+        page.write_protected = protect;
+        if (!machine().breaks(Broken::wakes)) machine().wake(at);
+        return 0;
+    });
+    if (error == 0) *done = bytes;
+    return error;
+}
+
 }  // namespace
 
 const char* describe(UffdRung) noexcept {
@@ -55,7 +71,7 @@ const char* describe(UffdRung) noexcept {
 UffdOpened open_userfaultfd(std::uint64_t, bool) noexcept {
     UffdOpened opened;
     opened.fd = 1000;
-    opened.features = UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_POISON;
+    opened.features = UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_POISON | UFFD_FEATURE_SIGBUS;
     if (machine().has_move()) opened.features |= UFFD_FEATURE_MOVE;
     return opened;
 }
@@ -76,18 +92,12 @@ int uffd_register(int, void* address, std::size_t bytes, std::uint64_t) noexcept
 }
 
 int uffd_copy(int, void* destination, const void* source, std::size_t bytes, std::size_t* done) noexcept {
-    *done = 0;
-    const int error = for_each_page("copy", destination, bytes, [&](Page& page, std::byte* at) {
-        if (page.present) return EEXIST;
-        if (!page.watched) return ENOENT;
-        if (machine().is_refused()) return EAGAIN;
-        std::memcpy(at, source, page_bytes);
-        page.present = true;
-        if (!machine().breaks(Broken::wakes)) machine().wake(at);
-        return 0;
-    });
-    if (error == 0) *done = bytes;
-    return error;
+    return copy(destination, source, bytes, false, done);
+}
+
+int uffd_copy_protected(int, void* destination, const void* source, std::size_t bytes,
+                        std::size_t* done) noexcept {
+    return copy(destination, source, bytes, true, done);
 }
 
 int uffd_move(int, void* destination, void* source, std::size_t bytes, std::size_t* done) noexcept {
@@ -137,6 +147,11 @@ void drop_pages(void* address, std::size_t bytes) noexcept {
         become_absent(at, page);
         return 0;
     });
+}
+
+void drop_ranges(const iovec* ranges, unsigned count) noexcept {
+    for (const iovec* range = ranges; range != ranges + count; ++range)
+        drop_pages(range->iov_base, range->iov_len);
 }
 
 int find_present(const void* address, std::size_t bytes, unsigned char* present) noexcept {
