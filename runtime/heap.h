@@ -218,8 +218,8 @@ class ChunksClaimed {
     std::uint64_t tracked_ = 0;
 };
 
-// asked: nobody faulted, the page is only wanted near. missing_to_read: the access writes nothing, so the page
-// may be put in place write-protected.
+// asked: nobody faulted, the page is only wanted near. missing_to_read: the access writes nothing, so the
+// page may be put in place write-protected.
 enum class FaultKind : std::uint8_t { asked, missing, missing_to_read, write_protected, unknown };
 enum class Resolved : std::uint8_t { served, fresh, redundant, poisoned, gone };
 // Brings one page near and wakes who waits for it. Never fails silently.

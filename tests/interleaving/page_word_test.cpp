@@ -20,7 +20,8 @@
 //  - holds are not looked at: EFAULT on a held page
 //  - a page goes into limbo in place without write protection: it reads as what was there before the write
 //
-// Nothing finds that relocate() wakes nobody: whatever puts a page there wakes already, that is a second line.
+// Nothing finds that relocate() wakes nobody: whatever puts a page there wakes already, that is a second
+// line.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
