@@ -107,8 +107,8 @@ void hold_for_child(std::uint64_t flags, std::uint64_t stack_top, std::uint64_t 
 }
 
 // The stub makes the call when nobody holds the program's structure any more: it gets a copy. False: a
-// structure of a later kernel's, longer than ours, or one that wishes for what this cannot give: as on a kernel
-// that does not know it yet.
+// structure of a later kernel's, longer than ours, or one that wishes for what this cannot give: as on a
+// kernel that does not know it yet.
 bool prepare_clone3(Dispatched& call) noexcept {
     static __thread clone_args copy __attribute__((tls_model("initial-exec")));
     constexpr std::uint64_t clear_handlers = 0x100000000;  // CLONE_CLEAR_SIGHAND: ours among them
@@ -234,7 +234,8 @@ bool spare_descriptor(Dispatched& call) noexcept {
 bool may_use_rings() noexcept {
     if (serve_by_handler_threads()) return true;
     static std::atomic<bool> told{false};
-    if (!told.exchange(true)) say("io_uring is refused (EPERM): far memory is served inline; --engine thread serves it");
+    if (!told.exchange(true))
+        say("io_uring is refused (EPERM): far memory is served inline; --engine thread serves it");
     return false;
 }
 
@@ -249,8 +250,8 @@ void answer(Dispatched& call) noexcept {
         case SYS_rt_sigaction:
             return call.answer(change_action(call.arguments));
         case SYS_sigaltstack:
-            return call.answer(set_alternate_stack(static_cast<std::uint64_t>(call.at(REG_RSP)), call.value(0),
-                                                   call.value(1)));
+            return call.answer(set_alternate_stack(static_cast<std::uint64_t>(call.at(REG_RSP)),
+                                                   call.value(0), call.value(1)));
         case SYS_clone:
         case SYS_clone3:
         case SYS_fork:
@@ -328,7 +329,8 @@ int shield_raise() noexcept {
 
 bool program_uses_rings() noexcept {
     const auto visit = [](dl_phdr_info* object, std::size_t, void*) {
-        return object->dlpi_name != nullptr && std::strstr(object->dlpi_name, "/liburing.so") != nullptr ? 1 : 0;
+        return object->dlpi_name != nullptr && std::strstr(object->dlpi_name, "/liburing.so") != nullptr ? 1
+                                                                                                         : 0;
     };
     return ::dl_iterate_phdr(visit, nullptr) != 0;
 }

@@ -62,11 +62,10 @@ SignalAction KeptAction::read() const noexcept {
         const std::uint32_t generation = generation_.load(std::memory_order_acquire);
         const Words& words = words_[generation % 2];
         SignalAction action;
-        action.handler = reinterpret_cast<void (*)(int, siginfo_t*, void*)>(
-            words.handler.load(std::memory_order_acquire));
+        action.handler =
+            reinterpret_cast<void (*)(int, siginfo_t*, void*)>(words.handler.load(std::memory_order_acquire));
         action.flags = words.flags.load(std::memory_order_acquire);
-        action.restorer =
-            reinterpret_cast<void (*)()>(words.restorer.load(std::memory_order_acquire));
+        action.restorer = reinterpret_cast<void (*)()>(words.restorer.load(std::memory_order_acquire));
         action.mask = words.mask.load(std::memory_order_acquire);
         // Nobody writes to these words before the other ones count.
         if (generation_.load(std::memory_order_acquire) == generation) return action;

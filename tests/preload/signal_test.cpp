@@ -364,9 +364,9 @@ TEST(Signals, AHandlerMayJumpOutOfAFault) {
     EXPECT_TRUE(other.is_intact());
 }
 
-// The set that is waited for and the answer are far when the call begins, and other memory is used while it waits:
-// whether their page stays meanwhile (a shield holds it) or leaves (handler threads bring it back), the kernel
-// reads and writes what is there.
+// The set that is waited for and the answer are far when the call begins, and other memory is used while it
+// waits: whether their page stays meanwhile (a shield holds it) or leaves (handler threads bring it back),
+// the kernel reads and writes what is there.
 TEST(Signals, SigwaitLoopsWithFarArguments) {
     struct Arguments {
         sigset_t set;
@@ -407,8 +407,8 @@ TEST(Signals, SigwaitLoopsWithFarArguments) {
 
 // ---- where handlers run, and what the program is told ----
 
-// A signal comes while a coroutine runs on a stack from malloc, and the page below its frame is far: the frame
-// of the handler goes there.
+// A signal comes while a coroutine runs on a stack from malloc, and the page below its frame is far: the
+// frame of the handler goes there.
 struct Coroutine {
     static constexpr std::size_t stack_bytes = 64 * page_bytes;
     static constexpr std::size_t depth_bytes = 16 * page_bytes;  // how far down it waits
@@ -443,8 +443,7 @@ void note_on_coroutine(int) {
 void run_coroutine() {
     // To just above a page's start, so that no frame fits there.
     const auto here = reinterpret_cast<std::uintptr_t>(__builtin_frame_address(0));
-    const std::uintptr_t wanted =
-        ((here - Coroutine::depth_bytes) & ~std::uintptr_t{page_bytes - 1}) + 1024;
+    const std::uintptr_t wanted = ((here - Coroutine::depth_bytes) & ~std::uintptr_t{page_bytes - 1}) + 1024;
     auto* const room = static_cast<volatile char*>(__builtin_alloca(here - wanted));
     room[0] = 1;
     coroutine->low = reinterpret_cast<char*>(wanted & ~std::uintptr_t{page_bytes - 1});
