@@ -12,6 +12,7 @@
 #include <ucontext.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <cstdio>
@@ -640,6 +641,62 @@ TEST(Signals, AHandlerChangesWhatItInterrupted) {
     EXPECT_EQ(kept, 1.25);
     EXPECT_EQ(seen.calls, 1);
     sigaction(SIGSEGV, &former, nullptr);
+}
+
+// ---- an alternate stack that is still set, and memory of somebody else's by now ----
+
+// In a child, whose stack it is: it may end by a signal.
+int status_of(bool (*body)()) {
+    const pid_t child = fork();
+    if (child == 0) _exit(body() ? 0 : 1);
+    int status = 0;
+    waitpid(child, &status, 0);
+    return status;
+}
+
+bool faults_and_calls_work(FarBlock& block) {
+    return becomes_mostly_far(block) && block.is_intact() && syscall(SYS_getppid) == getppid();
+}
+
+void* set_stack(void* address) {
+    const stack_t stack = {address, 0, alternate_stack_bytes};
+    return sigaltstack(&stack, nullptr) == 0 ? address : nullptr;
+}
+
+void* map_stack() {
+    return mmap(nullptr, alternate_stack_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+}
+
+TEST(Signals, AnAlternateStackMayBeUnmappedWhileItIsSet) {
+    const int by_libc = status_of([] {
+        FarBlock block(large_bytes, 21);
+        void* const stack = set_stack(map_stack());
+        return faults_and_calls_work(block) && munmap(stack, alternate_stack_bytes) == 0 &&
+               faults_and_calls_work(block);
+    });
+    EXPECT_EQ(by_libc, 0) << "signal " << WTERMSIG(by_libc);
+    const int by_a_bare_call = status_of([] {
+        FarBlock block(large_bytes, 22);
+        void* const stack = set_stack(map_stack());
+        return faults_and_calls_work(block) && syscall(SYS_munmap, stack, alternate_stack_bytes) == 0 &&
+               faults_and_calls_work(block);
+    });
+    EXPECT_EQ(by_a_bare_call, 0) << "signal " << WTERMSIG(by_a_bare_call);
+}
+
+// Freed and allocated again, it would have the same bytes in it: nobody but a handler of the program's writes
+// there.
+TEST(Signals, AnAlternateStackIsNotWrittenToWithoutAHandler) {
+    const int status = status_of([] {
+        FarBlock block(large_bytes, 23);
+        auto* const stack =
+            static_cast<unsigned char*>(set_stack(std::aligned_alloc(page_bytes, alternate_stack_bytes)));
+        std::memset(stack, 0x5a, alternate_stack_bytes);
+        if (!faults_and_calls_work(block)) return false;
+        return std::all_of(stack, stack + alternate_stack_bytes,
+                           [](unsigned char byte) { return byte == 0x5a; });
+    });
+    EXPECT_EQ(status, 0);
 }
 
 }  // namespace

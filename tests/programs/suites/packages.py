@@ -1,16 +1,11 @@
-"""What a suite needs of Debian: packages are installed, sources are fetched and unpacked in the suite's folder. Lists and caches for
-the sources are kept there too, so that the machine's own apt configuration is not touched."""
+"""What a suite needs of Debian. Packages are installed by quickstart; sources are fetched and unpacked in the suite's folder. Lists and
+caches for the sources are kept there too, so that the machine's own apt configuration is not touched."""
 import glob
 import os
 import re
 import subprocess
 
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
-ARCHIVES = """\
-deb-src [signed-by={0}] http://deb.debian.org/debian {1} main
-deb-src [signed-by={0}] http://deb.debian.org/debian {1}-updates main
-deb-src [signed-by={0}] http://deb.debian.org/debian-security {1}-security main
-"""
 QUIET = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
 
 
@@ -29,25 +24,16 @@ def installed_version(package):
     return version if status == "installed" else ""
 
 
-def install(packages):
-    """`name`, or `name~other`: the version that `other` is installed in."""
-    wanted = []
-    for package in packages:
-        name, _, like = package.partition("~")
-        if not installed_version(name):
-            wanted.append(f"{name}={installed_version(like)}" if like else name)
-    if not wanted:
-        return
-    print(f"installing {' '.join(wanted)}", flush=True)
-    as_root = [] if os.geteuid() == 0 else ["sudo"]
-    apt = [*as_root, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq"]
-    subprocess.run([*apt, "update"], check=False, **QUIET)
-    checked([*apt, "install", "--no-install-recommends", *wanted])
+def require(packages):
+    missing = [name for name in packages if not installed_version(name)]
+    if missing:
+        raise SystemExit(f"missing, and installed by `./quickstart test --full`: {' '.join(missing)}")
 
 
-def release_name():
-    with open("/etc/os-release", encoding="utf-8") as file:
-        return re.search(r"^VERSION_CODENAME=(\w+)", file.read(), re.MULTILINE).group(1)
+def archives():
+    """Entries for the sources of what the machine has entries for packages of."""
+    form = f"deb-src [signed-by={KEYRING}] $(REPO_URI) $(RELEASE) $(COMPONENT)"
+    return "".join(sorted(set(checked(["apt-get", "indextargets", "--format", form, "Created-By: Packages", "Origin: Debian"]).splitlines(True))))
 
 
 def apt_options(folder):
@@ -55,7 +41,7 @@ def apt_options(folder):
     for part in ("lists/partial", "cache/archives/partial"):
         os.makedirs(f"{folder}/{part}", exist_ok=True)
     with open(f"{folder}/sources.list", "w", encoding="utf-8") as file:
-        file.write(ARCHIVES.format(KEYRING, release_name()))
+        file.write(archives())
     return ["-qq", "-o", f"Dir::Etc::sourcelist={folder}/sources.list", "-o", "Dir::Etc::sourceparts=/dev/null",
             "-o", f"Dir::State::lists={folder}/lists", "-o", f"Dir::Cache={folder}/cache", "-o", "APT::Sandbox::User=root"]
 

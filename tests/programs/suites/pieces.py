@@ -45,6 +45,7 @@ class FarWatch:
         self.share = 0.0
         self.largest_far = 0
         self.demotions = {}
+        self.lock = threading.Lock()
         self.done = threading.Event()
         self.thread = threading.Thread(target=self.watch)
         os.makedirs(folder, exist_ok=True)
@@ -66,13 +67,17 @@ class FarWatch:
 
     def watch(self):
         while not self.done.wait(0.5):
+            with self.lock:
+                self.look()
+
+    def told(self):
+        with self.lock:
             self.look()
+            return {"share_far": self.share, "far_bytes": self.largest_far, "demotions": sum(self.demotions.values())}
 
     def close(self):
         self.done.set()
         self.thread.join()
-        self.look()
-        return {"share_far": self.share, "far_bytes": self.largest_far, "demotions": sum(self.demotions.values())}
 
 
 def processes_of(session):
@@ -140,8 +145,8 @@ def run_piece(piece, environment, log, expected):
     return tests
 
 
-def run_mode(pieces, mode, near, pnode, folder, baseline):
-    """Runs every piece; {"tests": {piece: {test: passed}}, ...}, as it is kept in a file."""
+def run_mode(pieces, mode, near, pnode, folder, baseline, keep):
+    """Runs every piece; after each, `keep` gets {"tests": {piece: {test: passed}}, ...} of all so far."""
     logs = f"{folder}/{mode}"
     os.makedirs(logs, exist_ok=True)
     watch = FarWatch(f"{logs}/statistics")
@@ -152,6 +157,6 @@ def run_mode(pieces, mode, near, pnode, folder, baseline):
             before = baseline.get(piece.name, {})
             expected = [test for test, passed in before.items() if passed]
             tests[piece.name] = run_piece(piece, environment, f"{logs}/{piece.name.replace('/', '_')}.log", expected)
+            keep({"near": near if mode != "plain" else "", "tests": tests, **watch.told()})
     finally:
-        far = watch.close()
-    return {"mode": mode, "near": near if mode != "plain" else "", "tests": tests, **far}
+        watch.close()

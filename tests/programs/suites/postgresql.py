@@ -52,5 +52,5 @@ def pieces(folder):
     return [Piece("installcheck", command, read, seconds_max=800)]
 
 
-SUITES = [suite.Suite("postgresql", "PostgreSQL", ["build-essential", "dpkg-dev", "postgresql-15", "postgresql-server-dev-15~postgresql-15"],
+SUITES = [suite.Suite("postgresql", "PostgreSQL", ["build-essential", "dpkg-dev", "postgresql-15", "postgresql-server-dev-15"],
                       "4M", prepare, pieces)]

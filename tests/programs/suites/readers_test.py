@@ -51,7 +51,9 @@ class Running(unittest.TestCase):
     def run_shell(self, script, seconds=30):
         with tempfile.TemporaryDirectory() as folder:
             piece = pieces.Piece("p", ["sh", "-c", script], lambda output, code: {"said": "right" in output, "ended well": code == 0}, seconds)
-            return pieces.run_mode([piece], "plain", "2M", "", folder, {})["tests"]["p"]
+            kept = []
+            pieces.run_mode([piece], "plain", "2M", "", folder, {}, kept.append)
+            return kept[-1]["tests"]["p"]
 
     def test_what_passes(self):
         self.assertEqual(self.run_shell("echo right"), {"said": True, "ended well": True})

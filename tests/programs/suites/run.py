@@ -38,24 +38,36 @@ def write_json(name, value):
     os.replace(f"{name}.new", name)
 
 
+def plain_tests(results):
+    return results["modes"].get("plain", {}).get("tests", {})
+
+
+def together(before, made):
+    """What pieces that were not run this time said before counts still."""
+    most_far = max(before, made, key=lambda each: each["far_bytes"])
+    return made | {"tests": before["tests"] | made["tests"], "demotions": before["demotions"] + made["demotions"],
+                   "far_bytes": most_far["far_bytes"], "share_far": most_far.get("share_far", 0)}
+
+
 def run(arguments):
     suite = SUITES[arguments.suite]
     folder = os.path.join(os.path.realpath(arguments.folder), suite.name)
     os.makedirs(folder, exist_ok=True)
-    packages.install(suite.packages)
+    packages.require(suite.packages)
     version = suite.prepare(folder)
     pieces = [piece for piece in suite.pieces(folder) if arguments.pieces in piece.name]
     results = read_json(f"{folder}/results.json") or {"modes": {}}
     results |= {"name": suite.name, "title": suite.title, "version": version}
     lost = 0
     for mode in arguments.modes.split(","):
-        baseline = results["modes"].get("plain", {}).get("tests", {})
         print(f"{suite.name} {version} {mode}", flush=True)
-        made = run_mode(pieces, mode, suite.near, os.path.realpath(arguments.pnode), folder, baseline)
-        kept = results["modes"].setdefault(mode, {"tests": {}})
-        made["tests"] = kept["tests"] | made["tests"]
-        results["modes"][mode] = made
-        write_json(f"{folder}/results.json", results)
+        before = results["modes"].get(mode, {"tests": {}, "far_bytes": 0, "demotions": 0})
+
+        def keep(made, mode=mode, before=before):
+            results["modes"][mode] = together(before, made)
+            write_json(f"{folder}/results.json", results)
+
+        run_mode(pieces, mode, suite.near, os.path.realpath(arguments.pnode), folder, plain_tests(results), keep)
         failed = report.lost_tests(results, mode, [piece.name for piece in pieces])
         for piece, test in failed:
             print(f"LOST {suite.name} {mode}: {piece}: {test}", flush=True)

@@ -10,7 +10,7 @@ UNDER = os.path.join(os.path.dirname(os.path.realpath(__file__)), "under.sh")
 class Suite:
     name: str
     title: str
-    packages: list  # to be installed, see packages.install()
+    packages: list  # Debian's, which must be there
     near: str  # far below what the tests hold
     prepare: Callable  # (folder): fetches and builds what is not there yet; the version's text
     pieces: Callable  # (folder): the list of pieces
