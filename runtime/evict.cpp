@@ -20,8 +20,8 @@
 namespace pnode {
 namespace {
 
-constexpr unsigned scan_pages_max = 8192;     // words looked at for one batch
-constexpr unsigned scan_pages_enough = 1024;  // ... once something was found
+constexpr unsigned scan_pages_max = os::stepped ? 2 : 8192;     // words looked at for one batch
+constexpr unsigned scan_pages_enough = os::stepped ? 1 : 1024;  // ... once something was found
 constexpr unsigned move_retries_max = 16;
 
 // ---- picking ----
@@ -158,11 +158,6 @@ void take_out_absent(Heap& heap, OutgoingPage& out) noexcept {
     out.contents = nullptr;
 }
 
-bool is_present(const std::byte* address) noexcept {
-    unsigned char present = 1;
-    return ::mincore(const_cast<std::byte*>(address), page_bytes, &present) != 0 || (present & 1) != 0;
-}
-
 // The application keeps reading the page; what is compressed is a copy, made while nobody can write to it or
 // release it, so that the evictor never touches a page that is not its own. The slot names the evictor:
 // another may have had the page in limbo since, and only the last may claim it.
@@ -173,7 +168,7 @@ void enter_limbo_in_place(Heap& heap, EvictLane& lane, unsigned index) noexcept 
     if (os::uffd_write_protect(heap.uffd.fd, address, page_bytes, true) != 0)
         return put_back_near(heap, out, skip_max);
     out.word = out.word.with_write_protected(false);  // it is ours now, whatever it was
-    if (!is_present(address)) return take_out_absent(heap, out);
+    if (!os::is_present(address)) return take_out_absent(heap, out);
     std::size_t done = 0;
     if (os::uffd_copy(heap.uffd.fd, copy, address, page_bytes, &done) != 0) {
         os::uffd_write_protect(heap.uffd.fd, address, page_bytes, false);
@@ -194,11 +189,11 @@ void enter_limbo_in_place(Heap& heap, EvictLane& lane, unsigned index) noexcept 
 unsigned make_exclusive(Heap& heap, std::byte* first, unsigned count) noexcept {
     unsigned char present[batch_pages] = {};
     if (!heap.shared_after_fork.load(std::memory_order_relaxed)) return 0;
-    if (::mincore(first, count * page_bytes, present) != 0) return 0;
+    if (os::find_present(first, count * page_bytes, present) != 0) return 0;
     const auto* const absent =
         std::find_if(present, present + count, [](auto page) { return (page & 1) == 0; });
     count = static_cast<unsigned>(absent - present);
-    return count != 0 && ::madvise(first, count * page_bytes, MADV_POPULATE_WRITE) == 0 ? count : 0;
+    return count != 0 && os::populate(first, count * page_bytes, os::Populate::write) == 0 ? count : 0;
 }
 
 // MOVE wants equal protection at both ends. What may be read can leave in place; what may not stays near. A
@@ -266,6 +261,7 @@ unsigned drop_unwritten(Heap& heap, EvictLane& lane) noexcept {
     }
     heap.statistics.demotions.add(count);
     heap.statistics.demotions_unchanged.add(count);
+    heap.recompressor.something_far();
     return count;
 }
 
@@ -383,16 +379,22 @@ Away put_away_unchanged(Heap& heap, EvictLane& lane, unsigned index) noexcept {
     leave(heap, out, out.word.with(PageState::far).with_stamp(heap.epoch()).with_written(false));
     heap.statistics.demotions.add();
     heap.statistics.demotions_unchanged.add();
+    heap.recompressor.something_far();
     return Away::far;
 }
 
 Away put_away_compressed(Heap& heap, EvictLane& lane, unsigned index,
-                         std::span<const std::byte> blob) noexcept {
+                         const FarTier::Encoded& encoded) noexcept {
     OutgoingPage& out = lane.out[index];
-    if (!claim_limbo(heap, lane, index)) return Away::taken_back;
+    const std::span<const std::byte> blob = encoded.blob;
+    if (!claim_limbo(heap, lane, index)) {
+        heap.far.discard(encoded);
+        return Away::taken_back;
+    }
     drop_kept(heap, out.word);
     const cxl::BlobRef ref = blob.empty() ? cxl::no_blob : heap.far.place(blob);
     if (ref == cxl::no_blob) {
+        heap.far.discard(encoded);
         if (blob.empty()) heap.statistics.incompressible.add();
         if (!blob.empty()) heap.statistics.far_full.add();
         return_near(heap, out, out.word.without_blob().with_skip(blob.empty() ? skip_max : out.word.skip()));
@@ -402,10 +404,12 @@ Away put_away_compressed(Heap& heap, EvictLane& lane, unsigned index,
     const bool written = out.word.written() || out.word.place() != cxl::no_blob;
     leave(heap, out,
           out.word.with(PageState::far)
-              .with_blob(heap.far.own_store(), ref)
+              .with_blob(heap.far.own_store(), ref, encoded.dictionary)
+              .with_skip(0)
               .with_stamp(heap.epoch())
               .with_written(written));
     heap.statistics.demotions.add();
+    heap.recompressor.something_far();
     return Away::far;
 }
 
@@ -455,14 +459,13 @@ void encode_ahead(Heap& heap, EvictLane& lane) noexcept {
 
 Away put_away(Heap& heap, EvictLane& lane, unsigned index) noexcept {
     OutgoingPage& out = lane.out[index];
-    if (out.encoded) return put_away_compressed(heap, lane, index, out.blob);
+    if (out.encoded) return put_away_compressed(heap, lane, index, {out.blob});
     if (is_zero(out)) return put_away_zero(heap, lane, index);
     const compress::ContentHash hash = heap.far.key().hash(contents_of(out));
     if (is_unchanged(heap, out, hash)) return put_away_unchanged(heap, lane, index);
-    const std::span<std::byte> room = room_for_blob(heap, lane, 0);
-    const std::size_t blob_bytes =
-        compress::encode(contents_of(out), hash, heap.far.codec(), room, lane.scratch);
-    return put_away_compressed(heap, lane, index, room.first(blob_bytes));
+    return put_away_compressed(
+        heap, lane, index,
+        heap.far.encode(contents_of(out), hash, room_for_blob(heap, lane, 0), lane.scratch));
 }
 
 // A taker-back may still be copying from our staging page: it is done when the page is no longer busy.
@@ -527,7 +530,7 @@ void drop_kept(Heap& heap, PageWord word) noexcept {
 // The node is nearly full: kept blobs go first. A bounded piece of the heap at each call, by whoever has the
 // hand.
 void drop_kept_blobs(Heap& heap) noexcept {
-    constexpr std::uint64_t looked_at_max = 16384;
+    constexpr std::uint64_t looked_at_max = os::stepped ? 1 : 16384;
     if (heap.hand_taken.exchange(true, std::memory_order_acquire)) return;
     for (std::uint64_t looked_at = 0; looked_at < looked_at_max; ++looked_at) {
         const std::uint64_t chunk = heap.chunk_of(heap.keep_hand);

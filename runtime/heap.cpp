@@ -38,6 +38,7 @@ Heap::~Heap() {
         near.wake_evictor();
         evictor.join();
     }
+    recompressor.stop();
     if (engine == Engine::thread && is_active()) fault_threads.stop(*this);
     os::close_userfaultfd(uffd);
     offload.close();
@@ -157,6 +158,10 @@ int Heap::open_userfaultfd(std::string* message) {
             "/dev/userfaultfd (in a container: allow it in the seccomp profile)";
         return uffd.error != 0 ? uffd.error : EPERM;
     }
+    if (in_line && !uffd.has(UFFD_FEATURE_SIGBUS)) {
+        *message = "this kernel's userfaultfd raises no signals: Linux 4.14 or later is needed";
+        return ENOSYS;
+    }
     if (!uffd.has(UFFD_FEATURE_MOVE) && !uffd.has(UFFD_FEATURE_PAGEFAULT_FLAG_WP)) {
         *message =
             "this kernel's userfaultfd can neither move nor write-protect pages: Linux 5.7 or later is "
@@ -191,6 +196,8 @@ int Heap::activate(std::string* message, unsigned handlers_now) {
         active.store(true, std::memory_order_release);
         if (evictor.start(&evictor_main, this) != 0)
             report("no evictor thread could be started: threads that fault make room themselves");
+        if (recompressor.start(*this) != 0)
+            report("no recompressor thread could be started: blobs stay as they are");
         if (config.verbose) say_active();
         return 0;
     }

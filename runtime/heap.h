@@ -33,6 +33,7 @@
 #include "runtime/os/userfaultfd.h"
 #include "runtime/page_traits.h"
 #include "runtime/page_word.h"
+#include "runtime/recompressor.h"
 #include "runtime/span_allocator.h"
 #include "runtime/statistics.h"
 #include "runtime/stats_file.h"
@@ -146,7 +147,7 @@ class Heap : private cxl::NodeUser {
     FaultThreads fault_threads;
 
     // The evictor's hand: which page it looks at next. Whoever has hand_taken moves it.
-    std::atomic<bool> hand_taken{false};
+    os::Atomic<bool> hand_taken{false};
     std::uint64_t hand = 0;
     LeasedPages leased_pages;               // which go before the hand is moved
     std::uint64_t keep_hand = 0;            // the same, of the search for kept blobs to drop
@@ -159,6 +160,7 @@ class Heap : private cxl::NodeUser {
         false};  // pages may be shared with a child: UFFDIO_MOVE may refuse them
 
     os::Thread evictor;
+    Recompressor recompressor;
     std::atomic<bool> stop{false};
     StatsFile stats_file;
 
@@ -216,8 +218,9 @@ class ChunksClaimed {
     std::uint64_t tracked_ = 0;
 };
 
-// missing_to_read: the access writes nothing, so the page may be put in place write-protected.
-enum class FaultKind : std::uint8_t { missing, missing_to_read, write_protected, unknown };
+// asked: nobody faulted, the page is only wanted near. missing_to_read: the access writes nothing, so the page
+// may be put in place write-protected.
+enum class FaultKind : std::uint8_t { asked, missing, missing_to_read, write_protected, unknown };
 enum class Resolved : std::uint8_t { served, fresh, redundant, poisoned, gone };
 // Brings one page near and wakes who waits for it. Never fails silently.
 Resolved resolve(Heap& heap, std::uint64_t page, FaultKind kind, ResolveLane& lane) noexcept;
@@ -271,6 +274,9 @@ Heap* heap_at(std::uint64_t address) noexcept;  // any context
 // Has the calling thread shut the gates? Then it may come near what it needs, but must not touch the blob
 // store.
 bool is_forking_here() noexcept;
+// Is this the child of a fork, before the runtime's handler there has run? The descriptor it has inherited
+// fills its parent's memory.
+bool is_child_to_be() noexcept;
 
 // inline engine
 int install_inline_engine() noexcept;

@@ -10,6 +10,7 @@
 
 #include <cerrno>
 
+#include "cxl/guarded.h"
 #include "runtime/heap.h"
 #include "runtime/os/signal_actions.h"
 #include "runtime/os/signals_blocked.h"
@@ -56,7 +57,9 @@ bool serve(Heap& heap, std::uint64_t page, FaultKind kind) noexcept {
 void on_sigbus(int signal, siginfo_t* info, void* context) {
     const int saved_errno = errno;
     const auto address = reinterpret_cast<std::uint64_t>(info->si_addr);
-    Heap* heap = info->si_code > 0 ? heap_at(address) : nullptr;
+    // Bad memory (BUS_MCEERR_AR) is no absent page: made near it would be touched, and found bad, for ever.
+    Heap* heap = info->si_code == BUS_ADRERR ? heap_at(address) : nullptr;
+    if (heap == nullptr && cxl::take_bad_memory(*info)) return;
     const bool ours = heap != nullptr && heap->engine == Engine::in_line;
     if (!ours || !serve(*heap, heap->page_at(address), kind_of(address, context)))
         os::pass_on(signal, info, context);

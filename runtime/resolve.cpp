@@ -70,7 +70,7 @@ void charge(Heap& heap) noexcept {
 // back late sinks (DESIGN 5.2). "Soon": within as many evictions as half the near pages, told by an epoch of
 // an eighth of them.
 PageWord warmed(Heap& heap, PageWord word) noexcept {
-    const unsigned age = (heap.epoch() - word.stamp()) & 0xff;
+    const unsigned age = (heap.epoch() - word.stamp()) % stamps;
     unsigned level = word.level();
     if (age <= 4 && level < level_max) ++level;
     if (age > 16 && level > 0) --level;
@@ -88,15 +88,17 @@ Resolved poison(Heap& heap, std::uint64_t page, PageWord word, const char* why) 
     heap.statistics.poisoned.add();
     heap.statistics.far_pages.subtract(1);
     // The slot is never freed: nothing else shall be stored in bytes that went wrong once.
+    heap.far.give_up(word);
     heap.word(page).publish(word.without_blob().with(PageState::poisoned));
     return Resolved::poisoned;
 }
 
-Resolved resolve_poisoned(Heap& heap, std::uint64_t page) noexcept {
+Resolved resolve_poisoned(Heap& heap, std::uint64_t page, FaultKind kind) noexcept {
     // UFFDIO_POISON (6.6): the access raises SIGBUS. Without it the process cannot be told in place, and must
-    // not go on with a wrong byte.
+    // not go on with a wrong byte. Who only asked is told by the answer.
     const int error = os::uffd_poison(heap.uffd.fd, heap.address_of(page), page_bytes);
     if (error != 0 && error != EEXIST) {
+        if (kind == FaultKind::asked) return Resolved::poisoned;
         report("page %p is lost and this kernel cannot deliver that as SIGBUS: the process ends",
                heap.address_of(page));
         ::kill(::getpid(), SIGBUS);
@@ -171,7 +173,7 @@ Resolved resolve_far(Heap& heap, std::uint64_t page, PageWord word, FaultKind ki
     const bool readable = heap.far.load(word, [&] {
         decoded = compress::decode(heap.far.bytes(word), heap.far.key(),
                                    std::span<std::byte>(lane.page, page_bytes), lane.scratch,
-                                   heap.offload.accelerator());
+                                   heap.offload.accelerator(), heap.far.dictionaries().of(word));
     });
     if (!readable) return poison(heap, page, word, "its memory is bad");
     if (decoded != compress::DecodeResult::ok) return poison(heap, page, word, compress::describe(decoded));
@@ -237,7 +239,7 @@ Resolved resolve(Heap& heap, std::uint64_t page, FaultKind kind, ResolveLane& la
                 continue;
             }
             case PageState::poisoned:
-                return resolve_poisoned(heap, page);
+                return resolve_poisoned(heap, page, kind);
             default:
                 break;
         }
@@ -253,7 +255,7 @@ Resolved resolve(Heap& heap, std::uint64_t page, FaultKind kind, ResolveLane& la
                 return resolve_limbo(heap, page, word);
             case PageState::far: {
                 const Resolved resolved = resolve_far(heap, page, word, kind, lane);
-                return resolved == Resolved::poisoned ? resolve_poisoned(heap, page) : resolved;
+                return resolved == Resolved::poisoned ? resolve_poisoned(heap, page, kind) : resolved;
             }
             default:
                 __builtin_unreachable();
@@ -273,7 +275,7 @@ int promote(Heap& heap, std::uint64_t first, std::uint64_t pages) noexcept {
         if (state == PageState::near) make_writable(heap, page);
         if (state == PageState::fresh || state == PageState::near) continue;
         if (state == PageState::poisoned ||
-            resolve(heap, page, FaultKind::missing, *lane) == Resolved::poisoned)
+            resolve(heap, page, FaultKind::asked, *lane) == Resolved::poisoned)
             error = EIO;
         make_room(heap, Evicting::other);
     }

@@ -37,11 +37,12 @@ constexpr OptionSpec table[] = {
     {"node", "PNODE_NODE", "SPEC", OptionType::node, "", "memory: of the far limit", 0, 0, no_choices,
      &Options::node, "Where far pages live. memory: is compressed bytes in DRAM (docs/private-node.md)."},
     {"codec", "PNODE_CODEC", "NAME", OptionType::codec, "lz4", "", 0, 0, no_choices, &Options::codec,
-     "How pages are compressed: lz4 is fast, zstd smaller, deflate what accelerators read; iaa uses one "
-     "(docs/hardware.md)."},
+     "How pages are compressed: lz4 is fast, zstd smaller, auto lz4 at first and zstd for what stays cold "
+     "(docs/design.md), deflate what accelerators read; iaa uses one (docs/hardware.md)."},
     {"engine", "PNODE_ENGINE", "NAME", OptionType::choice, "auto", "", 0, 0, "auto|thread|inline",
      &Options::engine,
-     "Who serves a fault: handler threads, or the thread that faults (faster; docs/behaviour.md)."},
+     "Who serves a fault: the thread that faults (inline), or handler threads; auto is inline where that is "
+     "complete (docs/behaviour.md)."},
     {"stats", "PNODE_STATS", "FILE", OptionType::file, "", "none", 0, 0, no_choices, &Options::stats,
      "Write statistics there as JSON when the program ends; - is standard error."},
     {"stats-every", "PNODE_STATS_EVERY", "MS", OptionType::milliseconds, "0", "", 0, hour_ms, no_choices,
@@ -214,12 +215,16 @@ class EnvironmentReader {
         if (seen) return refuse_variable(name, " is set twice: the first one holds");
         seen = true;
         std::string why;
-        if (!parse_option(*spec, value, options_, &why)) refuse_value(*spec, value, why);
+        if (!parse_option(*spec, value, options_, &why)) refuse_value(*spec, printable(value), why);
     }
 
-    void refuse_value(const OptionSpec& spec, std::string_view value, const std::string& why) {
+    // A reason may quote the value: then that of the value as it is shown.
+    void refuse_value(const OptionSpec& spec, const std::string& value, std::string why) {
+        Options unused;
+        std::string of_shown;
+        if (!parse_option(spec, value, &unused, &of_shown)) why = std::move(of_shown);
         const bool named = *spec.default_text != '\0';
-        refuse_variable(spec.environment, "=" + printable(value) + ": " + why + "; keeping the default, " +
+        refuse_variable(spec.environment, "=" + value + ": " + why + "; keeping the default, " +
                                               (named ? spec.default_text : spec.default_words));
     }
 
