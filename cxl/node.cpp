@@ -94,6 +94,12 @@ bool Node::admit(std::uint64_t worst_bytes) noexcept {
     return bound_->begin(worst_bytes);
 }
 
+// Before something is placed.
+void Node::hear_bad_news() noexcept {
+    BadRange bad;
+    while (region_->next_bad_news(&bad)) went_bad(bad);
+}
+
 BlobRef Node::place(std::span<const std::byte> blob) noexcept {
     if (!permits(service::demote)) {
         count(counters.refused_service);
@@ -103,6 +109,7 @@ BlobRef Node::place(std::span<const std::byte> blob) noexcept {
         count(counters.refused_gated);
         return no_blob;
     }
+    hear_bad_news();
     const bool is_bounded = device_ != nullptr && !bound_ignored_.load(std::memory_order_relaxed);
     const std::uint64_t worst_bytes = is_bounded ? SimulatedDevice::worst_bytes(blob.size()) : 0;
     if (is_bounded && !admit(worst_bytes)) {
@@ -241,6 +248,7 @@ int Node::take_fallback(std::size_t bytes, void** out) noexcept {
 int Node::take_direct(std::size_t bytes, bool strict, void** out) noexcept {
     if (!permits(service::direct)) return EPERM;
     if (bytes == 0 || bytes > region_->size_bytes()) return bytes == 0 ? EINVAL : ENOSPC;
+    hear_bad_news();
     std::byte* const address = gate_.is_open() ? store_.take_direct(bytes) : nullptr;
     if (address == nullptr) {
         count(gate_.is_open() ? counters.refused_full : counters.refused_gated);

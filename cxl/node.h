@@ -174,6 +174,7 @@ class Node : public Unmanaged, private SimulatedDevice::Listener {
     Node(std::string spec, std::uint32_t services, std::unique_ptr<Region> region);
     void apply_limits() noexcept;
     bool admit(std::uint64_t worst_bytes) noexcept;
+    void hear_bad_news() noexcept;
     int take_fallback(std::size_t bytes, void** out) noexcept;
     void capacity_low() noexcept override;
     void capacity_recovered() noexcept override;

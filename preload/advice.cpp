@@ -6,6 +6,7 @@
 #include "preload/mapping_parts.h"
 #include "preload/mappings.h"
 #include "preload/settings.h"
+#include "preload/shield/held_call.h"
 
 // Advice that is younger than Debian 12's headers.
 #ifndef MADV_DONTNEED_LOCKED
@@ -163,6 +164,17 @@ bool has_hole(Range range) noexcept {
                             [](Range, const pn_extent_t& extent) { return extent.kind != PN_EXTENT_FREE; });
 }
 
+// The kernel fills pages in by its own access: what is far is brought near before, where nobody else would.
+long populate_piece(Range piece, int advice) noexcept {
+    constexpr unsigned tries_max = 8;
+    Hold hold;
+    hold.add(piece.first, piece.bytes());
+    for (unsigned tries = 0;; ++tries) {
+        const long result = kernel::advise(piece.first, piece.bytes(), advice);
+        if (result != -EFAULT || tries == tries_max || hold.look_again() == 0) return result;
+    }
+}
+
 // Where the first page is that nobody has, or the range's end.
 Address first_hole(Range range) noexcept {
     const MappingFrame frame;
@@ -225,6 +237,18 @@ void restore_near_limit() noexcept {
 
 }  // namespace
 
+// In pieces, as they need not be near all at once.
+long populate_pages(Range range, int advice) noexcept {
+    constexpr std::size_t piece_bytes = std::size_t{1} << 20;
+    long result = 0;
+    while (result == 0 && !range.is_empty()) {
+        const Range piece{range.first, range.first + std::min(range.bytes(), piece_bytes)};
+        result = populate_piece(piece, advice);
+        range.first = piece.end;
+    }
+    return result;
+}
+
 long mapping_advise(Address address, std::size_t bytes, int advice) noexcept {
     Range range;
     const bool ours_to_know = meaning_of(advice).meaning != Meaning::kernels || is_populate(advice);
@@ -235,9 +259,9 @@ long mapping_advise(Address address, std::size_t bytes, int advice) noexcept {
     if (is_populate(advice)) {
         // Without the frame: it faults, and says itself where it could not.
         const Address hole = first_hole(ours);
-        if (hole == ours.end) return kernel::advise(address, bytes, advice);
-        const long result = hole > range.first ? kernel::advise(address, hole - range.first, advice) : 0;
-        return kernel::failed(result) ? result : -ENOMEM;
+        const Address end = hole == ours.end ? range.end : hole;
+        const long result = end > range.first ? populate_pages({range.first, end}, advice) : 0;
+        return result != 0 || end == range.end ? result : -ENOMEM;
     }
     Advising advising(advice);
     advising.outside({range.first, ours.first});
@@ -343,7 +367,8 @@ long mapping_unlock_all() noexcept {
 
 long mapping_in_core(Address address, std::size_t bytes, unsigned char* vector) noexcept {
     Range range;
-    const long result = kernel::in_core(address, bytes, vector);
+    const long arguments[6] = {os::argument(address), os::argument(bytes), os::argument(vector)};
+    const long result = held_call(SYS_mincore, arguments, nullptr);
     if (kernel::failed(result) || !whole_pages(address, bytes, &range) || !range.touches(heap_range()) ||
         is_inside_runtime())
         return result;

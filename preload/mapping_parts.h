@@ -1,4 +1,4 @@
-// Steps that several mapping calls consist of. All with the frame, on ranges within the heap.
+// Steps that several mapping calls consist of. All but one with the frame, on ranges within the heap.
 #pragma once
 
 #include "preload/hooks.h"
@@ -22,6 +22,10 @@ inline constexpr std::uint8_t all_notes = 0xff;
 
 // Are mappings the heap's, not allocations alone?
 bool captures_mappings() noexcept;
+
+// madvise(2) with MADV_POPULATE_READ or MADV_POPULATE_WRITE, as the kernel gives it. Without the frame, and of
+// any addresses.
+long populate_pages(Range range, int advice) noexcept;
 
 // 0 or an errno of mlock(2).
 int lock_pages(Range range, int flags) noexcept;

@@ -53,8 +53,7 @@ void populate(Range range, int protection, int flags) noexcept {
     constexpr int populate_read = 22;  // MADV_POPULATE_READ (5.14)
     constexpr int populate_write = 23;
     if ((flags & MAP_POPULATE) == 0 || (flags & MAP_NONBLOCK) != 0 || protection == PROT_NONE) return;
-    kernel::advise(range.first, range.bytes(),
-                   (protection & PROT_WRITE) != 0 ? populate_write : populate_read);
+    populate_pages(range, (protection & PROT_WRITE) != 0 ? populate_write : populate_read);
 }
 
 // ---- MAP_FIXED: an unmap of what is there, and a map, in one ----

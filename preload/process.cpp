@@ -17,6 +17,7 @@
 #include "preload/statistics.h"
 #include "preload/thread_state.h"
 #include "runtime/os/runtime_scope.h"
+#include "runtime/os/userfaultfd.h"
 
 namespace pnode::preload {
 
@@ -40,14 +41,27 @@ enum class Phase : unsigned char { none, starting, started };
 constinit std::atomic<Phase> phase{Phase::none};
 constinit bool managed = false;
 
-// The inline engine goes with its shield or not at all.
+// Is there a userfaultfd for it? A shield alone would only cost.
+bool can_serve_inline() noexcept {
+    os::UffdOpened tried = os::open_userfaultfd(UFFD_FEATURE_SIGBUS, false);
+    const bool can = tried.fd >= 0 && tried.has(UFFD_FEATURE_SIGBUS);
+    os::close_userfaultfd(tried);
+    return can;
+}
+
+// The inline engine, the faster one, goes with its shield or not at all. Without being asked for it is taken
+// where the shield is complete for this kernel and program.
 pn_heap_options options_with_engine() noexcept {
     pn_heap_options options = settings().heap;
-    if (options.engine != PN_ENGINE_INLINE) return options;
-    const int error = shield_raise();
-    if (error == 0) return options;
-    say("--engine inline needs Syscall User Dispatch (Linux 5.11): handler threads serve the faults");
+    if (options.engine == PN_ENGINE_THREAD) return options;
+    const bool asked = options.engine == PN_ENGINE_INLINE;
     options.engine = PN_ENGINE_THREAD;
+    if (!asked && (program_uses_rings() || !can_serve_inline())) return options;
+    if (shield_raise() == 0) {
+        options.engine = PN_ENGINE_INLINE;
+    } else if (asked) {
+        say("--engine inline needs Syscall User Dispatch (Linux 5.11): handler threads serve the faults");
+    }
     return options;
 }
 

@@ -5,13 +5,15 @@
 // near. When the evictor needs room it *tracks* a chunk: registers it, asks the kernel which pages are there,
 // and from then on every page's word tells the truth. A chunk stays tracked.
 //
-// Thread rule: state() by anybody; the rest under the heap's span lock.
+// Thread rule: state() and settled_state() by anybody; the rest under the heap's span lock.
 #pragma once
 
 #include <atomic>
 #include <cstdint>
 
+#include "runtime/os/atomic.h"
 #include "runtime/os/memory.h"
+#include "runtime/os/wait.h"
 
 namespace pnode {
 
@@ -26,6 +28,13 @@ class ChunkTable {
     }
     ChunkState state(std::uint64_t chunk) const noexcept {
         return chunks_[chunk].state.load(std::memory_order_acquire);
+    }
+    // Untracked or tracked: waits for whoever tracks it just now. One look decides: after a second one it might
+    // be on its way.
+    ChunkState settled_state(std::uint64_t chunk) const noexcept {
+        for (os::Backoff backoff;; backoff.wait()) {
+            if (const ChunkState seen = state(chunk); seen != ChunkState::tracking) return seen;
+        }
     }
     void set_state(std::uint64_t chunk, ChunkState state) noexcept {
         chunks_[chunk].state.store(state, std::memory_order_release);
@@ -55,7 +64,7 @@ class ChunkTable {
 
   private:
     struct Chunk {
-        std::atomic<ChunkState> state;
+        os::Atomic<ChunkState> state;
         std::atomic<std::uint32_t> allocated_pages;
     };
     Chunk* chunks_ = nullptr;

@@ -141,12 +141,15 @@ void FarTier::collect_dictionaries() noexcept {
     if (dictionaries_.collect()) apply_limit(dictionaries_.bytes());
 }
 
-bool FarTier::should_keep(PageWord word, std::uint64_t kept_bytes,
+bool FarTier::should_keep(PageWord word, const Statistics& statistics,
                           std::uint64_t kept_bytes_max) const noexcept {
     if (word.store() != own_) return true;  // under lease, it costs nothing
-    if (!node_->gate().is_open()) return false;
-    if (config_.bytes_max == 0 && kept_bytes >= kept_bytes_max) return false;
-    return !is_past(14);
+    if (!node_->gate().is_open() || is_past(14)) return false;
+    if (config_.bytes_max != 0) return true;
+    const std::uint64_t kept_bytes = statistics.kept_blob_bytes.value();
+    // saved = far pages - (physical - kept), and kept < saved / 2.
+    const std::uint64_t far_bytes = statistics.far_pages.value() * page_bytes;
+    return kept_bytes < kept_bytes_max || kept_bytes + physical_bytes() < far_bytes;
 }
 
 void FarTier::leave(std::unique_ptr<cxl::Node> nowhere) noexcept {

@@ -96,8 +96,10 @@ class FarTier {
     }
 
     // Keep a promoted page's blob? Only while far space is slack (DESIGN 5.3): with a far limit of the
-    // user's, until that is nearly reached; without one, up to `kept_bytes_max`, for the node is memory too.
-    bool should_keep(PageWord word, std::uint64_t kept_bytes, std::uint64_t kept_bytes_max) const noexcept;
+    // user's, until that is nearly reached. Without one, up to `kept_bytes_max` or half of what the far pages
+    // save, whichever is more: the node is memory too, and what is saved is not to be spent whole.
+    bool should_keep(PageWord word, const Statistics& statistics,
+                     std::uint64_t kept_bytes_max) const noexcept;
     bool is_nearly_full() const noexcept;
 
     // The node is gone, and nothing of ours was on it: from now on nothing is placed anywhere. Nobody may be

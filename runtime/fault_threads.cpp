@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <sched.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -107,7 +106,7 @@ void FaultThreads::stop(Heap& heap) noexcept {
     // turn.
     for (unsigned ring = 0; ring < count_; ++ring) {
         os::drop_pages(doorbell_, page_bytes);
-        ::madvise(doorbell_, page_bytes, MADV_POPULATE_READ);
+        os::populate(doorbell_, page_bytes, os::Populate::read);
     }
     for (unsigned index = 0; index < count_; ++index) threads_[index].join();
     count_ = 0;

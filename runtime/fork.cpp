@@ -24,6 +24,7 @@
 #include "runtime/holds.h"
 #include "runtime/os/descriptors.h"
 #include "runtime/os/runtime_scope.h"
+#include "runtime/os/signal_actions.h"
 #include "runtime/os/signals_blocked.h"
 #include "runtime/process.h"
 
@@ -41,6 +42,7 @@ constinit std::atomic<unsigned> heaps_end{0};
 
 // The forking thread's signals, from prepare to the end of fork: one thread at a time, guarded by heaps_lock.
 unsigned long signals_before;
+long forking_process;
 
 // What keep_near_at_fork() was told; the forking thread's, guarded as signals_before is.
 void* const* near_at_fork = nullptr;
@@ -73,7 +75,7 @@ void bring_near_at_fork(Heap& heap) noexcept {
         const auto address = reinterpret_cast<std::uint64_t>(near_at_fork[index]);
         if (!heap.contains(address)) continue;
         const std::uint64_t page = heap.page_at(address);
-        if (heap.word(page).load().state() == PageState::far) resolve(heap, page, FaultKind::missing, *lane);
+        if (heap.word(page).load().state() == PageState::far) resolve(heap, page, FaultKind::asked, *lane);
     }
 }
 
@@ -199,6 +201,10 @@ bool is_forking_here() noexcept {
     return forking_here;
 }
 
+bool is_child_to_be() noexcept {
+    return forking_here && forking_process != os::system_call(SYS_getpid);
+}
+
 void fork_child(Heap& heap) noexcept {
     heap.activation_lock.unlock();
     heap.span_lock.unlock();
@@ -221,6 +227,7 @@ void fork_child(Heap& heap) noexcept {
 
 void fork_prepare() noexcept {
     hold_signals();
+    forking_process = os::system_call(SYS_getpid);
     forking_here = true;
     for_each_heap([](Heap& heap) { prepare(heap); });
     for_each_heap([](Heap& heap) { expire_leases(heap); });
@@ -238,7 +245,9 @@ void fork_parent() noexcept {
 
 void fork_child_all() noexcept {
     const os::RuntimeScope scope;
+    forking_process = os::system_call(SYS_getpid);
     holds_after_fork_in_child();
+    os::signal_actions_after_fork_in_child();
     for_each_heap([](Heap& heap) { fork_child(heap); });
     forking_here = false;
     restore_signals();
@@ -275,6 +284,22 @@ void forget_heap(Heap& heap) noexcept {
     for (std::atomic<Heap*>& entry : heaps) {
         if (entry.load(std::memory_order_relaxed) == &heap) entry.store(nullptr, std::memory_order_release);
     }
+}
+
+bool serve_by_handler_threads() noexcept {
+    os::UffdOpened full = os::open_userfaultfd(0, true);
+    const bool can = full.fd >= 0;
+    os::close_userfaultfd(full);
+    if (!can) return false;
+    const os::SignalsBlocked signals;
+    const std::lock_guard lock(heaps_lock);
+    bool all = true;
+    for_each_heap([&](Heap& heap) {
+        const std::lock_guard activation(heap.activation_lock);
+        if (heap.is_active() && heap.engine == Engine::in_line) all = false;
+        if (!heap.is_active()) heap.config.engine = PN_ENGINE_THREAD;
+    });
+    return all;
 }
 
 void lock_heaps() noexcept {

@@ -4,6 +4,7 @@
 
 #include "runtime/heap.h"
 #include "runtime/os/descriptors.h"
+#include "runtime/os/system_call.h"
 
 namespace pnode {
 namespace {
@@ -22,17 +23,19 @@ int for_each_watched(Heap& heap, Visit visit) noexcept {
     return error;
 }
 
+constexpr os::SignalAction default_action;
+
 // A fault that is not ours happens again with the default action, which ends the child.
 void on_sigbus(int signal, siginfo_t* info, void*) {
     const int saved_errno = errno;
     const auto address = reinterpret_cast<std::uint64_t>(info->si_addr);
-    Heap* const heap = info->si_code > 0 ? heap_at(address) : nullptr;
+    Heap* const heap = info->si_code == BUS_ADRERR ? heap_at(address) : nullptr;
     if (heap != nullptr) {
         LentResolveLane lane(heap->resolve_lanes);
         resolve(*heap, heap->page_at(address), FaultKind::missing, *lane);
         heap->statistics.faults.add();
     } else {
-        ::signal(signal, SIG_DFL);
+        os::set_kernel_action(signal, &default_action, nullptr);
     }
     errno = saved_errno;
 }
@@ -52,11 +55,8 @@ int ForkFaults::begin() noexcept {
     by_signal_.features = UFFD_FEATURE_SIGBUS;
     if (const int error = os::reopen_userfaultfd(by_signal_)) return error;
     // Not on the program's alternate stack, which may be far: writing its frame is the kernel's access.
-    struct sigaction action {};
-    action.sa_sigaction = on_sigbus;
-    action.sa_flags = SA_SIGINFO;
-    ::sigfillset(&action.sa_mask);
-    if (::sigaction(SIGBUS, &action, &before_) != 0) return errno;
+    const os::SignalAction ours = os::action_of_ours(on_sigbus, SA_SIGINFO, ~0UL);
+    if (const int error = os::error_of(os::set_kernel_action(SIGBUS, &ours, &before_))) return error;
     return for_each_watched(heap_, [this](std::uint64_t first, std::uint64_t pages) {
         return os::uffd_register(by_signal_.fd, heap_.address_of(first), pages * page_bytes,
                                  UFFDIO_REGISTER_MODE_MISSING);
@@ -71,7 +71,7 @@ int ForkFaults::end() noexcept {
                             : os::uffd_register(heap_.uffd.fd, heap_.address_of(first), pages * page_bytes,
                                                 heap_.uffd_mode());
     });
-    ::sigaction(SIGBUS, &before_, nullptr);
+    os::set_kernel_action(SIGBUS, &before_, nullptr);
     os::close_descriptor(by_signal_.fd);
     return error;
 }

@@ -8,8 +8,7 @@
 // Thread rule: the child's only thread, with the operations gate shut.
 #pragma once
 
-#include <signal.h>
-
+#include "runtime/os/signal_actions.h"
 #include "runtime/os/userfaultfd.h"
 
 namespace pnode {
@@ -31,7 +30,7 @@ class ForkFaults {
   private:
     Heap& heap_;
     os::UffdOpened by_signal_;
-    struct sigaction before_ {};
+    os::SignalAction before_;
 };
 
 }  // namespace pnode

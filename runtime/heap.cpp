@@ -158,6 +158,10 @@ int Heap::open_userfaultfd(std::string* message) {
             "/dev/userfaultfd (in a container: allow it in the seccomp profile)";
         return uffd.error != 0 ? uffd.error : EPERM;
     }
+    if (in_line && !uffd.has(UFFD_FEATURE_SIGBUS)) {
+        *message = "this kernel's userfaultfd raises no signals: Linux 4.14 or later is needed";
+        return ENOSYS;
+    }
     if (!uffd.has(UFFD_FEATURE_MOVE) && !uffd.has(UFFD_FEATURE_PAGEFAULT_FLAG_WP)) {
         *message =
             "this kernel's userfaultfd can neither move nor write-protect pages: Linux 5.7 or later is "

@@ -147,7 +147,7 @@ class Heap : private cxl::NodeUser {
     FaultThreads fault_threads;
 
     // The evictor's hand: which page it looks at next. Whoever has hand_taken moves it.
-    std::atomic<bool> hand_taken{false};
+    os::Atomic<bool> hand_taken{false};
     std::uint64_t hand = 0;
     LeasedPages leased_pages;               // which go before the hand is moved
     std::uint64_t keep_hand = 0;            // the same, of the search for kept blobs to drop
@@ -218,10 +218,17 @@ class ChunksClaimed {
     std::uint64_t tracked_ = 0;
 };
 
-enum class FaultKind : std::uint8_t { missing, write_protected, unknown };
+// asked: nobody faulted, the page is only wanted near. missing_to_read: the access writes nothing, so the page
+// may be put in place write-protected.
+enum class FaultKind : std::uint8_t { asked, missing, missing_to_read, write_protected, unknown };
 enum class Resolved : std::uint8_t { served, fresh, redundant, poisoned, gone };
 // Brings one page near and wakes who waits for it. Never fails silently.
 Resolved resolve(Heap& heap, std::uint64_t page, FaultKind kind, ResolveLane& lane) noexcept;
+// What was put in place write-protected may be written to, by the kernel too: without a fault of the
+// program's that would be EFAULT.
+void make_writable(Heap& heap, std::uint64_t page) noexcept;
+// Of a near page, by its owner: what its word is then.
+PageWord unprotected(Heap& heap, std::uint64_t page, PageWord word) noexcept;
 // Promote, for a range; EIO: a page is poisoned.
 int promote(Heap& heap, std::uint64_t first, std::uint64_t pages) noexcept;
 
@@ -267,6 +274,9 @@ Heap* heap_at(std::uint64_t address) noexcept;  // any context
 // Has the calling thread shut the gates? Then it may come near what it needs, but must not touch the blob
 // store.
 bool is_forking_here() noexcept;
+// Is this the child of a fork, before the runtime's handler there has run? The descriptor it has inherited
+// fills its parent's memory.
+bool is_child_to_be() noexcept;
 
 // inline engine
 int install_inline_engine() noexcept;

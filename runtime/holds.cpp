@@ -1,6 +1,7 @@
 #include "runtime/holds.h"
 
 #include <algorithm>
+#include <cerrno>
 
 #include "runtime/heap.h"
 #include "runtime/os/signals_blocked.h"
@@ -11,25 +12,57 @@ constinit std::atomic<std::uint64_t> Hold::lowest{~std::uint64_t{0}};
 constinit std::atomic<std::uint64_t> Hold::highest{0};
 ThreadHolds hold_threads[hold_threads_max];
 constinit std::atomic<std::uint32_t> hold_threads_end{0};
+constinit thread_local ThreadHolds* my_holds __attribute__((tls_model("initial-exec"))) = nullptr;
 
 namespace {
 
-thread_local ThreadHolds* mine __attribute__((tls_model("initial-exec"))) = nullptr;
+bool is_gone(const ThreadHolds& ended) noexcept {
+    const long there = os::system_call(SYS_tgkill, os::system_call(SYS_getpid), ended.number.load(), 0);
+    return os::error_of(there) == ESRCH;
+}
 
-// Null when all are taken: then pages are brought near, and only an EFAULT tells that one left again.
+bool claim(ThreadHolds& thread, std::uint32_t from) noexcept {
+    return thread.owner.load(std::memory_order_relaxed) == from &&
+           thread.owner.compare_exchange_strong(from, ThreadHolds::changing);
+}
+
+void clear(ThreadHolds& thread) noexcept {
+    thread.depth.store(0);
+    thread.stack_top.store(0);
+    thread.lasts.store(false);
+    for (HeldRange& held : thread.lasting) held.end.store(0);
+}
+
+// It is `changing`; null when all are taken: then pages are brought near, and only an EFAULT tells that one
+// left again.
 ThreadHolds* take_slot() noexcept {
     for (std::uint32_t index = 0; index < hold_threads_max; ++index) {
         ThreadHolds& thread = hold_threads[index];
-        std::uint32_t none = 0;
-        if (thread.owner.load(std::memory_order_relaxed) != 0 ||
-            !thread.owner.compare_exchange_strong(none, 1))
-            continue;
+        if (!claim(thread, ThreadHolds::nobody)) {
+            if (!claim(thread, ThreadHolds::a_thread_that_ended)) continue;
+            if (!is_gone(thread)) {
+                thread.owner.store(ThreadHolds::a_thread_that_ended);
+                continue;
+            }
+        }
+        clear(thread);
         std::uint32_t end = hold_threads_end.load();
         while (end <= index && !hold_threads_end.compare_exchange_weak(end, index + 1)) {
         }
         return &thread;
     }
     return nullptr;
+}
+
+// What the calling thread holds in; null: see take_slot().
+ThreadHolds* slot_of_this_thread() noexcept {
+    if (my_holds != nullptr) return my_holds;
+    ThreadHolds* const slot = take_slot();
+    if (slot == nullptr) return nullptr;
+    const bool late = my_holds != nullptr;  // a signal's handler was here meanwhile
+    slot->owner.store(late ? ThreadHolds::nobody : ThreadHolds::a_thread);
+    if (!late) my_holds = slot;
+    return my_holds;
 }
 
 bool is_accessible(const Heap& heap, std::uint64_t page) noexcept {
@@ -39,17 +72,18 @@ bool is_accessible(const Heap& heap, std::uint64_t page) noexcept {
            (PageTraits::protection_of(traits) & PROT_READ) != 0;
 }
 
-bool is_untracked(Heap& heap, std::uint64_t chunk) noexcept {
-    os::Backoff backoff;
-    while (heap.chunks.state(chunk) == ChunkState::tracking) backoff.wait();
-    return heap.chunks.state(chunk) == ChunkState::untracked;
-}
-
 // Near, for certain as long as it is written down. Was it absent before?
 bool bring_page_near(Heap& heap, std::uint64_t page) noexcept {
     bool absent = false;
     for (os::Backoff backoff;;) {
-        const PageState state = heap.word(page).load().state();
+        const PageWord word = heap.word(page).load();
+        const PageState state = word.state();
+        if (state == PageState::near && word.write_protected()) {
+            const os::SignalsBlocked signals;
+            const Serving serving(heap);
+            make_writable(heap, page);
+            continue;
+        }
         if (state == PageState::near || state == PageState::poisoned) return absent;
         if (state == PageState::fresh && !is_accessible(heap, page)) return absent;
         if (state == PageState::busy) {
@@ -59,7 +93,7 @@ bool bring_page_near(Heap& heap, std::uint64_t page) noexcept {
         const os::SignalsBlocked signals;
         const Serving serving(heap);
         LentResolveLane lane(heap.resolve_lanes);
-        resolve(heap, page, FaultKind::missing, *lane);
+        resolve(heap, page, FaultKind::asked, *lane);
         make_room(heap, Evicting::handler);
         absent = true;
     }
@@ -67,6 +101,7 @@ bool bring_page_near(Heap& heap, std::uint64_t page) noexcept {
 
 std::uint64_t bring_range_near(std::uint64_t first, std::uint64_t end) noexcept {
     std::uint64_t absent = 0;
+    if (is_child_to_be()) return 0;
     for (std::uint64_t at = first; at < end;) {
         Heap* heap = heap_at(at * page_bytes);
         if (heap == nullptr || heap->engine == Engine::thread) {
@@ -76,7 +111,7 @@ std::uint64_t bring_range_near(std::uint64_t first, std::uint64_t end) noexcept 
         const std::uint64_t page = heap->page_at(at * page_bytes);
         const std::uint64_t chunk = heap->chunk_of(page);
         const std::uint64_t stop = std::min(end, at - page + (chunk + 1) * heap->chunk_pages);
-        if (!is_untracked(*heap, chunk)) {
+        if (heap->chunks.settled_state(chunk) == ChunkState::tracked) {
             for (std::uint64_t here = at; here < stop; ++here)
                 absent += bring_page_near(*heap, page + (here - at)) ? 1 : 0;
         }
@@ -93,11 +128,10 @@ void Hold::widen(std::uint64_t address, std::uint64_t bytes) noexcept {
 }
 
 void Hold::enter() noexcept {
-    if (mine == nullptr) mine = take_slot();
-    if (mine == nullptr) return;
-    std::uint32_t depth = mine->depth.load(std::memory_order_relaxed);
+    if (slot_of_this_thread() == nullptr) return;
+    std::uint32_t depth = my_holds->depth.load(std::memory_order_relaxed);
     if (depth == hold_frames_max) depth = 0;  // left behind, every one of them
-    thread_ = mine;
+    thread_ = my_holds;
     frame_ = depth;
     thread_->frames[frame_].count.store(0, std::memory_order_relaxed);
     thread_->depth.store(depth + 1, std::memory_order_release);
@@ -120,6 +154,7 @@ Hold::Pages Hold::pages_of(std::uint64_t address, std::uint64_t bytes) noexcept 
 std::uint64_t Hold::bring_near(std::uint64_t address, std::uint64_t bytes) noexcept {
     if (bytes == 0) return 0;
     const Pages pages = pages_of(address, bytes);
+    if (pages.first >= pages.end) return 0;
     return bring_range_near(pages.first, pages.end);
 }
 
@@ -160,25 +195,119 @@ bool any_holds() noexcept {
     return hold_threads_end.load(std::memory_order_relaxed) != 0;
 }
 
-bool is_held(std::uint64_t absolute_page) noexcept {
+namespace {
+
+bool is_written_down(std::uint64_t absolute_page) noexcept {
     bool held = false;
     for_each_held(absolute_page, absolute_page + 1, [&](std::uint64_t, std::uint64_t) { held = true; });
     return held;
 }
 
+// Was there any that the kernel is done with?
+bool release_ended() noexcept {
+    bool any = false;
+    const std::uint32_t threads = hold_threads_end.load();
+    for (std::uint32_t index = 0; index < threads; ++index) {
+        ThreadHolds& thread = hold_threads[index];
+        if (!claim(thread, ThreadHolds::a_thread_that_ended)) continue;
+        const bool gone = is_gone(thread);
+        if (gone) clear(thread);
+        thread.owner.store(gone ? ThreadHolds::nobody : ThreadHolds::a_thread_that_ended);
+        any |= gone;
+    }
+    return any;
+}
+
+}  // namespace
+
+bool is_held(std::uint64_t absolute_page) noexcept {
+    return is_written_down(absolute_page) && (!release_ended() || is_written_down(absolute_page));
+}
+
+namespace {
+
+// `bytes` is not 0. The range is empty before it is another, so that nobody sees the start of one with the
+// end of the other.
+void set_lasting(ThreadHolds& thread, Lasting what, std::uint64_t address, std::uint64_t bytes) noexcept {
+    HeldRange& range = thread.lasting[static_cast<unsigned>(what)];
+    thread.lasts.store(true);
+    range.end.store(0);
+    range.first.store(address / page_bytes);
+    range.end.store((address + bytes - 1) / page_bytes + 1);
+}
+
+// A slot of a start that failed has the same stack; it will do.
+ThreadHolds* slot_for_stack(std::uint64_t stack_top) noexcept {
+    const std::uint32_t threads = hold_threads_end.load();
+    for (std::uint32_t index = 0; index < threads; ++index) {
+        ThreadHolds& thread = hold_threads[index];
+        if (thread.stack_top.load() == stack_top && claim(thread, ThreadHolds::a_thread_to_come))
+            return &thread;
+    }
+    return take_slot();
+}
+
+}  // namespace
+
+void hold_while_alive(Lasting what, std::uint64_t address, std::uint64_t bytes) noexcept {
+    const bool managed = bytes != 0 && Hold::may_be_managed(address, bytes);
+    if (!managed && my_holds == nullptr) return;
+    if (slot_of_this_thread() != nullptr) {
+        if (!managed) return my_holds->lasting[static_cast<unsigned>(what)].end.store(0);
+        set_lasting(*my_holds, what, address, bytes);
+        hold_fence();
+    }
+    if (managed) Hold::bring_near(address, bytes);
+}
+
+void hold_for_thread_to_come(const ThreadToCome& thread) noexcept {
+    const std::uint64_t frames_at = thread.stack_top - first_frames_bytes;
+    const bool on_heap =
+        thread.stack_top > first_frames_bytes && Hold::may_be_managed(frames_at, first_frames_bytes);
+    const bool number_on_heap = thread.number_at != 0 && Hold::may_be_managed(thread.number_at, sizeof(int));
+    if (!on_heap && !number_on_heap) return;
+    if (ThreadHolds* const slot = slot_for_stack(thread.stack_top)) {
+        slot->stack_top.store(thread.stack_top);
+        if (on_heap) set_lasting(*slot, Lasting::first_frames, frames_at, first_frames_bytes);
+        if (number_on_heap) set_lasting(*slot, Lasting::number, thread.number_at, sizeof(int));
+        slot->owner.store(ThreadHolds::a_thread_to_come);
+        hold_fence();
+    }
+    if (on_heap) Hold::bring_near(frames_at, first_frames_bytes);
+    if (number_on_heap) Hold::bring_near(thread.number_at, sizeof(int));
+}
+
+// The nearest stack's end above: stacks lie side by side.
+void take_over_holds(std::uint64_t stack_pointer) noexcept {
+    if (my_holds != nullptr) return;
+    ThreadHolds* found = nullptr;
+    const std::uint32_t threads = hold_threads_end.load();
+    for (std::uint32_t index = 0; index < threads; ++index) {
+        ThreadHolds& thread = hold_threads[index];
+        const std::uint64_t top = thread.stack_top.load();
+        if (thread.owner.load() != ThreadHolds::a_thread_to_come || top < stack_pointer) continue;
+        if (top - stack_pointer > first_frames_bytes) continue;
+        if (found == nullptr || top < found->stack_top.load()) found = &thread;
+    }
+    if (found == nullptr || !claim(*found, ThreadHolds::a_thread_to_come)) return;
+    my_holds = found;
+    my_holds->stack_top.store(0);
+    my_holds->owner.store(ThreadHolds::a_thread);
+}
+
 void holds_end_thread() noexcept {
-    if (mine == nullptr) return;
-    mine->depth.store(0);
-    mine->owner.store(0);
-    mine = nullptr;
+    if (my_holds == nullptr) return;
+    my_holds->number.store(static_cast<std::uint32_t>(os::system_call(SYS_gettid)));
+    my_holds->owner.store(ThreadHolds::a_thread_that_ended);
+    my_holds = nullptr;
 }
 
 void holds_after_fork_in_child() noexcept {
     const std::uint32_t threads = hold_threads_end.load();
     for (std::uint32_t index = 0; index < threads; ++index) {
-        if (&hold_threads[index] == mine) continue;
-        hold_threads[index].depth.store(0);
-        hold_threads[index].owner.store(0);
+        if (&hold_threads[index] == my_holds) continue;
+        clear(hold_threads[index]);
+        hold_threads[index].owner.store(ThreadHolds::nobody);
     }
 }
 

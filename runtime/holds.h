@@ -11,6 +11,11 @@
 // is let go by the next hold that the thread makes further out, or when the frames are used up. Until then a
 // few pages stay near.
 //
+// What the kernel touches at moments that nobody chooses (it writes a thread's number when the thread ends,
+// and looks at rseq(2)'s area when it preempts it) is held as long as the thread lives. Who is about to start
+// a thread holds for it, until it comes and takes that over. A thread lets go by ending: the kernel's last
+// word to it is after its own, so its slot is free when nobody of its number is there any more.
+//
 // Thread rule: any thread, signal handlers too (frames nest). Nothing here allocates or locks.
 #pragma once
 
@@ -29,20 +34,41 @@ inline constexpr unsigned hold_frames_max =
     8;  // system calls of one thread that are under way: signal handlers nest
 inline constexpr unsigned hold_threads_max = 4096;
 
+// What the kernel and the thread itself use of a new stack before the thread has an alternate one for
+// signals.
+inline constexpr std::uint64_t first_frames_bytes = 64 << 10;
+
 // Absolute page numbers, address / page_bytes.
 struct HeldRange {
-    std::atomic<std::uint64_t> first{0};
-    std::atomic<std::uint64_t> end{0};
+    os::Atomic<std::uint64_t> first{0};
+    os::Atomic<std::uint64_t> end{0};
 };
 
 struct HoldFrame {
-    std::atomic<std::uint32_t> count{0};
+    os::Atomic<std::uint32_t> count{0};
     HeldRange ranges[held_ranges_max];
 };
 
+// What a thread holds as long as it lives.
+enum class Lasting : std::uint8_t {
+    number,        // set_tid_address(2), CLONE_CHILD_CLEARTID
+    parts,         // rseq(2)'s area
+    first_frames,  // the top of its stack, before it has an alternate one for signals
+    // Of a thread that makes another: what clone(2) reads and writes.
+    clone_arguments,
+    child_number,
+    child_descriptor,
+};
+inline constexpr unsigned lasting_holds = 6;
+
 struct alignas(64) ThreadHolds {
-    std::atomic<std::uint32_t> owner{0};  // 0: free
-    std::atomic<std::uint32_t> depth{0};  // frames in use; written by the thread itself
+    enum Owner : std::uint32_t { nobody, changing, a_thread, a_thread_to_come, a_thread_that_ended };
+    std::atomic<std::uint32_t> owner{nobody};
+    os::Atomic<std::uint32_t> depth{0};       // frames in use; written by the thread itself
+    std::atomic<std::uint64_t> stack_top{0};  // of a thread to come: how it finds this
+    std::atomic<std::uint32_t> number{0};     // of a thread that ended
+    os::Atomic<bool> lasts{false};            // is there any of these
+    HeldRange lasting[lasting_holds];
     HoldFrame frames[hold_frames_max];
 };
 
@@ -96,7 +122,9 @@ class Hold {
 
 // Between what a thread wrote and what it looks at next: the two sides of a hold meet here.
 inline void hold_fence() noexcept {
-#ifdef __SANITIZE_THREAD__
+#if defined(PNODE_STEPPED)
+    interleaving::fence();
+#elif defined(__SANITIZE_THREAD__)
     static std::atomic<std::uint32_t> order{
         0};  // the sanitizer knows no fence, but a total order of changes to one word
     order.fetch_add(1);
@@ -112,27 +140,47 @@ bool any_holds() noexcept;
 template <class Visit>
 void for_each_held(std::uint64_t first, std::uint64_t end, Visit visit) noexcept;
 
-// The calling thread ends, or is the only one in a forked child.
+// The calling thread holds this until it ends, or says it again (0 bytes: nothing any more). What lies in no
+// heap costs a comparison.
+void hold_while_alive(Lasting what, std::uint64_t address, std::uint64_t bytes) noexcept;
+
+// For a thread that is about to be made, on a stack that ends at `stack_top`.
+struct ThreadToCome {
+    std::uint64_t stack_top;
+    std::uint64_t number_at;  // where the kernel writes its number, or 0
+};
+void hold_for_thread_to_come(const ThreadToCome& thread) noexcept;
+// The calling thread's first call, with its stack pointer there.
+void take_over_holds(std::uint64_t stack_pointer) noexcept;
+
+// The calling thread ends, with what it held last; or is the only one in a forked child.
 void holds_end_thread() noexcept;
 void holds_after_fork_in_child() noexcept;
 
 extern ThreadHolds hold_threads[hold_threads_max];
 extern std::atomic<std::uint32_t> hold_threads_end;  // none from here on was ever used
+// The calling thread's; null before its first hold.
+extern constinit thread_local ThreadHolds* my_holds __attribute__((tls_model("initial-exec")));
 
 template <class Visit>
 void for_each_held(std::uint64_t first, std::uint64_t end, Visit visit) noexcept {
     const std::uint32_t threads = hold_threads_end.load();
     for (std::uint32_t index = 0; index < threads; ++index) {
         ThreadHolds& thread = hold_threads[index];
+        if (thread.owner.load() == ThreadHolds::nobody) continue;
+        const auto visit_part = [&](const HeldRange& held) {
+            const std::uint64_t from = held.first.load(std::memory_order_relaxed);
+            const std::uint64_t to = held.end.load(std::memory_order_relaxed);
+            if (from < end && to > first) visit(from > first ? from : first, to < end ? to : end);
+        };
+        if (thread.lasts.load()) {
+            for (const HeldRange& held : thread.lasting) visit_part(held);
+        }
         const std::uint32_t depth = thread.depth.load();
         for (std::uint32_t frame = 0; frame < depth; ++frame) {
             const HoldFrame& held = thread.frames[frame];
             const std::uint32_t count = held.count.load();
-            for (std::uint32_t range = 0; range < count; ++range) {
-                const std::uint64_t from = held.ranges[range].first.load(std::memory_order_relaxed);
-                const std::uint64_t to = held.ranges[range].end.load(std::memory_order_relaxed);
-                if (from < end && to > first) visit(from > first ? from : first, to < end ? to : end);
-            }
+            for (std::uint32_t range = 0; range < count; ++range) visit_part(held.ranges[range]);
         }
     }
 }

@@ -10,17 +10,22 @@ namespace {
 
 constexpr std::uint8_t pins_max = 255;
 
-// Brings the page near and owns it; false: poisoned.
+// Brings the page near and owns it; false: poisoned. A page in transit is waited for, not resolved: two that
+// did so would take it from each other for ever.
 bool own_near(Heap& heap, std::uint64_t page, ResolveLane& lane, PageWord* near_word) noexcept {
-    for (;;) {
+    for (os::Backoff backoff;;) {
         const PageWord word = heap.word(page).load();
+        if (word.state() == PageState::busy) {
+            backoff.wait();
+            continue;
+        }
         if (word.state() == PageState::poisoned) return false;
         if (word.state() == PageState::near) {
             if (!heap.word(page).make_busy(word)) continue;
-            *near_word = word;
+            *near_word = word.write_protected() ? unprotected(heap, page, word) : word;
             return true;
         }
-        resolve(heap, page, FaultKind::missing, lane);
+        resolve(heap, page, FaultKind::asked, lane);
     }
 }
 

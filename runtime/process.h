@@ -17,6 +17,11 @@ void register_fork_handlers() noexcept;
 // forgets it. One thread at a time, before the runtime's prepare handler.
 void keep_near_at_fork(void* const* pages, std::size_t count) noexcept;
 
+// From now on handler threads serve every heap's faults, the kernel's own accesses among them, whenever they
+// come (io_uring). False, and nothing changes: a heap is served by the inline engine already, or there is no
+// right to a full userfaultfd. Any thread.
+bool serve_by_handler_threads() noexcept;
+
 // True for a descriptor that only the runtime may close.
 inline bool runtime_owns_descriptor(int fd) noexcept {
     return os::is_own_descriptor(fd);

@@ -43,8 +43,8 @@ class Recompressor {
         if (rest_.load(std::memory_order_relaxed) == until_something_is_far) wake();
     }
 
-    // Ages are epochs since the page left (heap.h), the lowest eight bits.
-    static constexpr unsigned ages = 256;
+    // Ages are epochs since the page left (heap.h), as far as its word tells them.
+    static constexpr unsigned ages = stamps;
     // Before that many pages are cold there is nothing to train a dictionary on, or to gain.
     static constexpr std::uint64_t pages_min = 512;
 

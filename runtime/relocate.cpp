@@ -1,8 +1,6 @@
 // Relocating: contents go to other addresses of the heap, as mremap(2) moves them. Far pages by their words,
 // near pages by UFFDIO_MOVE; nothing is decoded, compressed or, where the kernel can move pages, copied.
 
-#include <sys/mman.h>
-
 #include <algorithm>
 #include <cerrno>
 
@@ -21,19 +19,9 @@ struct Piece {
     PageWord words[piece_pages];  // of `from`, as they were
 };
 
-// The kernel's page tables change hands whole: nobody has a word to tell. Old addresses stay mapped, and
-// empty. The kernel refuses a range that it keeps as several mappings: then page by page.
+// Nobody has a word to tell. Where the kernel refuses the range as a whole: page by page.
 int relocate_untracked(Heap& heap, std::uint64_t from, std::uint64_t to, std::uint64_t pages) noexcept {
-    constexpr int flags =
-        MREMAP_MAYMOVE | MREMAP_FIXED | 4;  // MREMAP_DONTUNMAP (5.7), not in every libc's headers
-    const std::uint64_t bytes = pages * page_bytes;
-    return ::mremap(heap.address_of(from), bytes, bytes, flags, heap.address_of(to)) != MAP_FAILED ? 0
-                                                                                                   : errno;
-}
-
-bool is_present(const std::byte* address) noexcept {
-    unsigned char present = 1;
-    return ::mincore(const_cast<std::byte*>(address), page_bytes, &present) != 0 || (present & 1) != 0;
+    return os::move_page_tables(heap.address_of(to), heap.address_of(from), pages * page_bytes);
 }
 
 // DRAM is short or the address space is being changed: both pass.
@@ -51,7 +39,7 @@ void copy_page(Heap& heap, std::uint64_t to, const std::byte* contents) noexcept
 // there, the application dropped it behind our back.
 bool copy_near(Heap& heap, const Piece& piece, unsigned index) noexcept {
     std::byte* const address = heap.address_of(piece.from + index);
-    if (!is_present(address)) return false;
+    if (!os::is_present(address)) return false;
     copy_page(heap, piece.to + index, address);
     os::drop_pages(address, page_bytes);
     return true;
@@ -121,7 +109,11 @@ void relocate_piece(Heap& heap, const Piece& piece) noexcept {
 }
 
 void own_range(Heap& heap, std::uint64_t first, unsigned pages, PageWord* words) noexcept {
-    for (unsigned index = 0; index < pages; ++index) words[index] = own(heap, first + index);
+    // However a page moves, it arrives without write protection.
+    for (unsigned index = 0; index < pages; ++index) {
+        words[index] = own(heap, first + index);
+        if (words[index].state() == PageState::near) words[index] = words[index].with_write_protected(false);
+    }
 }
 
 // What was put there since `to` was released is lost, as in mremap(2).

@@ -1,5 +1,3 @@
-#include <sys/mman.h>
-
 #include <algorithm>
 #include <mutex>
 
@@ -18,7 +16,7 @@ std::uint64_t adopt_present_pages(Heap& heap, std::uint64_t first, std::uint64_t
     std::uint64_t found = 0;
     for (std::uint64_t done = 0; done < pages; done += piece_pages) {
         const std::uint64_t piece = std::min(piece_pages, pages - done);
-        const bool known = ::mincore(heap.address_of(first + done), piece * page_bytes, present) == 0;
+        const bool known = os::find_present(heap.address_of(first + done), piece * page_bytes, present) == 0;
         for (std::uint64_t index = 0; index < piece; ++index) {
             // Unknown means "there": a near page that is not there is harmless, resolve() and the evictor
             // find out.
@@ -35,16 +33,15 @@ std::uint64_t adopt_present_pages(Heap& heap, std::uint64_t first, std::uint64_t
 // thread holds for a system call (holds.h) has to be there before. The chunk is claimed, so whoever writes a
 // page down from here on waits for its word.
 void fill_held_pages(Heap& heap, std::uint64_t first, std::uint64_t pages) noexcept {
-    constexpr int populate_read = 22;
-    constexpr int populate_write = 23;  // 5.14
     if (!any_holds()) return;
     hold_fence();
     const std::uint64_t base = reinterpret_cast<std::uint64_t>(heap.base) / page_bytes;
     for_each_held(base + first, base + first + pages, [&](std::uint64_t from, std::uint64_t end) {
         for (std::uint64_t page = from; page < end; ++page) {
             // Piece by piece: parts of what is held may be inaccessible, or read-only.
-            if (os::is_error(os::system_call(SYS_madvise, page * page_bytes, page_bytes, populate_write)))
-                os::system_call(SYS_madvise, page * page_bytes, page_bytes, populate_read);
+            std::byte* const address = heap.address_of(page - base);
+            if (os::populate(address, page_bytes, os::Populate::write) != 0)
+                os::populate(address, page_bytes, os::Populate::read);
         }
     });
 }

@@ -10,12 +10,22 @@
 #include "tools/say.h"
 
 namespace pnode::tools {
+namespace {
+
+bool is_word(const std::string& text) {
+    return !text.empty() && text.find_first_not_of("abcdefghijklmnopqrstuvwxyz") == std::string::npos;
+}
+
+}  // namespace
 
 int bench(const std::vector<std::string>& arguments) {
     std::error_code failure;
     const std::filesystem::path here = std::filesystem::read_symlink("/proc/self/exe", failure);
-    std::vector<std::string> command = {here.parent_path() / "pnode-bench"};
-    command.insert(command.end(), arguments.begin(), arguments.end());
+    // `pnode bench codec FILE` is `pnode-bench-codec FILE`.
+    const bool names_one = !arguments.empty() && is_word(arguments.front());
+    const std::string program = names_one ? "pnode-bench-" + arguments.front() : "pnode-bench";
+    std::vector<std::string> command = {here.parent_path() / program};
+    command.insert(command.end(), arguments.begin() + (names_one ? 1 : 0), arguments.end());
     std::vector<char*> pointers;
     pointers.reserve(command.size() + 1);
     for (std::string& word : command) pointers.push_back(word.data());

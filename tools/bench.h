@@ -1,4 +1,5 @@
-// pnode bench: becomes the program pnode-bench that lies beside this one.
+// pnode bench: becomes the program pnode-bench that lies beside this one, or pnode-bench-NAME where a name
+// comes first.
 #pragma once
 
 #include <string>

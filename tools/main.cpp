@@ -127,7 +127,9 @@ int main_of(std::vector<std::string> arguments) {
     bool as_json = false;
     probe_app->add_flag("--json", as_json, "One JSON object");
     // For the help: pnode-bench has its own options, so this is decided before anything is parsed.
-    app.add_subcommand("bench", "Compare tiers and codecs on this machine; writes tables and a page");
+    app.add_subcommand("bench",
+                       "Compare tiers and codecs on this machine; writes tables and a page; `bench codec "
+                       "[FILE|PID]`: which codec to use");
     CLI::App* const options_app = app.add_subcommand("options")->group("");  // hidden: feeds the documents
     bool as_markdown = false;
     options_app->add_flag("--markdown", as_markdown, "A table for the documents")->required();

@@ -1,14 +1,12 @@
-// Kernel zram as swap for the length of an object: what every comparison with the kernel needs.
+// Kernel zram as swap for the length of an object: what every comparison with the kernel's faults needs.
 //
-// A device of our own is added (hot_add), so that nobody else's is ever touched; a machine that swaps already
-// is left alone, because there no one could say where a page went. Teardown is a guardian's: also after a
-// crash.
+// A machine that swaps already is left alone, because there no one could say where a page went.
 #pragma once
 
 #include <cstdint>
 #include <string>
 
-#include "bench/common/guardian.h"
+#include "bench/common/zram_device.h"
 
 namespace pnode::bench {
 
@@ -17,22 +15,15 @@ class ZramSwap {
     // "" when a ZramSwap can be made here, else one sentence that says why not.
     static std::string why_unavailable();
 
-    // `disk_bytes`: uncompressed capacity. Throws std::runtime_error naming the step that failed; nothing is
-    // left behind.
+    // As ZramDevice.
     explicit ZramSwap(std::uint64_t disk_bytes, const std::string& algorithm = "lz4");
 
-    const std::string& device() const { return device_; }
-
-    struct Usage {
-        std::uint64_t original_bytes = 0;  // of the pages stored
-        std::uint64_t memory_bytes = 0;    // of DRAM they take, the allocator's overhead included
-    };
-    Usage usage() const;
+    const std::string& device() const { return device_.path(); }
+    using Usage = ZramDevice::Usage;
+    Usage usage() const { return device_.usage(); }
 
   private:
-    Guardian guardian_;
-    std::string device_;   // "/dev/zram1"
-    std::string control_;  // "/sys/block/zram1"
+    ZramDevice device_;
 };
 
 }  // namespace pnode::bench

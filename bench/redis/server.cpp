@@ -1,13 +1,11 @@
 #include "bench/redis/server.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <hiredis/hiredis.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -16,6 +14,7 @@
 #include <stdexcept>
 #include <system_error>
 
+#include "bench/common/free_port.h"
 #include "bench/common/interrupt.h"
 
 namespace pnode::bench {
@@ -26,21 +25,6 @@ constexpr useconds_t attempt_us = 10'000;
 
 [[noreturn]] void fail(const char* what) {
     throw std::system_error(errno, std::generic_category(), what);
-}
-
-// Somebody else may take it before the server does; then the server says so and the benchmark ends.
-int free_port() {
-    const int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (listener < 0) fail("socket");
-    sockaddr_in address = {};
-    address.sin_family = AF_INET;
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    socklen_t size = sizeof address;
-    const bool bound = bind(listener, reinterpret_cast<sockaddr*>(&address), size) == 0 &&
-                       getsockname(listener, reinterpret_cast<sockaddr*>(&address), &size) == 0;
-    close(listener);
-    if (!bound) fail("bind");
-    return ntohs(address.sin_port);
 }
 
 // Between fork and exec: plain system calls only.

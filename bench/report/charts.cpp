@@ -149,6 +149,40 @@ std::string line_chart(const Chart& chart) {
     return svg + "</svg>\n";
 }
 
+// A name stands right of its spot, or left of it where it would leave the paper.
+std::string scatter_chart(const std::string& title, const std::string& x_title, const std::string& y_title,
+                          const std::vector<Spot>& spots) {
+    constexpr double edge = 30, letter = 6, tall = 520;
+    std::string svg = begin_svg(title, tall);
+    if (spots.empty()) return svg + text_at(width / 2, tall / 2, "middle", "not measured") + "</svg>\n";
+    double x_high = 0, y_high = 0;
+    for (const Spot& spot : spots) {
+        x_high = std::max(x_high, spot.x * 1.05);
+        y_high = std::max(y_high, spot.y * 1.05);
+    }
+    const auto x_at = [&](double x) { return left + x / x_high * (width - left - edge); };
+    const auto y_at = [&](double y) { return tall - bottom - y / y_high * (tall - bottom - top); };
+    for (int part = 0; part <= 5; ++part) {
+        const double x = x_high * part / 5, y = y_high * part / 5;
+        svg += line_between(left, y_at(y), width - edge, y_at(y), "#ddd");
+        svg += text_at(left - 6, y_at(y) + 4, "end", brief(y));
+        svg += text_at(x_at(x), tall - bottom + 18, "middle", brief(x));
+    }
+    svg += line_between(left, tall - bottom, width - edge, tall - bottom, "#333");
+    svg += line_between(left, top, left, tall - bottom, "#333");
+    svg += text_at((left + width - edge) / 2, tall - 8, "middle", x_title);
+    svg += text_at(16, (top + tall - bottom) / 2, "middle", y_title,
+                   " transform=\"rotate(-90 16 " + format("%.0f", (top + tall - bottom) / 2) + ")\"");
+    for (const Spot& spot : spots) {
+        const double x = x_at(spot.x), y = y_at(spot.y);
+        const bool fits = x + 8 + letter * static_cast<double>(spot.name.size()) < width;
+        svg += "<circle cx=\"" + format("%.1f", x) + "\" cy=\"" + format("%.1f", y) + "\" r=\"4\" fill=\"" +
+               colours[spot.colour % std::size(colours)] + "\"/>\n";
+        svg += text_at(fits ? x + 7 : x - 7, y + 4, fits ? "start" : "end", spot.name, " font-size=\"10\"");
+    }
+    return svg + "</svg>\n";
+}
+
 std::string bar_chart(const std::string& title, const std::string& value_title,
                       const std::vector<Bar>& bars) {
     constexpr double row = 22, labels = 190;

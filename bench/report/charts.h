@@ -29,6 +29,15 @@ struct Bar {
 };
 std::string bar_chart(const std::string& title, const std::string& value_title, const std::vector<Bar>& bars);
 
+// Points with their names beside them, on axes that begin at 0.
+struct Spot {
+    std::string name;
+    double x = 0, y = 0;
+    std::size_t colour = 0;
+};
+std::string scatter_chart(const std::string& title, const std::string& x_title, const std::string& y_title,
+                          const std::vector<Spot>& spots);
+
 // For text inside HTML and SVG.
 std::string escaped(const std::string& text);
 

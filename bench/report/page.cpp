@@ -64,19 +64,58 @@ Chart limits_chart(const std::vector<Run>& runs) {
     return chart;
 }
 
-// What a 4 KiB page takes, without headers and slack, which depend on the store and not on the codec.
+// "zstd:3+dict 16K": short enough to stand beside a point.
+std::string variant_name(const Json& row) {
+    return text(row, "codec") + (row.value("dictionary", false) ? "+dict " : " ") +
+           std::to_string(std::lround(number(row, "block_bytes") / 1024)) + "K";
+}
+
+std::vector<std::string> corpora_of(const Run& run) {
+    std::vector<std::string> names;
+    for (const Json& row : run.rows)
+        if (text(row, "kind") == "row" && (names.empty() || names.back() != text(row, "corpus")))
+            names.push_back(text(row, "corpus"));
+    return names;
+}
+
+// Block sizes have colours, the kernel its own.
+std::size_t colour_of(const Json& row) {
+    if (text(row, "fault_from") == "kernel") return 1;
+    const double kib = number(row, "block_bytes") / 1024;
+    return kib <= 4 ? 0 : kib <= 16 ? 2 : 4;
+}
+
+std::string ratio_chart(const Run& run, const std::string& corpus) {
+    std::vector<Spot> spots;
+    for (const Json& row : run.rows)
+        if (text(row, "corpus") == corpus && number(row, "ratio") > 0 && number(row, "fault_p50_ns") > 0)
+            spots.push_back(
+                {variant_name(row), number(row, "fault_p50_ns") / 1e3, number(row, "ratio"), colour_of(row)});
+    return scatter_chart(corpus + ": ratio against the cost of a fault", "a fault, us (p50)",
+                         "ratio, all bytes counted", spots);
+}
+
+std::string bytes_chart(const Run& run, const std::string& corpus) {
+    std::vector<Bar> bars;
+    for (const Json& row : run.rows)
+        if (text(row, "corpus") == corpus && number(row, "page_bytes") >= 0)
+            bars.push_back({variant_name(row), number(row, "page_bytes")});
+    return bar_chart(corpus + ": far bytes of a page, by codec", "bytes of 4096, all counted", bars);
+}
+
+// One corpus stored many ways: two charts. Many corpora: one, of how dense they are against zram.
 std::string codec_charts(const Run& run) {
-    std::vector<Bar> bytes, times;
-    for (const Json& row : run.rows) {
-        const std::string label = text(row, "codec") + ", " +
-                                  std::to_string(std::lround(number(row, "block_bytes") / 1024)) + " KiB";
-        if (text(row, "operation") != "decompress") continue;
-        if (number(row, "ratio") > 0) bytes.push_back({label, 4096 / number(row, "ratio")});
-        times.push_back({label, number(row, "ns_page")});
-    }
-    return "<figure>" + bar_chart("Far bytes of a page, by codec and block size", "bytes of 4096", bytes) +
-           "</figure>\n<figure>" +
-           bar_chart("Decoding a page, by codec and block size", "ns a 4 KiB page", times) + "</figure>\n";
+    const std::vector<std::string> corpora = corpora_of(run);
+    if (corpora.size() == 1)
+        return "<figure>" + ratio_chart(run, corpora[0]) + "</figure>\n<figure>" +
+               bytes_chart(run, corpora[0]) + "</figure>\n";
+    std::vector<Bar> bars;
+    for (const Json& row : run.rows)
+        if (number(row, "page_bytes") >= 0)
+            bars.push_back({text(row, "corpus") + " " + variant_name(row), number(row, "page_bytes")});
+    return "<figure>" +
+           bar_chart("Far bytes of a page, by corpus and codec", "bytes of 4096, all counted", bars) +
+           "</figure>\n";
 }
 
 std::string charts_of(const Run& run) {

@@ -1,23 +1,21 @@
 #include "preload/shield/alternate_stacks.h"
 
-#include <signal.h>
 #include <sys/mman.h>
 
 #include <cerrno>
 
 #include "preload/kernel_calls.h"
 #include "preload/shield/held_call.h"
-#include "preload/shield/keep_near.h"
 
 namespace pnode::preload {
 namespace {
 
-// A frame with all of AVX-512 takes 3 KiB, one with AMX 11; our handlers 4; a program's handler that asked
-// for an alternate stack and set none has the rest.
-constexpr std::size_t stack_bytes = 128 << 10;
+// A frame with all of AVX-512 takes 3 KiB, one with AMX 11; our handlers take 16. The rest is for a program's
+// handler that came while a dispatched call was under way, and runs below it. Touched as far as it is used.
+constexpr std::size_t stack_bytes = 1 << 20;
 constexpr std::size_t guard_bytes = 4096;
-constexpr std::size_t enough_for_both_bytes = 48 << 10;
-constexpr unsigned stacks_max = 4096;
+constexpr unsigned stacks_max = 32768;
+constexpr int auto_disarm = static_cast<int>(0x80000000U);  // SS_AUTODISARM
 
 struct Stack {
     std::atomic<std::uint32_t> taken{0};  // by a thread of the process of this number; 0: free
@@ -30,7 +28,6 @@ struct OfThread {
     stack_t programs;  // what it set, by its own words
     bool has_programs;
     bool asked;  // for one of ours, whether there was one or not
-    stack_t to_install;
 };
 __thread OfThread mine __attribute__((tls_model("initial-exec"))) = {};
 
@@ -77,18 +74,20 @@ void take_first() noexcept {
     mine.ours = take_stack();
 }
 
-bool is_on(const stack_t& stack, std::uint64_t at) noexcept {
-    const auto low = reinterpret_cast<std::uint64_t>(stack.ss_sp);
-    return (stack.ss_flags & SS_DISABLE) == 0 && at > low && at - low <= stack.ss_size;
+std::uint64_t low_of(const stack_t& stack) noexcept {
+    return reinterpret_cast<std::uint64_t>(stack.ss_sp);
 }
 
-stack_t as_program_sees_it(std::uint64_t at) noexcept {
-    stack_t said{};
-    said.ss_flags = SS_DISABLE;
-    if (!mine.has_programs) return said;
-    said = mine.programs;
-    if (is_on(said, at)) said.ss_flags |= SS_ONSTACK;
-    return said;
+// As the kernel asks it: with SS_AUTODISARM nobody is ever on it.
+bool is_on_programs(std::uint64_t at) noexcept {
+    return mine.has_programs && (mine.programs.ss_flags & auto_disarm) == 0 && at > low_of(mine.programs) &&
+           at - low_of(mine.programs) <= mine.programs.ss_size;
+}
+
+void set_programs(const stack_t& wanted) noexcept {
+    mine.has_programs = (wanted.ss_flags & ~auto_disarm) != SS_DISABLE;
+    mine.programs = wanted;
+    mine.programs.ss_flags &= auto_disarm;
 }
 
 }  // namespace
@@ -96,8 +95,7 @@ stack_t as_program_sees_it(std::uint64_t at) noexcept {
 void give_alternate_stack(ucontext_t* context) noexcept {
     if (mine.asked) return;
     take_first();
-    if ((context->uc_stack.ss_flags & SS_DISABLE) != 0 || context->uc_stack.ss_size == 0)
-        context->uc_stack = as_kernel_has_it(mine.ours);
+    context->uc_stack = as_kernel_has_it(mine.ours);
 }
 
 void give_alternate_stack_now() noexcept {
@@ -107,33 +105,53 @@ void give_alternate_stack_now() noexcept {
     os::system_call(SYS_sigaltstack, &ours, nullptr);
 }
 
-long set_alternate_stack(const ucontext_t& context, std::uint64_t next, std::uint64_t former,
-                         const stack_t** install) noexcept {
+bool is_on_alternate_stack_of_ours(std::uint64_t stack_pointer) noexcept {
+    if (mine.ours == nullptr) return false;
+    const auto low = reinterpret_cast<std::uint64_t>(mine.ours->address);
+    return stack_pointer > low && stack_pointer - low <= stack_bytes;
+}
+
+long set_alternate_stack(std::uint64_t stack_pointer, std::uint64_t next, std::uint64_t former) noexcept {
     constexpr std::size_t bytes_min = 2048;  // MINSIGSTKSZ, the kernel's
-    const auto at = static_cast<std::uint64_t>(context.uc_mcontext.gregs[REG_RSP]);
-    const stack_t before = as_program_sees_it(at);
+    stack_t before = alternate_stack_of_program();
+    if (is_on_programs(stack_pointer)) before.ss_flags |= SS_ONSTACK;
     stack_t wanted{};
     Hold hold;
     hold.add(next, next != 0 ? sizeof wanted : 0);
     hold.add(former, former != 0 ? sizeof before : 0);
     if (next != 0) {
         if (!peek(&wanted, next, sizeof wanted)) return -EFAULT;
-        if ((before.ss_flags & SS_ONSTACK) != 0) return -EPERM;
-        const unsigned flags = static_cast<unsigned>(wanted.ss_flags) & ~0x80000000U;  // SS_AUTODISARM
-        if (flags != 0 && flags != SS_DISABLE && flags != SS_ONSTACK) return -EINVAL;
-        const bool disable = flags == SS_DISABLE;
-        if (!disable && wanted.ss_size < bytes_min) return -ENOMEM;
-        mine.programs = wanted;
-        mine.programs.ss_flags &= static_cast<int>(0x80000000U);
-        mine.has_programs = !disable;
-        const bool theirs = !disable && wanted.ss_size >= enough_for_both_bytes;
-        // The kernel writes frames there at any time: it never goes far again.
-        if (theirs) keep_near(reinterpret_cast<std::uint64_t>(wanted.ss_sp), wanted.ss_size);
-        mine.to_install = theirs ? wanted : as_kernel_has_it(mine.ours);
-        *install = &mine.to_install;
+        if (is_on_programs(stack_pointer)) return -EPERM;
+        const int mode = wanted.ss_flags & ~auto_disarm;
+        if (mode != 0 && mode != SS_DISABLE && mode != SS_ONSTACK) return -EINVAL;
+        if (mode != SS_DISABLE && wanted.ss_size < bytes_min) return -ENOMEM;
+        set_programs(wanted);
     }
-    if (former != 0 && !poke(former, &before, sizeof before)) return -EFAULT;
-    return 0;
+    return former == 0 || poke(former, &before, sizeof before) ? 0 : -EFAULT;
+}
+
+stack_t alternate_stack_of_program() noexcept {
+    if (mine.has_programs) return mine.programs;
+    stack_t none{};
+    none.ss_flags = SS_DISABLE;
+    return none;
+}
+
+void restore_alternate_stack_of_program(std::uint64_t stack_pointer, const stack_t& said) noexcept {
+    // A frame of the kernel's own tells of ours.
+    const bool of_ours = mine.ours != nullptr && said.ss_sp == mine.ours->address;
+    if (!of_ours && !is_on_programs(stack_pointer)) set_programs(said);
+}
+
+std::uint64_t alternate_stack_top(std::uint64_t stack_pointer) noexcept {
+    if (!mine.has_programs || is_on_programs(stack_pointer)) return 0;
+    const std::uint64_t top = low_of(mine.programs) + mine.programs.ss_size;
+    if ((mine.programs.ss_flags & auto_disarm) != 0) mine.has_programs = false;
+    return top;
+}
+
+bool is_below_alternate_stack(std::uint64_t frame) noexcept {
+    return frame <= low_of(mine.programs);
 }
 
 std::atomic<std::uint32_t>* stack_taken() noexcept {
@@ -145,7 +163,8 @@ void alternate_stacks_after_fork_in_child() noexcept {
     const std::uint32_t process = this_process();
     if (mine.ours != nullptr) mine.ours->taken.store(process);
     for (Stack& stack : stacks) {
-        if (stack.taken.load() != process) stack.taken.store(0);
+        const std::uint32_t taken = stack.taken.load();
+        if (taken != 0 && taken != process) stack.taken.store(0);
     }
 }
 

@@ -1,11 +1,12 @@
-// Each armed thread has an alternate signal stack: a thread may run on a stack of managed memory, and the
-// kernel cannot write a signal frame to a page that is far. A program's own takes its place if it is large
-// enough for our handlers on top of the program's; a smaller one is taken note of, and the program's handlers
-// run on ours.
+// Each armed thread has an alternate signal stack of ours, and all handlers that the kernel knows run on it: a
+// thread may run on a stack of managed memory, a program's own alternate stack may be managed memory, and the
+// kernel cannot write a signal frame to a page that is far. Where the program's handlers run is its own choice
+// all the same (signal_frames.h): what it says to sigaltstack(2) is kept here.
 //
-// Thread rule: each thread for itself, from the handler of a dispatched call.
+// Thread rule: each thread for itself, from a signal handler of ours.
 #pragma once
 
+#include <signal.h>
 #include <ucontext.h>
 
 #include <atomic>
@@ -13,16 +14,22 @@
 
 namespace pnode::preload {
 
-// The calling thread's first dispatched call: when its handler returns, the kernel gives it one of ours.
+// The calling thread's first signal: when its handler returns, the kernel gives it one of ours.
 void give_alternate_stack(ucontext_t* context) noexcept;
 // The main thread, which is in no handler.
 void give_alternate_stack_now() noexcept;
+bool is_on_alternate_stack_of_ours(std::uint64_t stack_pointer) noexcept;
 
-// sigaltstack(2), as the program calls it from `context`: 0, or minus an errno. `*install` is null, or what
-// the kernel is to be told as soon as the thread is off the stack it is on (pnode_stack_stub); the calling
-// thread's.
-long set_alternate_stack(const ucontext_t& context, std::uint64_t next, std::uint64_t former,
-                         const stack_t** install) noexcept;
+// sigaltstack(2), as the program calls it with its stack pointer there: 0, or minus an errno.
+long set_alternate_stack(std::uint64_t stack_pointer, std::uint64_t next, std::uint64_t former) noexcept;
+// What the program set, as a signal frame tells it; SS_DISABLE: nothing.
+stack_t alternate_stack_of_program() noexcept;
+// As a signal frame that is returned from says; nothing changes for who goes on on that stack.
+void restore_alternate_stack_of_program(std::uint64_t stack_pointer, const stack_t& said) noexcept;
+// Where a handler that asked for the alternate stack begins, above its frame; 0: where the thread is.
+std::uint64_t alternate_stack_top(std::uint64_t stack_pointer) noexcept;
+// Has a frame that ends there run over it?
+bool is_below_alternate_stack(std::uint64_t frame) noexcept;
 
 // What to clear when the calling thread is off its stack and ends; null when it has none.
 std::atomic<std::uint32_t>* stack_taken() noexcept;

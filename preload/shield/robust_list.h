@@ -8,7 +8,7 @@ namespace pnode::preload {
 
 // set_robust_list(2) of the calling thread.
 void note_robust_list(std::uint64_t head) noexcept;
-// The calling thread is about to end: its list comes near. Bounded, as the kernel's walk is.
-void promote_robust_list() noexcept;
+// The calling thread is about to end: its list comes near and stays. Bounded, as the kernel's walk is.
+void hold_robust_list() noexcept;
 
 }  // namespace pnode::preload

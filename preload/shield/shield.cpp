@@ -9,17 +9,20 @@
 
 #include <cerrno>
 #include <cstdint>
+#include <cstring>
 
 #include "preload/mapping_state.h"
 #include "preload/mappings.h"
+#include "preload/say.h"
 #include "preload/shield/alternate_stacks.h"
 #include "preload/shield/held_call.h"
-#include "preload/shield/keep_near.h"
 #include "preload/shield/robust_list.h"
 #include "preload/shield/signal_calls.h"
+#include "preload/shield/signal_frames.h"
 #include "preload/shield/stubs.h"
 #include "runtime/os/descriptors.h"
 #include "runtime/os/signal_actions.h"
+#include "runtime/process.h"
 
 namespace pnode::preload {
 namespace {
@@ -75,50 +78,89 @@ const void* stub_for(std::uint64_t site) noexcept {
     return nullptr;
 }
 
-// The stub makes the call when nobody holds the program's structure any more: it gets a copy. A structure of
-// a later kernel's, longer than ours, stays where it is.
-void copy_clone_arguments(Dispatched& call) noexcept {
+// For the stub, which makes a clone(2) when this handler has returned: until the thread's next call.
+__thread bool holds_for_stub __attribute__((tls_model("initial-exec"))) = false;
+
+void let_go_of_stub() noexcept {
+    if (!holds_for_stub) return;
+    holds_for_stub = false;
+    for (const Lasting what : {Lasting::clone_arguments, Lasting::child_number, Lasting::child_descriptor})
+        hold_while_alive(what, 0, 0);
+}
+
+// What clone(2) writes in the thread that calls it.
+void hold_clone_results(std::uint64_t number_at, std::uint64_t descriptor_at) noexcept {
+    holds_for_stub = true;
+    hold_while_alive(Lasting::child_number, number_at, number_at != 0 ? sizeof(int) : 0);
+    hold_while_alive(Lasting::child_descriptor, descriptor_at, descriptor_at != 0 ? sizeof(int) : 0);
+}
+
+// What it writes in the new thread or process. A process has a copy of what is near now; a thread holds for
+// itself as soon as it can.
+void hold_for_child(std::uint64_t flags, std::uint64_t stack_top, std::uint64_t number_at) noexcept {
+    if ((flags & (CLONE_CHILD_CLEARTID | CLONE_CHILD_SETTID)) == 0) number_at = 0;
+    if ((flags & CLONE_VM) == 0) {
+        if (number_at != 0) Hold::bring_near(number_at, sizeof(int));
+    } else if (stack_top != 0) {
+        hold_for_thread_to_come({stack_top, number_at});
+    }
+}
+
+// The stub makes the call when nobody holds the program's structure any more: it gets a copy. False: a
+// structure of a later kernel's, longer than ours, or one that wishes for what this cannot give: as on a kernel
+// that does not know it yet.
+bool prepare_clone3(Dispatched& call) noexcept {
     static __thread clone_args copy __attribute__((tls_model("initial-exec")));
+    constexpr std::uint64_t clear_handlers = 0x100000000;  // CLONE_CLEAR_SIGHAND: ours among them
     const std::uint64_t bytes = call.value(1);
+    if (bytes > sizeof copy) return false;
     Hold hold;
-    hold.add(call.value(0), bytes <= sizeof copy ? bytes : 0);
+    hold.add(call.value(0), bytes);
     copy = {};
-    if (bytes > sizeof copy || !peek(&copy, call.value(0), bytes)) return;
-    keep_near(copy.stack, copy.stack_size);
-    Hold::bring_near(copy.pidfd, copy.pidfd != 0 ? sizeof(int) : 0);  // written at once, or the call fails
-    keep_near(copy.child_tid, sizeof(int));
-    keep_near(copy.parent_tid, sizeof(int));
+    if (!peek(&copy, call.value(0), bytes)) return true;  // the kernel says what is wrong with it
+    if ((copy.flags & clear_handlers) != 0) return false;
+    hold_while_alive(Lasting::clone_arguments, reinterpret_cast<std::uint64_t>(&copy), sizeof copy);
+    hold_clone_results((copy.flags & CLONE_PARENT_SETTID) != 0 ? copy.parent_tid : 0,
+                       (copy.flags & CLONE_PIDFD) != 0 ? copy.pidfd : 0);
+    hold_for_child(copy.flags, copy.stack != 0 ? copy.stack + copy.stack_size : 0, copy.child_tid);
     call.at(REG_RDI) = reinterpret_cast<greg_t>(&copy);
+    return true;
 }
 
 void make_thread(Dispatched& call) noexcept {
     const void* stub = stub_for(static_cast<std::uint64_t>(call.at(REG_RIP)));
     if (stub == nullptr) return call.answer(-EAGAIN);
-    if (call.number == SYS_clone && (call.value(0) & (CLONE_CHILD_CLEARTID | CLONE_CHILD_SETTID)) != 0)
-        keep_near(call.value(3), sizeof(int));
-    if (call.number == SYS_clone && (call.value(0) & (CLONE_PARENT_SETTID | CLONE_PIDFD)) != 0)
-        keep_near(call.value(2), sizeof(int));
-    if (call.number == SYS_clone3) copy_clone_arguments(call);
+    if (call.number == SYS_clone3 && !prepare_clone3(call)) return call.answer(-EINVAL);
+    if (call.number == SYS_clone) {
+        const bool writes = (call.value(0) & (CLONE_PARENT_SETTID | CLONE_PIDFD)) != 0;
+        hold_clone_results(writes ? call.value(2) : 0, 0);
+        hold_for_child(call.value(0), call.value(1), call.value(3));
+    }
     call.go_on_at(stub);
 }
 
 void end_thread(Dispatched& call) noexcept {
-    promote_robust_list();
-    holds_end_thread();
     static std::atomic<std::uint32_t> nobody;
-    std::atomic<std::uint32_t>* const taken = stack_taken();
+    std::atomic<std::uint32_t>* taken = nullptr;
+    if (is_shielded_process()) {  // a child of vfork() has its parent's
+        hold_robust_list();
+        holds_end_thread();
+        taken = stack_taken();
+    }
     call.at(REG_RBX) = reinterpret_cast<greg_t>(taken != nullptr ? taken : &nobody);
     call.go_on_at(pnode_exit_stub);
 }
 
-// A thread cannot change its alternate stack while it is on it, as here it may be.
-void change_stack(Dispatched& call) noexcept {
-    const stack_t* install = nullptr;
-    call.answer(set_alternate_stack(*call.context, call.value(0), call.value(1), &install));
-    if (install == nullptr) return;
-    call.at(REG_RCX) = call.at(REG_RIP);
-    call.at(REG_R11) = reinterpret_cast<greg_t>(install);
-    call.at(REG_RIP) = reinterpret_cast<greg_t>(pnode_stack_stub);
+// The thread's first call comes on the stack it was given; from its second on it has an alternate one.
+void begin_thread(ucontext_t* context) noexcept {
+    static __thread unsigned char calls __attribute__((tls_model("initial-exec"))) = 0;
+    if (calls > 1) return;
+    if (calls == 0) {
+        take_over_holds(static_cast<std::uint64_t>(context->uc_mcontext.gregs[REG_RSP]));
+        give_alternate_stack(context);
+    }
+    if (calls == 1) hold_while_alive(Lasting::first_frames, 0, 0);
+    ++calls;
 }
 
 // ---- memory: what concerns the heap must not happen behind its back ----
@@ -186,19 +228,29 @@ bool spare_descriptor(Dispatched& call) noexcept {
     return closes || replaces;
 }
 
+// ---- what the kernel accesses later, from nowhere that can be held ----
+
+// A heap that has no far page yet can have handler threads, which serve that too.
+bool may_use_rings() noexcept {
+    if (serve_by_handler_threads()) return true;
+    static std::atomic<bool> told{false};
+    if (!told.exchange(true)) say("io_uring is refused (EPERM): far memory is served inline; --engine thread serves it");
+    return false;
+}
+
 // ---- everything else ----
 
 void answer(Dispatched& call) noexcept {
     switch (call.number) {
         case SYS_rt_sigreturn:
-            open_returning_mask(static_cast<std::uint64_t>(call.at(REG_RSP)));
-            return call.go_on_at(reinterpret_cast<const void*>(&os::pnode_signal_return));
+            return end_handler(call.context);
         case SYS_rt_sigprocmask:
             return call.answer(change_mask(call.context, call.arguments));
         case SYS_rt_sigaction:
             return call.answer(change_action(call.arguments));
         case SYS_sigaltstack:
-            return change_stack(call);
+            return call.answer(set_alternate_stack(static_cast<std::uint64_t>(call.at(REG_RSP)), call.value(0),
+                                                   call.value(1)));
         case SYS_clone:
         case SYS_clone3:
         case SYS_fork:
@@ -207,34 +259,33 @@ void answer(Dispatched& call) noexcept {
         case SYS_exit:
             return end_thread(call);
         case SYS_set_tid_address:
+            hold_while_alive(Lasting::number, call.value(0), sizeof(int));
+            break;
         case SYS_rseq:
-            keep_near(call.value(0), 32);
+            hold_while_alive(Lasting::parts, call.value(0), call.value(1));
             break;
         case SYS_set_robust_list:
             note_robust_list(call.value(0));
             break;
         case SYS_io_uring_setup:
-            return call.answer(-EPERM);
+            if (!may_use_rings()) return call.answer(-EPERM);
+            break;
         case SYS_prctl:
             if (call.arguments[0] == set_dispatch) return call.answer(-EBUSY);
             break;
-        case SYS_execve:
-        case SYS_execveat: {
-            const BlockedForExec blocked;
-            return call.answer(held_call(call.number, call.arguments, Caller::dispatched));
-        }
         default:
             if (spare_descriptor(call) || change_mapping(call)) return;
             break;
     }
-    call.answer(held_call(call.number, call.arguments, Caller::dispatched));
+    call.answer(held_call(call.number, call.arguments, call.context));
 }
 
 void on_sigsys(int signal, siginfo_t* info, void* context) {
     if (info->si_code != dispatched_code) return os::pass_on(signal, info, context);
     const int saved_errno = errno;
     auto* interrupted = static_cast<ucontext_t*>(context);
-    give_alternate_stack(interrupted);
+    begin_thread(interrupted);
+    let_go_of_stub();
     Dispatched call = dispatched_in(interrupted);
     answer(call);
     errno = saved_errno;
@@ -262,15 +313,24 @@ bool find_text() noexcept {
 
 int shield_raise() noexcept {
     if (!find_text()) return ENOEXEC;
-    give_alternate_stack_now();
-    take_over_inherited_mask();
-    if (const int error = os::take_signal(SIGSYS, on_sigsys, 0)) return error;
+    // First what may be refused, so that then nothing has changed.
     pnode_dispatch_selector = selector_allow;
     const long armed = system_call(SYS_prctl, set_dispatch, dispatch_on, pnode_text_first, pnode_text_bytes,
                                    &pnode_dispatch_selector);
     if (os::is_error(armed)) return os::error_of(armed);
+    if (const int error = os::take_signal(SIGSYS, on_sigsys, ~0UL)) return error;
+    give_alternate_stack_now();
+    signal_calls_begin();
+    take_over_inherited_mask();
     pnode_dispatch_selector = selector_block;
     return 0;
+}
+
+bool program_uses_rings() noexcept {
+    const auto visit = [](dl_phdr_info* object, std::size_t, void*) {
+        return object->dlpi_name != nullptr && std::strstr(object->dlpi_name, "/liburing.so") != nullptr ? 1 : 0;
+    };
+    return ::dl_iterate_phdr(visit, nullptr) != 0;
 }
 
 void shield_lower() noexcept {
@@ -278,6 +338,7 @@ void shield_lower() noexcept {
 }
 
 void shield_after_fork_in_child() noexcept {
+    signal_calls_after_fork_in_child();
     alternate_stacks_after_fork_in_child();
 }
 

@@ -6,9 +6,9 @@
 // call itself. The calls that servers make all day are functions of ours too (wrapped_calls.cpp), and cost no
 // signal.
 //
-// What it cannot cover is what the kernel does later: io_uring is refused (EPERM, as container runtimes do),
-// Linux aio pins its pages while it submits. Other processes that read this one's memory (a debugger) find
-// far pages absent.
+// What it cannot cover is what the kernel does later. A program that begins to use io_uring before anything is
+// far gets handler threads; later it is refused (EPERM, as container runtimes do). Linux aio pins its pages
+// while it submits. Other processes that read this one's memory (a debugger) find far pages absent.
 #pragma once
 
 namespace pnode::preload {
@@ -16,6 +16,8 @@ namespace pnode::preload {
 // Arms the calling thread, and every thread and process that comes of it. Before there is a second thread. 0,
 // or an errno: the kernel has no dispatch, or does not let us.
 int shield_raise() noexcept;
+// Is the program linked with liburing? Then it is better off with handler threads.
+bool program_uses_rings() noexcept;
 // Calls go straight to the kernel again, in all threads: there will be no far page.
 void shield_lower() noexcept;
 

@@ -41,7 +41,8 @@ constexpr OptionSpec table[] = {
      "(docs/design.md), deflate what accelerators read; iaa uses one (docs/hardware.md)."},
     {"engine", "PNODE_ENGINE", "NAME", OptionType::choice, "auto", "", 0, 0, "auto|thread|inline",
      &Options::engine,
-     "Who serves a fault: handler threads, or the thread that faults (faster; docs/behaviour.md)."},
+     "Who serves a fault: the thread that faults (inline), or handler threads; auto is inline where that is "
+     "complete (docs/behaviour.md)."},
     {"stats", "PNODE_STATS", "FILE", OptionType::file, "", "none", 0, 0, no_choices, &Options::stats,
      "Write statistics there as JSON when the program ends; - is standard error."},
     {"stats-every", "PNODE_STATS_EVERY", "MS", OptionType::milliseconds, "0", "", 0, hour_ms, no_choices,
@@ -214,12 +215,16 @@ class EnvironmentReader {
         if (seen) return refuse_variable(name, " is set twice: the first one holds");
         seen = true;
         std::string why;
-        if (!parse_option(*spec, value, options_, &why)) refuse_value(*spec, value, why);
+        if (!parse_option(*spec, value, options_, &why)) refuse_value(*spec, printable(value), why);
     }
 
-    void refuse_value(const OptionSpec& spec, std::string_view value, const std::string& why) {
+    // A reason may quote the value: then that of the value as it is shown.
+    void refuse_value(const OptionSpec& spec, const std::string& value, std::string why) {
+        Options unused;
+        std::string of_shown;
+        if (!parse_option(spec, value, &unused, &of_shown)) why = std::move(of_shown);
         const bool named = *spec.default_text != '\0';
-        refuse_variable(spec.environment, "=" + printable(value) + ": " + why + "; keeping the default, " +
+        refuse_variable(spec.environment, "=" + value + ": " + why + "; keeping the default, " +
                                               (named ? spec.default_text : spec.default_words));
     }
 

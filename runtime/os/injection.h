@@ -26,6 +26,9 @@ enum class Call : std::uint8_t {
     read_faults,
     map,
     drop,
+    find_present,
+    populate,
+    move_page_tables,
     start_thread,
     wait,
     count

@@ -8,28 +8,9 @@
 #include <utility>
 
 #include "runtime/os/injection.h"
-#include "runtime/os/system_call.h"
-#include "runtime/os/wait.h"
+#include "runtime/os/pages.h"
 
 namespace pnode::os {
-
-// The contents of whole pages, near ones, are gone: they read as zeros, or fault. Locked ones too, which
-// MADV_DONTNEED leaves alone: the program may have locked what is ours to drop (mlock, mlockall).
-inline void drop_pages(void* address, std::size_t bytes) noexcept {
-    constexpr int dontneed_locked = 24;  // MADV_DONTNEED_LOCKED (5.18)
-    Backoff backoff;
-    for (int advice = MADV_DONTNEED;;) {
-        int error = injected(Call::drop);
-        if (error == 0) error = error_of(system_call(SYS_madvise, address, bytes, advice));
-        if (error == 0) return;
-        if (error == EINVAL && advice == MADV_DONTNEED) {
-            advice = dontneed_locked;
-        } else if (error != EAGAIN) {
-            return;  // not our pages, or not pages: there is nothing to drop
-        }
-        backoff.wait();  // the kernel is short of something for a moment
-    }
-}
 
 // A private anonymous mapping; costs nothing until touched, is zero, and is unmapped with its owner.
 class Mapping {

@@ -2,12 +2,10 @@
 
 #include <ucontext.h>
 
-#include <atomic>
 #include <cerrno>
 #include <cstring>
 #include <mutex>
 
-#include "cxl/spin_lock.h"
 #include "runtime/os/signals_blocked.h"
 
 namespace pnode::os {
@@ -22,20 +20,16 @@ constexpr unsigned long bit_of(int signal) noexcept {
     return 1UL << (signal - 1);
 }
 
-// One for SIGBUS, one for SIGSYS. The lock is held with signals blocked, for a few loads and stores.
+// One for SIGBUS, one for SIGSYS.
 struct Taken {
     std::atomic<bool> taken{false};
-    cxl::SpinLock lock;
-    SignalAction program;
+    KeptAction program;
 };
 constinit Taken taken_signals[2];
+constinit std::atomic<Deliver> deliver{nullptr};
 
 Taken& entry(int signal) noexcept {
     return taken_signals[signal == SIGBUS ? 0 : 1];
-}
-
-long rt_sigaction(int signal, const SignalAction* next, SignalAction* former) noexcept {
-    return system_call(SYS_rt_sigaction, signal, next, former, sizeof(unsigned long));
 }
 
 #ifdef __x86_64__
@@ -54,28 +48,69 @@ pnode_signal_return:
 )");
 #endif
 
+// Is it about an access or call of this thread? Else it was sent, by a process or by the kernel, which tells
+// so of bad memory that nobody is reading.
+bool is_fault(int signal, const siginfo_t* info) noexcept {
+    return info->si_code > 0 && !(signal == SIGBUS && info->si_code == BUS_MCEERR_AO);
+}
+
 void default_action(int signal, const siginfo_t* info) noexcept {
     const SignalAction none;
-    rt_sigaction(signal, &none, nullptr);
+    set_kernel_action(signal, &none, nullptr);
     // A fault is made again when the handler returns; what was sent has to be sent again.
-    if (info->si_code <= 0) system_call(SYS_tgkill, ::getpid(), system_call(SYS_gettid), signal);
+    if (!is_fault(signal, info)) system_call(SYS_tgkill, ::getpid(), system_call(SYS_gettid), signal);
 }
 
 }  // namespace
 
-int take_signal(int signal, void (*handler)(int, siginfo_t*, void*), unsigned long mask) noexcept {
-    Taken& taken = entry(signal);
-    if (taken.taken.exchange(true)) return 0;
+SignalAction KeptAction::read() const noexcept {
+    for (;;) {
+        const std::uint32_t generation = generation_.load(std::memory_order_acquire);
+        const Words& words = words_[generation % 2];
+        SignalAction action;
+        action.handler =
+            reinterpret_cast<void (*)(int, siginfo_t*, void*)>(words.handler.load(std::memory_order_acquire));
+        action.flags = words.flags.load(std::memory_order_acquire);
+        action.restorer = reinterpret_cast<void (*)()>(words.restorer.load(std::memory_order_acquire));
+        action.mask = words.mask.load(std::memory_order_acquire);
+        // Nobody writes to these words before the other ones count.
+        if (generation_.load(std::memory_order_acquire) == generation) return action;
+    }
+}
+
+void KeptAction::write(const SignalAction& action) noexcept {
+    const std::uint32_t next = generation_.load(std::memory_order_relaxed) + 1;
+    Words& words = words_[next % 2];
+    words.handler.store(reinterpret_cast<std::uint64_t>(action.handler), std::memory_order_release);
+    words.flags.store(action.flags, std::memory_order_release);
+    words.restorer.store(reinterpret_cast<std::uint64_t>(action.restorer), std::memory_order_release);
+    words.mask.store(action.mask, std::memory_order_release);
+    generation_.store(next, std::memory_order_release);
+}
+
+long set_kernel_action(int signal, const SignalAction* next, SignalAction* former) noexcept {
+    return system_call(SYS_rt_sigaction, signal, next, former, sizeof(unsigned long));
+}
+
+SignalAction action_of_ours(void (*handler)(int, siginfo_t*, void*), unsigned long flags,
+                            unsigned long mask) noexcept {
     SignalAction ours;
     ours.handler = handler;
-    ours.flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER;
+    ours.flags = flags;
 #ifdef __x86_64__
     ours.flags |= sa_restorer;
     ours.restorer = pnode_signal_return;
 #endif
     ours.mask = mask & ~signals_left_open;
+    return ours;
+}
+
+int take_signal(int signal, void (*handler)(int, siginfo_t*, void*), unsigned long mask) noexcept {
+    Taken& taken = entry(signal);
+    if (taken.taken.exchange(true)) return 0;
+    const SignalAction ours = action_of_ours(handler, SA_SIGINFO | SA_ONSTACK | SA_NODEFER, mask);
     SignalAction former;
-    const long result = rt_sigaction(signal, &ours, &former);
+    const long result = set_kernel_action(signal, &ours, &former);
     if (is_error(result)) {
         taken.taken.store(false);
         return error_of(result);
@@ -89,20 +124,26 @@ bool is_taken(int signal) noexcept {
 }
 
 SignalAction program_action(int signal) noexcept {
-    const SignalsBlocked signals;
-    const std::lock_guard lock(entry(signal).lock);
-    return entry(signal).program;
+    return entry(signal).program.read();
 }
 
 void set_program_action(int signal, const SignalAction& action) noexcept {
     const SignalsBlocked signals;
-    const std::lock_guard lock(entry(signal).lock);
-    entry(signal).program = action;
+    const std::lock_guard lock(entry(signal).program.lock);
+    entry(signal).program.write(action);
+}
+
+void signal_actions_after_fork_in_child() noexcept {
+    for (Taken& taken : taken_signals) taken.program.after_fork_in_child();
+}
+
+void deliver_by(Deliver function) noexcept {
+    deliver.store(function);
 }
 
 void pass_on(int signal, siginfo_t* info, void* context) noexcept {
     const SignalAction action = program_action(signal);
-    const bool fault = info->si_code > 0;
+    const bool fault = is_fault(signal, info);
     const bool blocked = (signals_blocked_in_name & bit_of(signal)) != 0;
     if (!fault && blocked) {
         signals_pending_in_name |= bit_of(signal);
@@ -116,6 +157,10 @@ void pass_on(int signal, siginfo_t* info, void* context) noexcept {
     unsigned long mask = 0;
     std::memcpy(&mask, &interrupted->uc_sigmask, sizeof mask);
     mask |= action.mask;
+    if (const Deliver function = deliver.load()) {
+        if ((action.flags & SA_NODEFER) == 0) mask |= bit_of(signal);
+        return function(signal, *info, context, action, mask);
+    }
     const unsigned long in_name = signals_blocked_in_name;
     signals_blocked_in_name |= mask & signals_left_open;
     if ((action.flags & SA_NODEFER) == 0) signals_blocked_in_name |= bit_of(signal);

@@ -7,7 +7,10 @@
 
 #include <signal.h>
 
+#include <atomic>
 #include <cstdint>
+
+#include "cxl/spin_lock.h"
 
 namespace pnode::os {
 
@@ -20,6 +23,27 @@ struct SignalAction {
 
     bool is_ignore() const noexcept { return reinterpret_cast<std::uintptr_t>(handler) == 1; }
     bool is_default() const noexcept { return handler == nullptr; }
+};
+
+// What the program asked for, where the kernel was told something else. Readers wait for nobody: a signal may
+// come, or a process be forked, in the middle of a change. Those who change take turns, with signals blocked
+// (change).
+class KeptAction {
+  public:
+    SignalAction read() const noexcept;
+    void write(const SignalAction& action) noexcept;  // by who has the lock
+    // In a forked child: whoever had the lock is not there, and has changed it or not.
+    void after_fork_in_child() noexcept { lock.unlock(); }
+
+    cxl::SpinLock lock;
+
+  private:
+    struct Words {
+        std::atomic<std::uint64_t> handler{0}, flags{0}, restorer{0}, mask{0};
+    };
+    // The one that counts is words_[generation_ % 2]; the other is written to.
+    Words words_[2];
+    std::atomic<std::uint32_t> generation_{0};
 };
 
 // Bits of a signal mask, the thread's own: which of the two the program has blocked, and which of these were
@@ -35,10 +59,21 @@ bool is_taken(int signal) noexcept;
 // The program's sigaction(2) for a taken signal.
 SignalAction program_action(int signal) noexcept;
 void set_program_action(int signal, const SignalAction& action) noexcept;
+void signal_actions_after_fork_in_child() noexcept;
+
+// rt_sigaction(2) itself: as the kernel gives it.
+long set_kernel_action(int signal, const SignalAction* next, SignalAction* former) noexcept;
+// The same for a handler of ours, which returns by a restorer of our own.
+SignalAction action_of_ours(void (*handler)(int, siginfo_t*, void*), unsigned long flags,
+                            unsigned long mask) noexcept;
 
 // The rest of a handler of ours: the signal was not ours, the program gets it as it asked for. May not return
 // (siglongjmp, a cancelled thread): the caller holds nothing.
 void pass_on(int signal, siginfo_t* info, void* context) noexcept;
+// How the program's handler is called, where it is not by a plain call; `blocked` while it runs.
+using Deliver = void (*)(int signal, const siginfo_t& info, void* context, const SignalAction& action,
+                         unsigned long blocked) noexcept;
+void deliver_by(Deliver deliver) noexcept;
 
 // Where our handlers return to: rt_sigreturn(2), from our own text.
 extern "C" [[gnu::visibility("hidden")]] void pnode_signal_return();

@@ -10,6 +10,10 @@
 #include "runtime/os/injection.h"
 #include "runtime/os/system_call.h"
 
+#ifdef PNODE_STEPPED
+#include "tests/interleaving/stepped_atomic.h"
+#endif
+
 namespace pnode::os {
 
 // Sleeps while `word` is `value`, at most `wait_ns` (0: for ever). Spurious returns happen: callers loop.
@@ -39,6 +43,9 @@ inline void sleep_ns(long wait_ns) noexcept {
 
 // A wait for something that another running thread finishes in microseconds: pauses, then yields, then
 // sleeps, so that an owner that was preempted (or has a lower real-time priority) gets the processor.
+#ifdef PNODE_STEPPED
+using Backoff = interleaving::SteppedBackoff;
+#else
 class Backoff {
   public:
     void wait() noexcept {
@@ -56,5 +63,6 @@ class Backoff {
   private:
     std::uint64_t rounds_ = 0;
 };
+#endif
 
 }  // namespace pnode::os

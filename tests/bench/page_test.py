@@ -13,7 +13,7 @@ import sys
 import tempfile
 import xml.etree.ElementTree
 
-CHARTS = 5  # throughput against near limit, two of latency, far bytes and decoding by codec
+CHARTS = 6  # throughput against near limit, two of latency, ratio against fault, far bytes by codec and by corpus
 
 # Runs in the page and leaves what it found where --dump-dom shows it.
 PROBE = """<script>
@@ -21,11 +21,12 @@ const found = {charts: [], outside: []};
 for (const svg of document.querySelectorAll('svg')) {
   const frame = svg.getBoundingClientRect();
   const chart = {title: svg.querySelector('title').textContent, width: frame.width, height: frame.height,
-                 curves: 0, bars: 0, lost: 0};
+                 curves: 0, bars: 0, spots: 0, lost: 0};
   for (const drawn of svg.querySelectorAll('polyline, rect, circle, text, line')) {
     const box = drawn.getBoundingClientRect();
     if (drawn.tagName === 'polyline' && drawn.getTotalLength() > 0) ++chart.curves;
     if (drawn.tagName === 'rect' && box.width > 0) ++chart.bars;
+    if (drawn.tagName === 'circle' && box.width > 0) ++chart.spots;
     if (box.left < frame.left - 1 || box.right > frame.right + 1 || box.top < frame.top - 1 ||
         box.bottom > frame.bottom + 1) { ++chart.lost; found.outside.push(drawn.outerHTML); }
   }
@@ -47,7 +48,9 @@ def render(pnode, folder, scratch):
     lines = lines_of(folder, "pnode-bench-churn", *tiny)
     lines += lines_of(folder, "pnode-bench-churn", *tiny, "--near-percent", "40,80")
     lines += lines_of(folder, "pnode-bench-fault", "--pages", "256", "--rounds", "1", "--threads", "1", "--cases", "far")
-    lines += lines_of(folder, "pnode-bench-codec", "--benchmark_min_time=0.001", "--benchmark_filter=lz4")
+    few = ("--codecs", "lz4,zstd:1", "--block-kib", "4,16", "--pages", "256", "--rounds", "1", "--no-zram")
+    lines += lines_of(folder, "pnode-bench-codec", *few, "--corpora", "json")
+    lines += lines_of(folder, "pnode-bench-codec", *few, "--corpora", "json,zeros,random")
     source, out = os.path.join(scratch, "lines"), os.path.join(scratch, "page")
     with open(source, "w", encoding="utf-8") as file:
         file.write(lines)
@@ -73,7 +76,7 @@ def check_opened(found):
     assert len(found["charts"]) == CHARTS, found["charts"]
     for chart in found["charts"]:
         assert chart["width"] > 300 and chart["height"] > 100, chart
-        assert chart["curves"] + chart["bars"] > 0, f"nothing drawn: {chart}"
+        assert chart["curves"] + chart["bars"] + chart["spots"] > 0, f"nothing drawn: {chart}"
         assert chart["lost"] == 0, f"drawn outside its frame: {found['outside'][:3]}"
     assert found["resources"] == [], f"loads from outside: {found['resources']}"
     assert found["rows"] > 20, found["rows"]
@@ -111,7 +114,7 @@ def check_parsed(page):
     assert len(charts) == CHARTS, len(charts)
     for chart in charts:
         names = [element.tag.split("}")[1] for element in xml.etree.ElementTree.fromstring(chart).iter()]
-        assert "polyline" in names or "rect" in names, chart[:300]
+        assert {"polyline", "rect", "circle"} & set(names), chart[:300]
 
 
 def check_results(page, lines):

@@ -491,6 +491,12 @@ TEST(Lock, AllAndNoneAgain) {
 
 TEST(InCore, FarPagesCountAsResident) {
     const Mapped mapped(2 * mib);
+    const Mapped answer(mib);
+    mapped.goes_far();
+    answer.goes_far();
+    auto* const far_answer = reinterpret_cast<unsigned char*>(answer.data());
+    ASSERT_EQ(mincore(mapped.data(), mapped.bytes(), far_answer), 0);
+    EXPECT_EQ(far_answer[0] & far_answer[511] & 1, 1);
     mapped.goes_far();
     std::vector<unsigned char> present(mapped.bytes() / page_bytes);
     ASSERT_EQ(mincore(mapped.data(), mapped.bytes(), present.data()), 0);
@@ -525,6 +531,34 @@ TEST(Stack, AForkOnAStackInTheHeapIsServed) {
     pthread_join(thread, &wrong);
     EXPECT_EQ(wrong, nullptr);
     pthread_attr_destroy(&attributes);
+}
+
+// A thread's stack is memory as any other when the thread has ended.
+TEST(Stack, IsGivenBackWhenItsThreadEnded) {
+    const FarBlock pressure(16 * mib, 6);
+    for (int round = 0; round < 20; ++round) {
+        void* const stack =
+            mmap(nullptr, stack_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        ASSERT_NE(stack, MAP_FAILED);
+        pthread_attr_t attributes;
+        pthread_attr_init(&attributes);
+        ASSERT_EQ(pthread_attr_setstack(&attributes, stack, stack_bytes), 0);
+        pthread_t thread;
+        const auto work = [](void* far) -> void* {
+            char name[16] = {};
+            pthread_getname_np(pthread_self(), name, sizeof name);
+            return name[0] != 0 ? nullptr : far;
+        };
+        ASSERT_EQ(pthread_create(&thread, &attributes, work, stack), 0);
+        void* wrong = nullptr;
+        ASSERT_EQ(pthread_join(thread, &wrong), 0);
+        EXPECT_EQ(wrong, nullptr);
+        pthread_attr_destroy(&attributes);
+        if (round % 5 == 0) {
+            EXPECT_TRUE(pressure.is_intact());
+        }
+        ASSERT_EQ(munmap(stack, stack_bytes), 0);
+    }
 }
 
 // ---- many at once ----

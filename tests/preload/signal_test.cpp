@@ -6,11 +6,15 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/wait.h>
+#include <ucontext.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
+#include <cerrno>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -362,7 +366,9 @@ TEST(Signals, AHandlerMayJumpOutOfAFault) {
     EXPECT_TRUE(other.is_intact());
 }
 
-// The set that is waited for and the answer are far when the kernel reads and writes them.
+// The set that is waited for and the answer are far when the call begins, and other memory is used while it
+// waits: whether their page stays meanwhile (a shield holds it) or leaves (handler threads bring it back),
+// the kernel reads and writes what is there.
 TEST(Signals, SigwaitLoopsWithFarArguments) {
     struct Arguments {
         sigset_t set;
@@ -378,17 +384,20 @@ TEST(Signals, SigwaitLoopsWithFarArguments) {
     std::atomic<int> asked{0};
     std::atomic<int> answered{0};
     std::thread waiter([&] {
-        for (bool more = true; more;) {
-            if (sigwaitinfo(&far->set, &far->info) < 0) continue;
-            more = far->info.si_signo != SIGUSR2;
-            EXPECT_EQ(far->info.si_value.sival_int, asked);
-            ++answered;
+        for (int round = 1; round <= 8; ++round) {
+            while (asked < round) std::this_thread::yield();
+            while (sigwaitinfo(&far->set, &far->info) < 0) {
+            }
+            EXPECT_EQ(far->info.si_signo, round == 8 ? SIGUSR2 : SIGUSR1);
+            EXPECT_EQ(far->info.si_value.sival_int, round);
+            answered = round;
         }
     });
     const pthread_t handle = waiter.native_handle();
     for (int round = 1; round <= 8; ++round) {
         ASSERT_TRUE(becomes_far(far, page_bytes, 0, block));
         asked = round;
+        ASSERT_TRUE(block.is_intact());
         ASSERT_EQ(pthread_sigqueue(handle, round == 8 ? SIGUSR2 : SIGUSR1, sigval{round}), 0);
         while (answered < round) std::this_thread::yield();
     }
@@ -396,6 +405,247 @@ TEST(Signals, SigwaitLoopsWithFarArguments) {
     pthread_sigmask(SIG_SETMASK, &before, nullptr);
     EXPECT_TRUE(block.is_intact());
     std::free(far);
+}
+
+// ---- where handlers run, and what the program is told ----
+
+// A signal comes while a coroutine runs on a stack from malloc, and the page below its frame is far: the
+// frame of the handler goes there.
+struct Coroutine {
+    static constexpr std::size_t stack_bytes = 64 * page_bytes;
+    static constexpr std::size_t depth_bytes = 16 * page_bytes;  // how far down it waits
+    char* stack;
+    char* low;  // the page it waits in
+    ucontext_t caller;
+    ucontext_t itself;
+    bool done;
+};
+Coroutine* coroutine = nullptr;
+std::atomic<int> signals_on_it{0};
+std::atomic<bool> spinning{false};
+
+void note_on_coroutine(int) {
+    char below[3 * page_bytes];  // and deeper
+    for (volatile char& byte : below) byte = 1;
+    const char* here = static_cast<const char*>(__builtin_frame_address(0));
+    if (here > coroutine->stack && here < coroutine->stack + Coroutine::stack_bytes) ++signals_on_it;
+}
+
+[[gnu::noinline]] void wait_for_signals(int count) {
+    for (int round = 0; round < count; ++round) {
+        swapcontext(&coroutine->itself, &coroutine->caller);
+        const int before = signals_on_it;
+        spinning = true;
+        while (signals_on_it == before) {
+        }
+        spinning = false;
+    }
+}
+
+void run_coroutine() {
+    // To just above a page's start, so that no frame fits there.
+    const auto here = reinterpret_cast<std::uintptr_t>(__builtin_frame_address(0));
+    const std::uintptr_t wanted = ((here - Coroutine::depth_bytes) & ~std::uintptr_t{page_bytes - 1}) + 1024;
+    auto* const room = static_cast<volatile char*>(__builtin_alloca(here - wanted));
+    room[0] = 1;
+    coroutine->low = reinterpret_cast<char*>(wanted & ~std::uintptr_t{page_bytes - 1});
+    wait_for_signals(20);
+    coroutine->done = true;
+    swapcontext(&coroutine->itself, &coroutine->caller);
+}
+
+TEST(Signals, FramesGoToACoroutinesFarStack) {
+    FarBlock block(large_bytes, 11);
+    Coroutine own{};
+    coroutine = &own;
+    own.stack = static_cast<char*>(std::aligned_alloc(page_bytes, Coroutine::stack_bytes));
+    getcontext(&own.itself);
+    own.itself.uc_stack.ss_sp = own.stack;
+    own.itself.uc_stack.ss_size = Coroutine::stack_bytes;
+    makecontext(&own.itself, run_coroutine, 0);
+    signals_on_it = 0;
+    struct sigaction action = {};
+    action.sa_handler = note_on_coroutine;
+    struct sigaction former;
+    ASSERT_EQ(sigaction(SIGUSR1, &action, &former), 0);
+    const pthread_t target = pthread_self();
+    std::atomic<bool> stop{false};
+    std::thread sender([&] {
+        while (!stop) {
+            if (spinning.exchange(false)) pthread_kill(target, SIGUSR1);
+            std::this_thread::yield();
+        }
+    });
+    swapcontext(&own.caller, &own.itself);
+    while (!own.done) {
+        // What the coroutine has never used is not there, and what it has used leaves.
+        EXPECT_TRUE(becomes_far(own.stack, static_cast<std::size_t>(own.low - own.stack), 0, block));
+        swapcontext(&own.caller, &own.itself);
+    }
+    stop = true;
+    sender.join();
+    EXPECT_GE(signals_on_it, 20);
+    sigaction(SIGUSR1, &former, nullptr);
+    std::free(own.stack);
+    coroutine = nullptr;
+    EXPECT_TRUE(block.is_intact());
+}
+
+TEST(Signals, ActionsReadBackAsTheyWereSet) {
+    for (const int number : {SIGUSR1, SIGBUS, SIGSEGV, SIGSYS}) {
+        struct sigaction former;
+        struct sigaction action = {};
+        action.sa_sigaction = jump_out_with_address;
+        action.sa_flags = SA_SIGINFO | SA_RESTART | SA_NODEFER;
+        sigemptyset(&action.sa_mask);
+        sigaddset(&action.sa_mask, SIGBUS);
+        sigaddset(&action.sa_mask, SIGHUP);
+        ASSERT_EQ(sigaction(number, &action, &former), 0);
+        struct sigaction read = {};
+        ASSERT_EQ(sigaction(number, nullptr, &read), 0);
+        EXPECT_EQ(read.sa_sigaction, action.sa_sigaction);
+        EXPECT_EQ(read.sa_flags & ~0x04000000, action.sa_flags);  // SA_RESTORER is libc's
+        EXPECT_EQ(std::memcmp(&read.sa_mask, &action.sa_mask, 8), 0);
+        // What a child of vfork() does about handlers is its own.
+        EXPECT_EQ(std::system("exit 3"), 3 << 8);
+        ASSERT_EQ(sigaction(number, nullptr, &read), 0);
+        EXPECT_EQ(read.sa_sigaction, action.sa_sigaction) << "a spawned process took it away";
+        ASSERT_EQ(sigaction(number, &former, &read), 0);
+        EXPECT_EQ(read.sa_sigaction, action.sa_sigaction);
+    }
+}
+
+stack_t stack_in_handler;
+int change_in_handler;
+void look_at_stack(int, siginfo_t*, void* context) {
+    const stack_t none = {nullptr, SS_DISABLE, 0};
+    change_in_handler = sigaltstack(&none, nullptr) == 0 ? 0 : errno;
+    sigaltstack(nullptr, &stack_in_handler);
+    seen.address = static_cast<ucontext_t*>(context)->uc_stack.ss_sp;
+}
+
+TEST(Signals, TheAlternateStackIsTheProgramsOwn) {
+    constexpr std::size_t small_bytes = 16384;
+    char* const small = static_cast<char*>(std::aligned_alloc(page_bytes, small_bytes));
+    stack_t former;
+    const stack_t stack = {small, 0, small_bytes};
+    ASSERT_EQ(sigaltstack(&stack, &former), 0);
+    struct sigaction action = {};
+    action.sa_sigaction = look_at_stack;
+    action.sa_flags = SA_SIGINFO | SA_ONSTACK;
+    struct sigaction before;
+    ASSERT_EQ(sigaction(SIGSEGV, &action, &before), 0);
+    const pid_t child = fork();
+    if (child == 0) {  // a fault, so that no system call is under way; the handler ends it by mending nothing
+        action.sa_sigaction = [](int number, siginfo_t* info, void* context) {
+            look_at_stack(number, info, context);
+            const char* here = static_cast<const char*>(__builtin_frame_address(0));
+            const char* low = static_cast<const char*>(stack_in_handler.ss_sp);
+            const bool right = here > low && here < low + small_bytes && change_in_handler == EPERM &&
+                               stack_in_handler.ss_flags == SS_ONSTACK &&
+                               stack_in_handler.ss_size == small_bytes && seen.address == low;
+            _exit(right ? 9 : 10);
+        };
+        sigaction(SIGSEGV, &action, nullptr);
+        const BadPage bad(SIGSEGV);
+        bad.read();
+        _exit(11);
+    }
+    int status = 0;
+    ASSERT_EQ(waitpid(child, &status, 0), child);
+    EXPECT_TRUE(WIFEXITED(status)) << "signal " << WTERMSIG(status);
+    EXPECT_EQ(WEXITSTATUS(status), 9);
+    stack_t now;
+    ASSERT_EQ(sigaltstack(&former, &now), 0);
+    EXPECT_EQ(now.ss_sp, small);
+    EXPECT_EQ(now.ss_size, small_bytes);
+    EXPECT_EQ(now.ss_flags, 0);
+    sigaction(SIGSEGV, &before, nullptr);
+    std::free(small);
+}
+
+// What a handler changes of the context it interrupted holds when it returns, registers of floats too.
+TEST(Signals, AHandlerChangesWhatItInterrupted) {
+    static volatile char* mended;
+    struct sigaction action = {};
+    action.sa_flags = SA_SIGINFO;
+    action.sa_sigaction = [](int, siginfo_t*, void* context) {
+        double scratch[64];
+        for (double& value : scratch) value = 3.5 * static_cast<double>(seen.calls + 1);
+        seen.bytes_right = scratch[63] != 0;
+        ++seen.calls;
+        auto* const interrupted = static_cast<ucontext_t*>(context);
+        interrupted->uc_mcontext.gregs[REG_RAX] = reinterpret_cast<greg_t>(mended);
+    };
+    struct sigaction former;
+    seen.calls = 0;
+    ASSERT_EQ(sigaction(SIGSEGV, &action, &former), 0);
+    static char good = 42;
+    mended = &good;
+    const BadPage bad(SIGSEGV);
+    double kept = 1.25;
+    int value = 0;
+    asm volatile("movsbl (%%rax), %1" : "+x"(kept), "=r"(value) : "a"(bad.address()) : "memory");
+    EXPECT_EQ(value, 42);
+    EXPECT_EQ(kept, 1.25);
+    EXPECT_EQ(seen.calls, 1);
+    sigaction(SIGSEGV, &former, nullptr);
+}
+
+// ---- an alternate stack that is still set, and memory of somebody else's by now ----
+
+// In a child, whose stack it is: it may end by a signal.
+int status_of(bool (*body)()) {
+    const pid_t child = fork();
+    if (child == 0) _exit(body() ? 0 : 1);
+    int status = 0;
+    waitpid(child, &status, 0);
+    return status;
+}
+
+bool faults_and_calls_work(FarBlock& block) {
+    return becomes_mostly_far(block) && block.is_intact() && syscall(SYS_getppid) == getppid();
+}
+
+void* set_stack(void* address) {
+    const stack_t stack = {address, 0, alternate_stack_bytes};
+    return sigaltstack(&stack, nullptr) == 0 ? address : nullptr;
+}
+
+void* map_stack() {
+    return mmap(nullptr, alternate_stack_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+}
+
+TEST(Signals, AnAlternateStackMayBeUnmappedWhileItIsSet) {
+    const int by_libc = status_of([] {
+        FarBlock block(large_bytes, 21);
+        void* const stack = set_stack(map_stack());
+        return faults_and_calls_work(block) && munmap(stack, alternate_stack_bytes) == 0 &&
+               faults_and_calls_work(block);
+    });
+    EXPECT_EQ(by_libc, 0) << "signal " << WTERMSIG(by_libc);
+    const int by_a_bare_call = status_of([] {
+        FarBlock block(large_bytes, 22);
+        void* const stack = set_stack(map_stack());
+        return faults_and_calls_work(block) && syscall(SYS_munmap, stack, alternate_stack_bytes) == 0 &&
+               faults_and_calls_work(block);
+    });
+    EXPECT_EQ(by_a_bare_call, 0) << "signal " << WTERMSIG(by_a_bare_call);
+}
+
+// Freed and allocated again, it would have the same bytes in it: nobody but a handler of the program's writes
+// there.
+TEST(Signals, AnAlternateStackIsNotWrittenToWithoutAHandler) {
+    const int status = status_of([] {
+        FarBlock block(large_bytes, 23);
+        auto* const stack =
+            static_cast<unsigned char*>(set_stack(std::aligned_alloc(page_bytes, alternate_stack_bytes)));
+        std::memset(stack, 0x5a, alternate_stack_bytes);
+        if (!faults_and_calls_work(block)) return false;
+        return std::all_of(stack, stack + alternate_stack_bytes,
+                           [](unsigned char byte) { return byte == 0x5a; });
+    });
+    EXPECT_EQ(status, 0);
 }
 
 }  // namespace

@@ -1,7 +1,7 @@
 // A model of what a heap's buffers hold: random operations on the heap, and the same on a shadow copy.
 //
 // One model belongs to one thread and to the buffers it allocated; several may share a heap. The sequence of
-// operations depends on the seed alone.
+// operations depends on the choices alone: a seed's, or an input's (tests/fuzz/heap_fuzz.cpp).
 #pragma once
 
 #include <pnode/pnode.h>
@@ -25,10 +25,12 @@ struct ModelOptions {
     bool moves_limit = false;  // also move the near limit
 };
 
-class Model {
+template <class Choices>
+class ModelOf {
   public:
-    Model(pn_heap* heap, const ModelOptions& options)
-        : heap_(heap), options_(options), random_(options.seed) {}
+    ModelOf(pn_heap* heap, const ModelOptions& options, Choices choices)
+        : heap_(heap), options_(options), random_(choices) {}
+    const Choices& choices() const { return random_; }
 
     // Runs `operations` random ones; what went wrong, or nothing.
     std::string run(std::uint64_t operations) {
@@ -41,34 +43,7 @@ class Model {
         return "";
     }
 
-    // Checks every byte, then unpins and frees everything.
-    std::string finish() {
-        if (bytes_wrong()) return "wrong bytes at the end";
-        while (!extents_.empty()) {
-            chosen_ = extents_.size() - 1;
-            for (std::uint64_t page = 0; page < chosen().pages(); ++page) {
-                while (chosen().pins[page] > 0) {
-                    if (const std::string wrong = unpin(page, 1); !wrong.empty()) return wrong;
-                }
-            }
-            if (const std::string wrong = free_pages(0, chosen().pages()); !wrong.empty()) return wrong;
-        }
-        return "";
-    }
-
-  private:
-    // A buffer, or what partial frees left of one.
-    struct Extent {
-        std::uint8_t* first;
-        std::vector<std::uint8_t> shadow;
-        std::vector<std::uint8_t> pins;  // one count per page
-
-        std::uint64_t pages() const { return pins.size(); }
-        std::uint8_t* page(std::uint64_t index) const { return first + index * page_bytes; }
-    };
-
-    Extent& chosen() { return extents_[chosen_]; }
-
+    // One operation; what went wrong, or nothing.
     std::string step() {
         if (extents_.empty()) return alloc();
         chosen_ = random_.below(extents_.size());
@@ -120,6 +95,34 @@ class Model {
                 return read(first, count);
         }
     }
+
+    // Checks every byte, then unpins and frees everything.
+    std::string finish() {
+        if (bytes_wrong()) return "wrong bytes at the end";
+        while (!extents_.empty()) {
+            chosen_ = extents_.size() - 1;
+            for (std::uint64_t page = 0; page < chosen().pages(); ++page) {
+                while (chosen().pins[page] > 0) {
+                    if (const std::string wrong = unpin(page, 1); !wrong.empty()) return wrong;
+                }
+            }
+            if (const std::string wrong = free_pages(0, chosen().pages()); !wrong.empty()) return wrong;
+        }
+        return "";
+    }
+
+  private:
+    // A buffer, or what partial frees left of one.
+    struct Extent {
+        std::uint8_t* first;
+        std::vector<std::uint8_t> shadow;
+        std::vector<std::uint8_t> pins;  // one count per page
+
+        std::uint64_t pages() const { return pins.size(); }
+        std::uint8_t* page(std::uint64_t index) const { return first + index * page_bytes; }
+    };
+
+    Extent& chosen() { return extents_[chosen_]; }
 
     std::string alloc() {
         std::uint64_t held = 0;
@@ -266,10 +269,15 @@ class Model {
 
     pn_heap* heap_;
     ModelOptions options_;
-    Random random_;
+    Choices random_;
     std::vector<Extent> extents_;
     std::size_t chosen_ = 0;
     std::uint64_t pins_ = 0;
+};
+
+class Model : public ModelOf<Random> {
+  public:
+    Model(pn_heap* heap, const ModelOptions& options) : ModelOf(heap, options, Random(options.seed)) {}
 };
 
 }  // namespace pnode::test

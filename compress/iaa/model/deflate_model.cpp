@@ -111,7 +111,7 @@ class Huffman {
   public:
     static constexpr unsigned bits_max = 15;
     static constexpr int no_symbol = -1;
-    // False when the lengths are of no complete code; one code alone may be incomplete.
+    // False when the lengths are of no complete code; one code alone may be incomplete if it is of one bit.
     bool build(std::span<const std::uint8_t> lengths) noexcept {
         std::ranges::fill(counts_, std::uint16_t{0});
         for (const std::uint8_t length : lengths) ++counts_[length];
@@ -126,7 +126,7 @@ class Huffman {
         for (std::size_t symbol = 0; symbol < lengths.size(); ++symbol)
             if (lengths[symbol] != 0)
                 symbols_[offsets[lengths[symbol]]++] = static_cast<std::uint16_t>(symbol);
-        return left == 0 || used <= 1;
+        return left == 0 || used == 0 || (used == 1 && counts_[1] == 1);
     }
     int take(BitReader& in) const noexcept {
         int code = 0, first = 0, index = 0;

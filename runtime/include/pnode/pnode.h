@@ -78,13 +78,16 @@ typedef struct pn_node_options {
 PN_API void pn_node_options_init(pn_node_options* options) PN_NOEXCEPT;
 
 /* Opens the node that `spec` names; SIZE with K, M, G, T or % of the memory the process may use.
- *   memory:SIZE                        embedded: compressed bytes in DRAM
- *   dax:/dev/daxX.Y[:OFFSET+SIZE]      a devdax device (CXL memory), or a file on a DAX or memory file
- * system; all of it, or a range at multiples of its alignment. Its contents are lost, and it is wiped when
- * the node is closed numa:N[:SIZE]                      memory of the NUMA node N, which must have no CPU:
- * all of SIZE is taken now, and stays there auto[:SIZE]                        the first dax device that can
- * be had, else such a NUMA node, else memory:SIZE; pn_node_notice() says which and why
- *   sim:SIZE[,ratio=R][,physical=SIZE] for tests: a device that compresses by itself and has less than SIZE
+ * - memory:SIZE: embedded, compressed bytes in DRAM
+ * - dax:/dev/daxX.Y[:OFFSET+SIZE]: a devdax device (CXL memory), or a file on a DAX or memory file system;
+ * all of it, or a range at multiples of its alignment. Its contents are lost, and it is wiped when the node
+ * is closed
+ * - numa:N[:SIZE]: memory of the NUMA node N, which must have no CPU. All of SIZE is taken now, and stays
+ * there
+ * - auto[:SIZE]: the first dax device that can be had whole, else all that such a NUMA node can give, else
+ * memory:SIZE; pn_node_notice() says which and why
+ * - sim:SIZE[,ratio=R][,physical=SIZE]: for tests, a device that compresses by itself and has less than SIZE
+ *
  * `options` may be NULL. The caller owns *out until pn_node_close(). dax: and numa: take SIGBUS (what is not
  * theirs goes to the handler that was there), so that memory that goes bad costs the pages on it, not the
  * process. EINVAL malformed, off alignment, a node with CPUs, services that do not go together · ENOENT
@@ -227,8 +230,8 @@ typedef struct pn_heap_options {
 } pn_heap_options;
 
 enum {
-    PN_ENGINE_AUTO = 0,   /* the best that works here for every access, kernel-mode access included: today the
-                             thread engine */
+    PN_ENGINE_AUTO = 0, /* the best that works here for every access, kernel-mode access included: the thread
+                           engine. (`pnode run`, which shields system calls, takes the inline one.) */
     PN_ENGINE_THREAD = 1, /* handler threads; needs a full userfaultfd */
     PN_ENGINE_INLINE = 2  /* resolved in the faulting thread; needs no privilege; system calls on far pages
                              return EFAULT: promote  or pin such buffers before the call */

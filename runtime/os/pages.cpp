@@ -1,0 +1,75 @@
+#include "runtime/os/pages.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "runtime/os/injection.h"
+#include "runtime/os/system_call.h"
+#include "runtime/os/wait.h"
+
+namespace pnode::os {
+namespace {
+
+// Not in every libc's headers.
+constexpr int madv_populate_read = 22;  // 5.14
+constexpr int madv_populate_write = 23;
+constexpr int madv_dontneed_locked = 24;  // 5.18
+constexpr int mremap_dontunmap = 4;       // 5.7
+
+}  // namespace
+
+void drop_pages(void* address, std::size_t bytes) noexcept {
+    Backoff backoff;
+    for (int advice = MADV_DONTNEED;;) {
+        int error = injected(Call::drop);
+        if (error == 0) error = error_of(system_call(SYS_madvise, address, bytes, advice));
+        if (error == 0) return;
+        if (error == EINVAL && advice == MADV_DONTNEED) {
+            advice = madv_dontneed_locked;
+        } else if (error != EAGAIN) {
+            return;  // not our pages, or not pages: there is nothing to drop
+        }
+        backoff.wait();  // the kernel is short of something for a moment
+    }
+}
+
+void drop_ranges(const iovec* ranges, unsigned count) noexcept {
+    constexpr int pidfd_self = -10000;  // PIDFD_SELF_THREAD: a forked child's means the child
+    std::size_t done = 0;
+    if (count > 1 && injected(Call::drop) == 0) {
+        const long result = system_call(SYS_process_madvise, pidfd_self, ranges, count, MADV_DONTNEED, 0);
+        if (!is_error(result)) done = static_cast<std::size_t>(result);
+    }
+    for (; count != 0; ++ranges, --count) {
+        const std::size_t already = std::min(done, ranges->iov_len);
+        done -= already;
+        if (already == ranges->iov_len) continue;
+        drop_pages(static_cast<std::byte*>(ranges->iov_base) + already, ranges->iov_len - already);
+    }
+}
+
+int find_present(const void* address, std::size_t bytes, unsigned char* present) noexcept {
+    if (const int error = injected(Call::find_present)) return error;
+    return error_of(system_call(SYS_mincore, address, bytes, present));
+}
+
+bool is_present(const void* page) noexcept {
+    unsigned char present = 1;
+    return find_present(page, 1, &present) != 0 || (present & 1) != 0;
+}
+
+int populate(void* address, std::size_t bytes, Populate how) noexcept {
+    if (const int error = injected(Call::populate)) return error;
+    return error_of(system_call(SYS_madvise, address, bytes,
+                                how == Populate::write ? madv_populate_write : madv_populate_read));
+}
+
+int move_page_tables(void* to, void* from, std::size_t bytes) noexcept {
+    constexpr int flags = MREMAP_MAYMOVE | MREMAP_FIXED | mremap_dontunmap;
+    if (const int error = injected(Call::move_page_tables)) return error;
+    return error_of(system_call(SYS_mremap, from, bytes, bytes, flags, to));
+}
+
+}  // namespace pnode::os

@@ -1,0 +1,36 @@
+// What the kernel is told and asked about whole pages of the process's private memory, by our own
+// instructions (system_call.h) for the fault path's sake.
+//
+// Thread rule: any thread, any context. Nothing here allocates; errno is left alone.
+#pragma once
+
+#include <sys/uio.h>
+
+#include <cstddef>
+#include <cstdint>
+
+namespace pnode::os {
+
+// The contents are gone: they read as zeros, or fault. Locked pages too, which MADV_DONTNEED leaves alone:
+// the program may have locked what is ours to drop (mlock, mlockall).
+void drop_pages(void* address, std::size_t bytes) noexcept;
+
+// The same for several ranges, in ascending order: one call, and one flush of other processors' TLBs, where
+// the kernel lets a process advise itself (6.14); else one after the other. The kernel writes to no range.
+void drop_ranges(const iovec* ranges, unsigned count) noexcept;
+
+// Which pages the kernel has in place: the lowest bit of each byte. 0 or an errno.
+int find_present(const void* address, std::size_t bytes, unsigned char* present) noexcept;
+
+// One page. What the kernel will not say counts as present: whoever then finds it absent is told so.
+bool is_present(const void* page) noexcept;
+
+// Fills in what is absent, or makes what is shared with a forked child the process's own. 0 or an errno.
+enum class Populate : std::uint8_t { read, write };
+int populate(void* address, std::size_t bytes, Populate how) noexcept;
+
+// The page tables change hands whole: `from` stays mapped, and is empty; what was at `to` is gone. 0 or an
+// errno: the kernel refuses a range that it keeps as several mappings.
+int move_page_tables(void* to, void* from, std::size_t bytes) noexcept;
+
+}  // namespace pnode::os

@@ -1,0 +1,1 @@
+// Whose compilation makes the precompiled header of all tests (CMakeLists.txt).

@@ -1,0 +1,484 @@
+#include "tests/interleaving/machine.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <random>
+
+#include "tests/interleaving/stepped_atomic.h"
+
+namespace pnode::interleaving {
+namespace {
+
+constexpr std::uint64_t words_a_page = page_bytes / sizeof(std::uint64_t);
+constexpr std::uint64_t incompressible_from = 1000;  // numbers of pages that do not compress
+
+class Hash {
+  public:
+    void add(std::uint64_t value) noexcept {
+        value_ ^= value + 0x9e3779b97f4a7c15 + (value_ << 12) + (value_ >> 4);
+        value_ *= 0xff51afd7ed558ccd;
+        value_ ^= value_ >> 32;
+    }
+    std::uint64_t value() const noexcept { return value_; }
+
+  private:
+    std::uint64_t value_ = 1;
+};
+
+void fill(std::byte* page, std::uint64_t number) {
+    std::uint64_t words[words_a_page];
+    std::fill(std::begin(words), std::end(words), number);
+    if (number >= incompressible_from) std::generate(std::begin(words) + 1, std::end(words), std::mt19937_64(number));
+    std::memcpy(page, words, sizeof words);
+}
+
+constexpr const char* state_names[] = {"fresh", "near", "busy", "limbo", "far", "?", "poisoned"};
+
+}  // namespace
+
+Machine* Machine::running = nullptr;
+
+Machine::Machine(Setup setup) : setup_(std::move(setup)), heap_(std::make_unique<Heap>()) {
+    running = this;
+    pages_ = setup_.pages;
+    staging_.resize(EvictLanes::count * batch_pages + 1);
+    waiters_.resize(actors());
+    holds_.resize(actors());
+    Heap::Config config;
+    config.address_bytes = 2 << 20;
+    config.engine = PN_ENGINE_INLINE;
+    config.far.spec = "memory:128M";
+    compress::parse_codec_choice("lz4", &config.far.codec);
+    std::string message;
+    void* buffer = nullptr;
+    if (heap_->open(config, &message) != 0) {
+        std::fprintf(stderr, "the machine has no heap: %s\n", message.c_str());
+        std::abort();
+    }
+    heap_->page_count = pages_;
+    heap_->chunk_pages = setup_.chunk_pages;
+    if (heap_->allocate(pages_ * page_bytes, {}, &buffer) != 0 || heap_->page_at(reinterpret_cast<std::uint64_t>(buffer)) != 0) std::abort();
+    heap_->evictor.join();
+    const auto* const bytes = reinterpret_cast<const std::byte*>(heap_.get());
+    heap_before_.assign(bytes, bytes + sizeof(Heap));
+}
+
+Machine::~Machine() {
+    begin();
+    heap_->page_count = 2 << 20 >> 12;  // as it was opened
+    heap_.reset();
+    running = nullptr;
+}
+
+unsigned Machine::actors() const {
+    return static_cast<unsigned>(setup_.actors.size()) + (setup_.faults_by == FaultsBy::a_handler ? 1 : 0);
+}
+
+// The heap as it was when it was opened, byte by byte: nothing in it owns what a run may change. What blobs
+// the last run left in the store stay there, and are not counted.
+void Machine::begin() {
+    std::memcpy(static_cast<void*>(heap_.get()), heap_before_.data(), sizeof(Heap));
+    std::memset(static_cast<void*>(heap_->words), 0, pages_ * sizeof(AtomicPageWord));
+    std::memset(static_cast<void*>(heap_->pins), 0, pages_);
+    for (std::uint64_t chunk = 0; chunk <= heap_->chunk_of(pages_ - 1); ++chunk)
+        heap_->chunks.set_state(chunk, ChunkState::untracked);
+    kernel_.fill({});
+    for (Page& page : staging_) page = {.watched = true};
+    for (Waiter& waiter : waiters_) waiter = {};
+    for (Truth& truth : truth_) truth = {};
+    owner_.fill(nobody);
+    for (std::size_t index = 0; index < holds_.size(); ++index) {
+        holds_[index] = nullptr;
+        hold_threads[index].owner.store(0);
+        hold_threads[index].depth.store(0);
+        hold_threads[index].frames[0].count.store(0);
+    }
+    hold_threads_end.store(0);
+    my_holds = nullptr;
+    refusals_left_ = 0;
+    blobs_before_ = blobs();
+    if (setup_.tracked) {
+        for (std::uint64_t chunk = 0; chunk <= heap_->chunk_of(pages_ - 1); ++chunk) track_chunk(*heap_, chunk);
+    }
+    setup_.before(*this);
+    refusals_left_ = setup_.refusals;
+}
+
+void Machine::act(unsigned actor) {
+    if (actor < setup_.actors.size()) return setup_.actors[actor](*this);
+    handle_faults();
+}
+
+// ---- the threads' side ----
+
+void Machine::write(std::uint64_t page, std::uint64_t number) {
+    note("write " + std::to_string(number) + " to page " + std::to_string(page));
+    touch(page, true, number);
+}
+
+void Machine::read(std::uint64_t page) {
+    note("read page " + std::to_string(page));
+    touch(page, false, 0);
+}
+
+void Machine::demote(std::uint64_t first, std::uint64_t pages) {
+    note("demote");
+    std::uint64_t done = 0;
+    pnode::demote(*heap_, first, pages, &done);
+}
+
+void Machine::evict() {
+    note("evict");
+    LentEvictLane lane(heap_->evict_lanes);
+    evict_batch(*heap_, *lane, Evicting::other);
+}
+
+void Machine::drop_kept() {
+    drop_kept_blobs(*heap_);
+}
+
+void Machine::release(std::uint64_t first, std::uint64_t pages) {
+    note("release");
+    begin_giving_up(first, pages);
+    pnode::release(*heap_, first, pages);
+    end_giving_up(first, pages);
+    note("released");
+}
+
+void Machine::promote(std::uint64_t first, std::uint64_t pages) {
+    note("promote");
+    if (pnode::promote(*heap_, first, pages) != 0) fail("promote() failed");
+}
+
+void Machine::pin(std::uint64_t page) {
+    note("pin");
+    const std::uint64_t history = waiting_began();
+    if (pnode::pin(*heap_, page, 1) != 0) return fail("pin() failed");
+    forget_since(history + 1);
+    if (Page& there = kernel_[page]; !there.present && there.watched) fail("a pinned page is not there");
+}
+
+void Machine::unpin(std::uint64_t page) {
+    note("unpin");
+    if (Page& there = kernel_[page]; !there.present && there.watched) fail("a pinned page went away");
+    if (pnode::unpin(*heap_, page, 1) != 0) fail("unpin() failed");
+}
+
+void Machine::relocate(std::uint64_t from, std::uint64_t to, std::uint64_t pages) {
+    note("relocate");
+    const std::array<Truth, pages_max> before = truth_;
+    begin_giving_up(from, pages);
+    begin_giving_up(to, pages);
+    for (std::uint64_t index = 0; index < pages; ++index) {
+        Truth& here = truth_[from + index];
+        here.moves_to = to + index;
+        truth_[to + index].may_be.insert(here.may_be.begin(), here.may_be.end());
+    }
+    if (pnode::relocate(*heap_, from, to, pages) != 0) return fail("relocate() failed");
+    end_giving_up(from, pages);
+    end_giving_up(to, pages);
+    for (std::uint64_t index = 0; index < pages; ++index) {
+        Truth& there = truth_[to + index];
+        Truth& here = truth_[from + index];
+        here.moves_to = nowhere;
+        there.may_be = before[from + index].may_be;
+        there.may_be.insert(here.written_meanwhile.begin(), here.written_meanwhile.end());
+        there.may_be.insert(there.written_meanwhile.begin(), there.written_meanwhile.end());
+    }
+    note("relocated");
+}
+
+void Machine::system_call_on(std::uint64_t page, std::uint64_t number) {
+    note("hold page " + std::to_string(page));
+    Hold hold;
+    hold.add(reinterpret_cast<std::uint64_t>(heap_->address_of(page)), page_bytes);
+    step();
+    const Page& there = kernel_[page];
+    if (there.watched && (!there.present || there.write_protected)) return fail("EFAULT on a held page");
+    access(page, true, number);
+    touched();
+}
+
+void Machine::track(std::uint64_t page) {
+    note("track");
+    track_chunk(*heap_, heap_->chunk_of(page));
+}
+
+// The memory management unit's part: one step for each attempt.
+void Machine::touch(std::uint64_t page, bool write, std::uint64_t number) {
+    const std::uint64_t history = waiting_began();
+    for (;; forget_since(history)) {
+        step();
+        Page& there = kernel_[page];
+        const bool missing = !there.present && there.watched;
+        const bool refused = write && there.write_protected;
+        if (!missing && !refused) {
+            access(page, write, number);
+            touched();
+            return forget_since(history + 1);
+        }
+        fault(page, missing ? FaultKind::missing : FaultKind::write_protected);
+    }
+}
+
+void Machine::access(std::uint64_t page, bool write, std::uint64_t number) {
+    Truth& truth = truth_[page];
+    Page& there = kernel_[page];
+    if (!there.present) {
+        fill(heap_->address_of(page), 0);
+        there.present = true;
+    }
+    if (write) {
+        fill(heap_->address_of(page), number);
+        if (truth.giving_up == 0) truth.may_be.clear();
+        truth.may_be.insert(number);
+        truth.written_meanwhile.insert(number);
+        if (truth.moves_to != nowhere) truth_[truth.moves_to].may_be.insert(number);
+        return;
+    }
+    const std::uint64_t found = number_at(page);
+    saw(found);
+    note("page " + std::to_string(page) + " reads as " + std::to_string(found));
+    if (truth.may_be.count(found) == 0)
+        return fail("page " + std::to_string(page) + " reads as " + std::to_string(found));
+    if (truth.giving_up == 0) truth.may_be = {found};
+}
+
+void Machine::fault(std::uint64_t page, FaultKind kind) {
+    note(kind == FaultKind::missing ? "fault: missing" : "fault: write-protected");
+    const unsigned me = running_actor();
+    if (me == nobody || setup_.faults_by == FaultsBy::the_thread_itself) {
+        LentResolveLane lane(heap_->resolve_lanes);
+        resolve(*heap_, page, FaultKind::unknown, *lane);
+        return;
+    }
+    waiters_[me] = {.woken = false, .told = false, .page = page, .kind = kind};
+    touched();
+    wait_for(&waiters_[me].woken);
+}
+
+bool Machine::take_message(Waiter** message) {
+    for (Waiter& waiter : waiters_) {
+        if (waiter.woken || waiter.told) continue;
+        waiter.told = true;
+        *message = &waiter;
+        return true;
+    }
+    return false;
+}
+
+bool Machine::others_are_done() const {
+    for (unsigned actor = 0; actor < setup_.actors.size(); ++actor) {
+        if (!is_done(actor)) return false;
+    }
+    return true;
+}
+
+// As FaultThreads::serve() does.
+void Machine::handle_faults() {
+    const std::uint64_t history = waiting_began();
+    bool gave_up = true;  // it never does: who waits for it waits for ever then
+    for (;; forget_since(history)) {
+        step();
+        Waiter* message = nullptr;
+        if (take_message(&message)) {
+            const std::uint64_t page = message->page;
+            saw(page * 4 + static_cast<std::uint64_t>(message->kind));
+            if (resolve(*heap_, page, message->kind, heap_->resolve_lanes[0]) == Resolved::gone)
+                os::uffd_wake(heap_->uffd.fd, heap_->address_of(page), page_bytes);
+        } else if (others_are_done()) {
+            return;
+        } else {
+            wait_until_changed(history, &gave_up);
+        }
+    }
+}
+
+// ---- what a page may read as ----
+
+void Machine::begin_giving_up(std::uint64_t first, std::uint64_t pages) {
+    for (std::uint64_t page = first; page < first + pages; ++page) {
+        Truth& truth = truth_[page];
+        if (truth.giving_up++ == 0) truth.written_meanwhile.clear();
+        truth.may_be.insert(0);
+    }
+}
+
+void Machine::end_giving_up(std::uint64_t first, std::uint64_t pages) {
+    for (std::uint64_t page = first; page < first + pages; ++page) {
+        Truth& truth = truth_[page];
+        if (--truth.giving_up != 0) continue;
+        truth.may_be = truth.written_meanwhile;
+        truth.may_be.insert(0);
+    }
+}
+
+// A number that nobody writes where the page is not whole.
+std::uint64_t Machine::number_at(std::uint64_t page) const {
+    std::uint64_t number = 0;
+    std::byte whole[page_bytes];
+    std::memcpy(&number, heap_->address_of(page), sizeof number);
+    fill(whole, number);
+    return std::memcmp(whole, heap_->address_of(page), page_bytes) == 0 ? number : ~std::uint64_t{0};
+}
+
+// ---- the kernel's side ----
+
+Machine::Page* Machine::page_at(const void* address) noexcept {
+    const auto at = reinterpret_cast<std::uint64_t>(address);
+    const auto heap = reinterpret_cast<std::uint64_t>(heap_->base);
+    const auto staging = reinterpret_cast<std::uint64_t>(heap_->evict_lanes[0].staging);
+    if (at - heap < pages_ * page_bytes) return &kernel_[(at - heap) / page_bytes];
+    if (at - staging < staging_.size() * page_bytes) return &staging_[(at - staging) / page_bytes];
+    return nullptr;
+}
+
+void Machine::wake(const void* address) noexcept {
+    const auto at = reinterpret_cast<std::uint64_t>(address);
+    if (!heap_->contains(at)) return;
+    for (Waiter& waiter : waiters_) {
+        if (waiter.page == heap_->page_at(at)) waiter.woken = true;
+    }
+}
+
+bool Machine::is_refused() noexcept {
+    if (refusals_left_ == 0 || choose(2) == 0) return false;
+    --refusals_left_;
+    return true;
+}
+
+// ---- World ----
+
+bool Machine::is_word(const void* at) const noexcept {
+    const auto* const word = static_cast<const AtomicPageWord*>(at);
+    return word >= heap_->words && word < heap_->words + pages_;
+}
+
+// Two words mean the same that differ in where in the node equal bytes are, or in what only a page's owner
+// knows.
+std::uint64_t Machine::meaning_of(PageWord word) const noexcept {
+    if (word.state() == PageState::busy) return word.without_blob().bits() | 1ULL << 63;
+    if (word.state() == PageState::limbo || word.place() == cxl::no_blob) return word.bits();
+    std::uint64_t parts[5] = {};
+    const std::span<const std::byte> blob = heap_->far.bytes(word);
+    std::memcpy(parts, blob.data(), std::min(sizeof parts, blob.size()));
+    Hash hash;
+    hash.add(word.without_blob().bits());
+    for (const std::uint64_t part : parts) hash.add(part);
+    return hash.value();
+}
+
+std::uint64_t Machine::meaning(const void* at, std::uint64_t value) {
+    return is_word(at) ? meaning_of(PageWord(value)) : value;
+}
+
+// The rule of the page word: who makes it busy owns it, and the owner alone changes it.
+void Machine::changed(const void* at, std::uint64_t before, std::uint64_t after, bool conditional) {
+    if (!is_word(at)) return;
+    const auto page = static_cast<std::uint64_t>(static_cast<const AtomicPageWord*>(at) - heap_->words);
+    const bool was_busy = PageWord(before).state() == PageState::busy;
+    const bool is_busy = PageWord(after).state() == PageState::busy;
+    if (is_noting())
+        note("page " + std::to_string(page) + " " +
+             state_names[static_cast<unsigned>(PageWord(before).state())] + " to " +
+             state_names[static_cast<unsigned>(PageWord(after).state())]);
+    if (conditional && was_busy) return fail("a page has two owners");
+    if (!conditional && (!was_busy || owner_[page] != running_actor()))
+        return fail("a page is changed by somebody who does not own it");
+    owner_[page] = is_busy ? running_actor() : nobody;
+}
+
+bool Machine::overlooks(const void* at) {
+    return breaks(Broken::exclusion) && is_word(at);
+}
+
+bool Machine::is_indivisible() {
+    const cxl::SpinLock unlocked;
+    return std::memcmp(static_cast<const void*>(&heap_->span_lock), static_cast<const void*>(&unlocked),
+                       sizeof unlocked) != 0;
+}
+
+void Machine::switch_thread(unsigned from, unsigned to) {
+    if (from != nobody) holds_[from] = my_holds;
+    my_holds = holds_[to];
+    if (breaks(Broken::holds)) hold_threads_end.store(0);
+}
+
+std::uint64_t Machine::state() {
+    Hash hash;
+    const auto add_page = [&](const Page& page, const std::byte* at) {
+        std::uint64_t number = 0;
+        if (page.present) std::memcpy(&number, at, sizeof number);
+        hash.add(number * 8 + (page.present ? 4 : 0) + (page.write_protected ? 2 : 0) + (page.watched ? 1 : 0));
+    };
+    for (std::uint64_t page = 0; page < pages_; ++page) {
+        PageWord word;
+        std::memcpy(static_cast<void*>(&word), static_cast<const void*>(heap_->words + page), sizeof word);
+        hash.add(meaning_of(word));
+        hash.add(owner_[page] * 1000 + heap_->pins[page].load());
+        add_page(kernel_[page], heap_->address_of(page));
+        const Truth& truth = truth_[page];
+        hash.add(truth.giving_up);
+        for (const std::uint64_t number : truth.may_be) hash.add(number);
+        hash.add(~0ULL);
+        for (const std::uint64_t number : truth.written_meanwhile) hash.add(number);
+    }
+    for (std::size_t slot = 0; slot < staging_.size() && slot < std::size_t{4} * batch_pages; ++slot) {
+        const OutgoingPage& out = heap_->slot(slot);
+        add_page(staging_[slot], heap_->evict_lanes[0].staging + slot * page_bytes);
+        if (slot % batch_pages == 0) hash.add(heap_->evict_lanes[static_cast<unsigned>(slot / batch_pages)].out_count);
+        if (slot % batch_pages >= heap_->evict_lanes[static_cast<unsigned>(slot / batch_pages)].out_count) continue;
+        hash.add(out.page * 4 + (out.in_place ? 2 : 0) + (out.contents != nullptr ? 1 : 0));
+        hash.add(out.word.without_blob().bits());
+    }
+    for (std::size_t actor = 0; actor < holds_.size(); ++actor) {
+        const ThreadHolds* const holds = running_actor() == actor ? my_holds : holds_[actor];
+        hash.add(holds != nullptr ? static_cast<std::uint64_t>(holds - hold_threads) + 1 : 0);
+        const Waiter& waiter = waiters_[actor];
+        hash.add(waiter.woken ? 0 : waiter.page * 8 + (waiter.told ? 4 : 0) + static_cast<std::uint64_t>(waiter.kind));
+    }
+    hash.add(heap_->hand * 64 + heap_->keep_hand);
+    hash.add(heap_->near.pages() * 64 + heap_->statistics.far_pages.value());
+    hash.add(heap_->statistics.kept_blob_bytes.value() * 64 + heap_->statistics.limbo_pages.value());
+    hash.add(refusals_left_);
+    return hash.value();
+}
+
+// ---- at the end ----
+
+std::uint64_t Machine::blobs() const {
+    return heap_->far.store()->counters().blobs;
+}
+
+std::uint64_t Machine::blobs_in_words() const {
+    std::uint64_t count = 0;
+    for (std::uint64_t page = 0; page < pages_; ++page) count += heap_->word(page).load().place() != cxl::no_blob;
+    return count;
+}
+
+std::string Machine::wrong_page(std::uint64_t page) {
+    const PageState state = heap_->word(page).load().state();
+    const bool tracked = heap_->chunks.state(heap_->chunk_of(page)) == ChunkState::tracked;
+    const std::string name = "page " + std::to_string(page);
+    if (tracked && state != PageState::near && kernel_[page].present)
+        return name + " is in place and its word says " + state_names[static_cast<unsigned>(state)];
+    touch(page, false, 0);
+    return "";
+}
+
+std::string Machine::wrong_at_end() {
+    if (const char* const wrong = validate(*heap_)) return wrong;
+    for (const Page& page : staging_) {
+        if (page.present) return "a staging page was left behind";
+    }
+    if (heap_->statistics.limbo_pages.value() != 0) return "pages in limbo are miscounted";
+    if (blobs() - blobs_before_ != blobs_in_words()) return "a blob belongs to nobody";
+    for (std::uint64_t page = 0; page < pages_; ++page) {
+        if (const std::string wrong = wrong_page(page); !wrong.empty()) return wrong;
+    }
+    return "";
+}
+
+}  // namespace pnode::interleaving

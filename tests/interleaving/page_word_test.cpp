@@ -1,0 +1,263 @@
+// Every order in which two or three threads may take their steps on a page: faults, eviction, release, pins,
+// holds, relocation and tracking, from each state a page can be in. In each order
+//
+//  - a page has one owner: who makes its word busy, and nobody else changes it until it is stored back
+//  - every read finds what was written last, or zeros where a release was under way
+//  - nobody waits for ever: neither for a busy page nor for a wake-up
+//  - what is refused half-way (by the kernel, by a full node) leaves the page as it was
+//  - a page that a system call holds, or that is pinned, is there
+//  - at the end every count is right, every blob belongs to a page, and no staging page is left behind.
+//
+// The Control tests break one rule each and require that this is found. Changes to the runtime that were tried
+// by hand, and what found them:
+//
+//  TRIED_BY_HAND
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstdio>
+
+#include "tests/interleaving/machine.h"
+
+namespace pnode::interleaving {
+namespace {
+
+using Act = std::function<void(Machine&)>;
+
+constexpr std::uint64_t incompressible = 1000;
+
+// ---- states a page can be in; it holds 7 ----
+
+const Act fresh = [](Machine&) {};
+const Act near = [](Machine& m) { m.write(0, 7); };
+const Act far = [](Machine& m) {
+    m.write(0, 7);
+    m.demote(0, 1);
+};
+const Act near_with_blob = [](Machine& m) {
+    far(m);
+    m.read(0);
+};
+const Act near_changed_since = [](Machine& m) {
+    near_with_blob(m);
+    m.write(0, 9);
+};
+const Act near_incompressible = [](Machine& m) { m.write(0, incompressible); };
+const Act pinned = [](Machine& m) {
+    near_with_blob(m);
+    m.pin(0);
+};
+
+// ---- what a thread may do to it ----
+
+const Act read = [](Machine& m) { m.read(0); };
+const Act write = [](Machine& m) { m.write(0, 8); };
+const Act demote = [](Machine& m) { m.demote(0, 1); };
+const Act evict = [](Machine& m) { m.evict(); };
+const Act release = [](Machine& m) { m.release(0, 1); };
+const Act promote = [](Machine& m) { m.promote(0, 1); };
+const Act pin = [](Machine& m) {
+    m.pin(0);
+    m.unpin(0);
+};
+const Act unpin = [](Machine& m) { m.unpin(0); };
+const Act drop_kept = [](Machine& m) { m.drop_kept(); };
+const Act system_call = [](Machine& m) { m.system_call_on(0, 6); };
+const Act relocate = [](Machine& m) { m.relocate(0, 2, 1); };
+const Act read_there = [](Machine& m) { m.read(2); };
+const Act write_there = [](Machine& m) { m.write(2, 5); };
+
+struct Named {
+    const char* name;
+    Act act;
+};
+const Named states[] = {{"fresh", fresh},
+                        {"near", near},
+                        {"far", far},
+                        {"near, blob kept", near_with_blob},
+                        {"near, blob outdated", near_changed_since}};
+const Named acts[] = {{"write", write},     {"demote", demote},   {"release", release},
+                      {"evict", evict},     {"read", read},       {"promote", promote},
+                      {"pin", pin},         {"drop", drop_kept},  {"relocate", relocate},
+                      {"system call", system_call}};
+constexpr std::size_t acts_often = 4;  // the first of them
+
+bool is(const Named& act, const char* name) {
+    return std::string_view(act.name) == name;
+}
+
+// What a program must not do: give a page up that another thread's system call is about to use (EFAULT is its
+// answer), move one that another thread pins, or move one page twice.
+bool is_an_error(const Named& one, const Named& other) {
+    if (is(other, "system call")) return is(one, "release") || is(one, "relocate");
+    return is(other, "relocate") && (is(one, "pin") || is(one, "relocate"));
+}
+
+Explored explored(Machine::Setup setup) {
+    Machine machine(std::move(setup));
+    return explore(machine);
+}
+
+class PageWords : public ::testing::Test {
+  protected:
+    void expect_sound(Machine::Setup setup) {
+        const Explored result = explored(std::move(setup));
+        if (!result.failure.empty()) FAIL() << result.failure;
+        EXPECT_GT(result.ends, 0u);
+        states_ += result.states;
+    }
+    void TearDown() override { std::printf("%llu states\n", static_cast<unsigned long long>(states_)); }
+
+  private:
+    std::uint64_t states_ = 0;
+};
+
+// Who serves faults, and whether the kernel can move pages.
+struct Mode {
+    FaultsBy faults_by;
+    bool has_move;
+    // Holds are the inline engine's; with handlers the kernel's own access is a fault like any other.
+    bool has_holds() const { return faults_by == FaultsBy::the_thread_itself; }
+    Machine::Setup setup(Act before, std::vector<Act> actors) const {
+        Machine::Setup result;
+        result.before = std::move(before);
+        result.actors = std::move(actors);
+        result.faults_by = faults_by;
+        result.has_move = has_move;
+        return result;
+    }
+};
+constexpr Mode modes[] = {{FaultsBy::the_thread_itself, true},
+                          {FaultsBy::the_thread_itself, false},
+                          {FaultsBy::a_handler, true},
+                          {FaultsBy::a_handler, false}};
+
+class InMode : public PageWords, public ::testing::WithParamInterface<Mode> {
+  protected:
+    // Any two of the first `count` acts, in each state.
+    void any_two(std::size_t count, unsigned refusals) {
+        for (const Named& state : states) {
+            for (std::size_t one = 0; one < count; ++one) {
+                for (std::size_t other = one; other < count; ++other) meet(state, acts[one], acts[other], refusals);
+            }
+        }
+    }
+
+  private:
+    void meet(const Named& state, const Named& one, const Named& other, unsigned refusals) {
+        if (HasFatalFailure() || is_an_error(one, other)) return;
+        if (is(other, "system call") && !GetParam().has_holds()) return;
+        SCOPED_TRACE(std::string(state.name) + ": " + one.name + ", " + other.name);
+        Machine::Setup setup = GetParam().setup(state.act, {one.act, other.act});
+        setup.refusals = refusals;
+        expect_sound(std::move(setup));
+    }
+};
+
+std::string name_of_mode(const ::testing::TestParamInfo<Mode>& mode) {
+    return std::string(mode.param.has_holds() ? "inline" : "handler") + (mode.param.has_move ? "" : "_without_move");
+}
+INSTANTIATE_TEST_SUITE_P(Some, InMode, ::testing::ValuesIn(modes), name_of_mode);
+
+class InModeAtLength : public InMode {};
+INSTANTIATE_TEST_SUITE_P(AtLength, InModeAtLength, ::testing::ValuesIn(modes), name_of_mode);
+
+TEST_P(InMode, TwoMeetOnAPage) {
+    any_two(GetParam().has_holds() ? std::size(acts) : acts_often, 0);
+}
+
+TEST_P(InMode, WhatIsRefusedLeavesThePageAsItWas) {
+    any_two(acts_often, 1);
+}
+
+TEST_P(InModeAtLength, TwoMeetOnAPage) {
+    any_two(std::size(acts), 2);
+}
+
+struct Three {
+    const char* name;
+    Act before;
+    std::vector<Act> actors;
+    friend void PrintTo(const Three& three, std::ostream* out) { *out << three.name; }
+};
+std::string name_of_three(const ::testing::TestParamInfo<Three>& three) {
+    return three.param.name;
+}
+
+class ThreeOf : public PageWords, public ::testing::WithParamInterface<Three> {};
+INSTANTIATE_TEST_SUITE_P(
+    Some, ThreeOf,
+    ::testing::Values(Three{"demote_write_release", near_with_blob, {demote, write, release}},
+                      Three{"demote_write_read", near_changed_since, {demote, write, read}},
+                      Three{"incompressible", near_incompressible, {demote, write, read}},
+                      Three{"relocate_from", far, {relocate, write, write_there}},
+                      Three{"relocate_to", near, {relocate, write, read_there}},
+                      Three{"relocate_demote", near, {relocate, demote, read_there}},
+                      Three{"unpin_demote", pinned, {unpin, demote, read}},
+                      Three{"promote_release", far, {promote, release, write}}),
+    name_of_three);
+INSTANTIATE_TEST_SUITE_P(AtLength, ThreeOf,
+                         ::testing::Values(Three{"hold_demote_write", far, {system_call, demote, write}},
+                                           Three{"hold_demote_read", near, {system_call, demote, read}},
+                                           Three{"pin_demote_write", near, {pin, demote, write}},
+                                           Three{"demote_demote_write", near, {demote, demote, write}},
+                                           Three{"evict_demote_write", near, {evict, demote, write}}),
+                         name_of_three);
+
+TEST_P(ThreeOf, MeetOnAPage) {
+    expect_sound(modes[0].setup(GetParam().before, GetParam().actors));
+}
+
+// A batch leaves as one run, and its pages come back one by one.
+TEST_F(PageWords, NeighboursLeaveTogether) {
+    for (const Mode& mode : modes) {
+        const Act both = [](Machine& m) { m.demote(0, 2); };
+        const Act near_both = [](Machine& m) {
+            m.write(0, 7);
+            m.write(1, 9);
+        };
+        expect_sound(mode.setup(near_both, {both, write}));
+        Machine::Setup refused = mode.setup(near_both, {both, [](Machine& m) { m.read(1); }});
+        refused.refusals = 1;
+        expect_sound(std::move(refused));
+        if (mode.has_holds()) expect_sound(mode.setup(near_both, {both, system_call}));
+    }
+}
+
+// A chunk comes under watch while threads that fault on nothing use its pages.
+TEST_F(PageWords, AChunkIsWatchedWhileItIsUsed) {
+    const Act track = [](Machine& m) { m.track(0); };
+    for (const Act& page : {fresh, near}) {
+        for (const Act& act : {write, read, release, demote, evict, pin, relocate, system_call, track}) {
+            Machine::Setup setup = modes[0].setup(page, {track, act});
+            setup.tracked = false;
+            setup.chunk_pages = 2;
+            expect_sound(std::move(setup));
+            if (HasFatalFailure()) return;
+        }
+    }
+}
+
+// ---- a rule is broken, and found to be ----
+
+TEST(Control, TwoOwnersAreFound) {
+    EXPECT_NE(explored({.before = near, .actors = {demote, write}, .broken = Broken::exclusion}).failure, "");
+}
+
+TEST(Control, AWaitForEverIsFound) {
+    EXPECT_THAT(explored({.before = far, .actors = {read}, .faults_by = FaultsBy::a_handler, .broken = Broken::wakes}).failure,
+                ::testing::StartsWith("somebody waits for ever"));
+}
+
+TEST(Control, AHeldPageThatLeavesIsFound) {
+    EXPECT_THAT(explored({.before = near, .actors = {demote, system_call}, .broken = Broken::holds}).failure,
+                ::testing::StartsWith("EFAULT on a held page"));
+}
+
+TEST(Control, ALostPageIsFound) {
+    EXPECT_NE(explored({.before = near, .actors = {demote, read}, .refusals = 1, .broken = Broken::cancelled_move}).failure,
+              "");
+}
+
+}  // namespace
+}  // namespace pnode::interleaving

@@ -1,0 +1,68 @@
+"""Redis under its own suite, which starts some hundred servers: data types, Lua, BGSAVE, AOF and its rewrite, replication, cluster.
+
+Twice: as upstream builds it, with a jemalloc of its own under names of its own (the mmap door), and Debian's redis-server, which uses
+the system's allocator (the malloc door)."""
+import collections
+import os
+import re
+
+import packages
+import suite
+from pieces import Piece
+
+PACKAGES = ["build-essential", "dpkg-dev", "tcl", "redis-server"]
+DEBIANS_ALLOCATOR = "debian/patches/0004-Add-support-for-USE_SYSTEM_JEMALLOC-flag.patch"
+FILES_A_PIECE = 14
+
+
+def prepare(folder):
+    source = packages.fetch_source("redis", folder, like="redis-server")
+    server = f"{source}/src/redis-server"
+    if not suite.is_under(server):
+        packages.checked(["patch", "-R", "-p1", "-s", "-i", DEBIANS_ALLOCATOR], cwd=source)
+        packages.checked(["make", f"-j{os.cpu_count()}"], cwd=source)
+        suite.put_under(server)
+    return packages.source_version(source)
+
+
+def prepare_debian(folder):
+    """The same tests and tools; the server is a link to Debian's."""
+    prepare(folder)
+    real = f"{source_of(folder)}/src/real/redis-server"
+    if not os.path.islink(real):
+        os.remove(real)
+        os.symlink("/usr/bin/redis-server", real)
+    return packages.installed_version("redis-server")
+
+
+def source_of(folder):
+    return packages.fetch_source("redis", folder)
+
+
+def read(output, _code):
+    """Tests of one name are told apart by counting. An exception ends a whole run: what did not come is missing then."""
+    tests, seen = {}, collections.Counter()
+    for mark, name in re.findall(r"^\[(ok|err|exception|timeout)\]: (.*)$", re.sub(r"\x1b\[[0-9;]*m", "", output), re.MULTILINE):
+        name = re.sub(r"( \(\d+ ms\)| in tests/\S+\.tcl)$", "", name)
+        seen[name] += 1
+        tests[name if seen[name] == 1 else f"{name} #{seen[name]}"] = mark == "ok"
+    return tests
+
+
+def pieces(folder):
+    source = source_of(folder)
+    with open(f"{source}/tests/test_helper.tcl", encoding="utf-8") as file:
+        names = re.search(r"set ::all_tests \{(.*?)\}", file.read(), re.DOTALL).group(1).split()
+    made = []
+    for at in range(0, len(names), FILES_A_PIECE):
+        part = names[at:at + FILES_A_PIECE]
+        options = [word for name in part for word in ("--single", name)]
+        made.append(Piece(f"{part[0]}..{part[-1]}", ["./runtest", "--clients", "4", "--timeout", "300", *options], read,
+                          seconds_max=840, folder=source))
+    return made
+
+
+SUITES = [
+    suite.Suite("redis", "Redis, as upstream builds it", PACKAGES, "2M", prepare, pieces),
+    suite.Suite("redis-debian", "Redis of Debian", PACKAGES, "2M", prepare_debian, pieces),
+]

@@ -1,0 +1,71 @@
+"""What the results say: which tests were lost under pnode, and the table of docs/compatibility.md."""
+import fnmatch
+import os
+
+from pieces import MODES
+
+KNOWN = os.path.join(os.path.dirname(os.path.realpath(__file__)), "known_differences.txt")
+
+
+def known_differences():
+    """[(pattern of "suite mode test", reason)]"""
+    found = []
+    with open(KNOWN, encoding="utf-8") as lines:
+        for line in lines:
+            if line.strip() and not line.startswith("#"):
+                pattern, _, reason = line.strip().partition(" | ")
+                found.append((pattern.strip(), reason.strip()))
+    return found
+
+
+def reason_for(results, mode, test):
+    name = f"{results['name']} {mode} {test}"
+    return next((reason for pattern, reason in known_differences() if fnmatch.fnmatchcase(name, pattern)), "")
+
+
+def differing_tests(results, mode, pieces=None):
+    """(piece, test) that pass plainly and not in this mode."""
+    if mode == "plain":
+        return []
+    plain, under = (results["modes"].get(each, {"tests": {}})["tests"] for each in ("plain", mode))
+    return [(piece, test) for piece, tests in under.items() if pieces is None or piece in pieces
+            for test in plain.get(piece, {}) if plain[piece][test] and not tests.get(test)]
+
+
+def lost_tests(results, mode, pieces=None):
+    return [(piece, test) for piece, test in differing_tests(results, mode, pieces) if not reason_for(results, mode, test)]
+
+
+def row(results, mode):
+    made = results["modes"][mode]
+    plain = results["modes"]["plain"]["tests"]
+    common = {piece: tests for piece, tests in made["tests"].items() if piece in plain}
+    run = sum(len(plain[piece]) for piece in common)
+    passed_plain = sum(sum(plain[piece].values()) for piece in common)
+    passed = sum(1 for piece, tests in common.items() for test, good in plain[piece].items() if good and tests.get(test))
+    share = f"{100 * made['share_far']:.0f} %" if made["far_bytes"] else "0 %"
+    return (f"| {results['title']} | {results['version']} | {mode} | {run} | {passed_plain} | {passed} | {made['near']} | {share} | "
+            f"{made['demotions']:,} |")
+
+
+HEAD = """\
+# Programs under their own tests
+
+Made by `tests/programs/suites/run.py report` from a run of the tests labelled `full`. Each program runs its own tests plainly first; what
+fails then, fails by itself and does not count. Then the same under `pnode run` with each engine, and with `--stress`, which demotes at
+every chance. *Passed* counts, of the tests that passed plainly, those that pass under pnode too; suites that look at the clock get
+a second chance for what failed. *Share far* is the largest part of its heap that the process with the most far memory had away at once; *pages out*
+counts demotions over all processes.
+
+| program | version | mode | tests | passed plainly | passed under pnode | near limit | share far | pages out |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- |
+"""
+
+
+def document(all_results):
+    lines = [row(results, mode) for results in all_results for mode in MODES
+             if mode != "plain" and mode in results["modes"] and "plain" in results["modes"]]
+    differences = [f"- {results['title']}, {mode}: {test}: {reason_for(results, mode, test) or '**open**'}"
+                   for results in all_results for mode in results["modes"] for _, test in differing_tests(results, mode)]
+    tail = "\n\n## What differs, and why\n\n" + "\n".join(differences) if differences else ""
+    return HEAD + "\n".join(lines) + tail + "\n"

@@ -1,0 +1,97 @@
+#!/usr/bin/env python3
+"""run.py run SUITE --pnode COMMAND --folder FOLDER [--modes MODE,...] [--pieces WORD]
+run.py report --folder FOLDER --document FILE
+
+Runs a program's own tests plainly and under `pnode run`, in the modes plain, inline, thread, inline-stress, thread-stress.
+A test that passes plainly must pass in each: else the exit code is 1. FOLDER keeps what was fetched and built, the logs and the
+results, of which `report` makes docs/compatibility.md."""
+import argparse
+import json
+import os
+import signal
+import sys
+
+import packages
+import memcached
+import postgresql
+import python_tests
+import redis
+import report
+import same_bytes
+import sqlite
+import stress_ng
+from pieces import MODES, run_mode
+
+SUITES = {suite.name: suite for module in (redis, memcached, sqlite, postgresql, stress_ng, same_bytes, python_tests) for suite in module.SUITES}
+
+
+def read_json(name):
+    if not os.path.exists(name):
+        return {}
+    with open(name, encoding="utf-8") as file:
+        return json.load(file)
+
+
+def write_json(name, value):
+    with open(f"{name}.new", "w", encoding="utf-8") as file:
+        json.dump(value, file, indent=1)
+    os.replace(f"{name}.new", name)
+
+
+def plain_tests(results):
+    return results["modes"].get("plain", {}).get("tests", {})
+
+
+def together(before, made):
+    """What pieces that were not run this time said before counts still."""
+    most_far = max(before, made, key=lambda each: each["far_bytes"])
+    return made | {"tests": before["tests"] | made["tests"], "demotions": before["demotions"] + made["demotions"],
+                   "far_bytes": most_far["far_bytes"], "share_far": most_far.get("share_far", 0)}
+
+
+def run(arguments):
+    suite = SUITES[arguments.suite]
+    folder = os.path.join(os.path.realpath(arguments.folder), suite.name)
+    os.makedirs(folder, exist_ok=True)
+    packages.require(suite.packages)
+    version = suite.prepare(folder)
+    pieces = [piece for piece in suite.pieces(folder) if arguments.pieces in piece.name]
+    results = read_json(f"{folder}/results.json") or {"modes": {}}
+    results |= {"name": suite.name, "title": suite.title, "version": version}
+    lost = 0
+    for mode in arguments.modes.split(","):
+        print(f"{suite.name} {version} {mode}", flush=True)
+        before = results["modes"].get(mode, {"tests": {}, "far_bytes": 0, "demotions": 0})
+
+        def keep(made, mode=mode, before=before):
+            results["modes"][mode] = together(before, made)
+            write_json(f"{folder}/results.json", results)
+
+        run_mode(pieces, mode, suite.near, os.path.realpath(arguments.pnode), folder, plain_tests(results), keep)
+        failed = report.lost_tests(results, mode, [piece.name for piece in pieces])
+        for piece, test in failed:
+            print(f"LOST {suite.name} {mode}: {piece}: {test}", flush=True)
+        lost += len(failed)
+    return 1 if lost else 0
+
+
+def main():
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    parser = argparse.ArgumentParser(usage=__doc__)
+    parser.add_argument("what", choices=("run", "report"))
+    parser.add_argument("suite", nargs="?", choices=SUITES)
+    parser.add_argument("--pnode")
+    parser.add_argument("--folder", required=True)
+    parser.add_argument("--document", help="where the report goes")
+    parser.add_argument("--modes", default=",".join(MODES))
+    parser.add_argument("--pieces", default="", help="only those with this word in their name")
+    arguments = parser.parse_args()
+    if arguments.what == "report":
+        found = [read_json(f"{arguments.folder}/{name}/results.json") for name in SUITES]
+        with open(arguments.document, "w", encoding="utf-8") as file:
+            file.write(report.document([results for results in found if results]))
+        return 0
+    return run(arguments)
+
+
+sys.exit(main())

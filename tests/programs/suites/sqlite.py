@@ -1,0 +1,65 @@
+"""SQLite under its own quick set, run by its testfixture, and the shell with a database in memory."""
+import os
+import re
+
+import packages
+import suite
+from pieces import Piece
+
+FIRST_LETTERS = ("ab", "c-e", "f", "g-l", "m-q", "r-s", "t-v", "w-z")
+SHELL = """\
+CREATE TABLE t(a INTEGER PRIMARY KEY, b TEXT, c BLOB);
+WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 120000)
+  INSERT INTO t SELECT i, printf('%.40c%d', char(97 + i % 26), i * 7919 % 100003), zeroblob(i % 90) FROM n;
+CREATE INDEX b ON t(b);
+UPDATE t SET b = b || a WHERE a % 3 = 0;
+DELETE FROM t WHERE a % 7 = 0;
+SELECT count(*), sum(length(b)), sum(length(c)), min(b), max(b) FROM t;
+SELECT sum(a * length(x)) FROM (SELECT a, group_concat(b, ',') AS x FROM t GROUP BY a / 1000);
+PRAGMA integrity_check;
+VACUUM;
+SELECT count(DISTINCT b) FROM t INDEXED BY b;
+PRAGMA quick_check;
+"""
+
+
+def source_of(folder):
+    return packages.fetch_source("sqlite3", folder, like="sqlite3")
+
+
+def prepare(folder):
+    source = source_of(folder)
+    if not os.path.exists(f"{source}/Makefile"):
+        architecture = packages.checked(["dpkg-architecture", "-qDEB_HOST_MULTIARCH"]).strip()
+        packages.checked(["sh", "./configure", f"--with-tcl=/usr/lib/{architecture}/tcl8.6", "--disable-shared"], cwd=source)
+    fixture = f"{source}/testfixture"
+    if not suite.is_under(fixture):
+        packages.checked(["make", "testfixture", "sqlite3"], cwd=source)
+        suite.put_under(fixture)
+        suite.put_under(f"{source}/sqlite3")
+    return packages.source_version(source)
+
+
+def read_quick(output, _code):
+    tests = dict.fromkeys(re.findall(r"^(\S+)\.\.\. Ok$", output, re.MULTILINE), True)
+    for name in re.findall(r"^! (\S+) (?:expected|got)", output, re.MULTILINE):
+        tests[name] = False
+    for name in re.findall(r"^(\S+)\.\.\.$", output, re.MULTILINE):
+        tests.setdefault(name, False)
+    return tests
+
+
+def read_shell(output, code):
+    """The sums are what SQLite gives without pnode: both must be the same, and the database whole."""
+    return {f"line {number}: {line}": code == 0 for number, line in enumerate(output.splitlines())}
+
+
+def pieces(folder):
+    source = source_of(folder)
+    made = [Piece(f"quick {letters}", ["./testfixture", "test/permutations.test", "quick"], read_quick, seconds_max=800, folder=source,
+                  environment={"QUICKTEST_OMIT": f"^[^{letters}]"}) for letters in FIRST_LETTERS]
+    made.append(Piece("shell in memory", ["./sqlite3", "-bail", ":memory:", SHELL], read_shell, folder=source, may_fail_at_times=False))
+    return made
+
+
+SUITES = [suite.Suite("sqlite", "SQLite", ["build-essential", "dpkg-dev", "tcl-dev", "sqlite3"], "1M", prepare, pieces)]
