@@ -91,10 +91,9 @@ std::size_t compress_with(const DictionaryCodec& codec, const Dictionary& dictio
     return version_bytes + bytes;
 }
 
-DecodeResult decompress_with(const DictionaryCodec& codec, const Dictionary* dictionary, Bytes payload,
+DecodeResult decompress_with(const DictionaryCodec& codec, const Dictionary& dictionary, Bytes payload,
                              MutableBytes contents, MutableBytes scratch) noexcept {
-    if (dictionary == nullptr) return DecodeResult::missing_dictionary;
-    return codec.decompress(payload.subspan(version_bytes), contents, *dictionary, scratch)
+    return codec.decompress(payload.subspan(version_bytes), contents, dictionary, scratch)
                ? DecodeResult::ok
                : DecodeResult::decode_failed;
 }
@@ -118,9 +117,12 @@ ContentHash BlobKey::hash(Bytes contents) const noexcept {
 
 std::size_t encode_scratch_bytes(const CodecChoice& choice) noexcept {
     if (choice.codec == nullptr) return 0;
+    const std::size_t bytes = choice.codec->scratch_bytes(choice.level);
     const DictionaryCodec* const with = dictionary_codec_of(choice.codec);
-    return choice.dictionary == nullptr || with == nullptr ? choice.codec->scratch_bytes(choice.level)
-                                                           : with->scratch_bytes(choice.level);
+    if (with == nullptr) return bytes;
+    if (choice.dictionary != nullptr) return with->scratch_bytes(choice.level);
+    return choice.recompress_level == 0 ? bytes
+                                        : std::max(bytes, with->scratch_bytes(choice.recompress_level));
 }
 
 std::size_t decode_scratch_bytes_max() noexcept {
@@ -171,7 +173,7 @@ void encode(std::span<EncodeJob> jobs, const CodecChoice& choice, MutableBytes s
 }
 
 DecodeResult decode(Bytes blob, const BlobKey& key, MutableBytes contents, MutableBytes scratch,
-                    iaa::Accelerator* accelerator, const DictionarySet* dictionaries) noexcept {
+                    iaa::Accelerator* accelerator, const Dictionary* dictionary) noexcept {
     if (blob.size() < blob_header_bytes) return DecodeResult::truncated;
     // One copy: the region may be written by others while this runs, and what was checked must be what is
     // used.
@@ -184,18 +186,19 @@ DecodeResult decode(Bytes blob, const BlobKey& key, MutableBytes contents, Mutab
         if (key.hash(contents) == header.hash) return DecodeResult::ok;
         accelerator->decompressed_wrongly();
     }
-    const Dictionary* dictionary = nullptr;
+    const DictionaryCodec* const with = dictionary_codec_by_id(header.codec);
     DecodeResult result = DecodeResult::ok;
-    if (const DictionaryCodec* const with = dictionary_codec_by_id(header.codec)) {
+    if (with != nullptr) {
         if (payload.size() <= version_bytes) return DecodeResult::bad_payload_size;
-        if (dictionaries != nullptr) dictionary = dictionaries->find(version_of(payload));
-        result = decompress_with(*with, dictionary, payload, contents, scratch);
+        if (dictionary == nullptr || dictionary->version() != version_of(payload))
+            return DecodeResult::missing_dictionary;
+        result = decompress_with(*with, *dictionary, payload, contents, scratch);
     } else if (!codec_by_id(header.codec)->decompress(payload, contents, scratch)) {
         result = DecodeResult::decode_failed;
     }
     if (result == DecodeResult::ok && key.hash(contents) != header.hash) result = DecodeResult::hash_mismatch;
     // Only for the report: nothing is right any more, and it may be the dictionary that is wrong.
-    if (result != DecodeResult::ok && dictionary != nullptr && !dictionary->is_intact())
+    if (result != DecodeResult::ok && with != nullptr && !dictionary->is_intact())
         return DecodeResult::bad_dictionary;
     return result;
 }

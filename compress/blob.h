@@ -12,7 +12,7 @@
 #pragma once
 
 #include "compress/codec.h"
-#include "compress/dictionary_set.h"
+#include "compress/dictionary.h"
 
 namespace pnode::compress {
 
@@ -41,7 +41,8 @@ class BlobKey {
 inline constexpr std::size_t blob_header_bytes = 24;
 inline constexpr std::size_t block_bytes_min = 64;  // blocks are multiples of this, up to 64 KiB
 
-// Scratch (rules in codec.h) for encode with `choice`, and for decode of any blob. One stretch as large as
+// Scratch (rules in codec.h) for encode with `choice`, also with a dictionary where it says that there will be
+// one, and for decode of any blob. One stretch as large as
 // the larger of the two may serve both.
 std::size_t encode_scratch_bytes(const CodecChoice& choice) noexcept;
 std::size_t decode_scratch_bytes_max() noexcept;
@@ -81,11 +82,10 @@ const char* describe(DecodeResult result) noexcept;
 // Decodes into `contents`, whose size must be the block's. `blob` may be longer than the blob in it (a
 // store's slot is). Each header field is read once. Anything but ok leaves `contents` unspecified and must
 // not be shown to anyone. `accelerator` may be null; what it decodes is proven like the rest, and done again
-// in software if it is wrong. `dictionaries`: where the one is found that the blob names, if it names one;
-// nullptr: nowhere.
+// in software if it is wrong. `dictionary`: the one the blob was made with, if it names one; the caller sees
+// to it that it lives as long.
 DecodeResult decode(Bytes blob, const BlobKey& key, MutableBytes contents, MutableBytes scratch,
-                    iaa::Accelerator* accelerator = nullptr,
-                    const DictionarySet* dictionaries = nullptr) noexcept;
+                    iaa::Accelerator* accelerator = nullptr, const Dictionary* dictionary = nullptr) noexcept;
 
 // Of a blob's header, unchecked; blob.size() >= blob_header_bytes.
 ContentHash stored_hash(Bytes blob) noexcept;

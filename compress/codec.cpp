@@ -21,16 +21,28 @@ bool parse_level(std::string_view text, const Codec& codec, int* level) noexcept
     return true;
 }
 
+// ":10": 1 to 100.
+bool parse_percent(std::string_view detail, unsigned* percent) noexcept {
+    const char* const end = detail.data() + detail.size();
+    const auto [stopped, error] = std::from_chars(detail.data() + 1, end, *percent);
+    return error == std::errc{} && stopped == end && *percent >= 1 && *percent <= 100;
+}
+
 bool parse_iaa(std::string_view detail, CodecChoice* choice) noexcept {
     CodecChoice found = {&deflate_codec, deflate_codec.level_default, Offload::iaa, 100};
     if (detail == ":model") {
         found.offload = Offload::iaa_model;
-    } else if (!detail.empty()) {
-        const char* const end = detail.data() + detail.size();
-        const auto [stopped, error] = std::from_chars(detail.data() + 1, end, found.verify_pct);
-        if (error != std::errc{} || stopped != end) return false;
-        if (found.verify_pct < 1 || found.verify_pct > 100) return false;
+    } else if (!detail.empty() && !parse_percent(detail, &found.verify_pct)) {
+        return false;
     }
+    *choice = found;
+    return true;
+}
+
+bool parse_auto(std::string_view detail, CodecChoice* choice) noexcept {
+    CodecChoice found = {&lz4_codec, lz4_codec.level_default};
+    found.recompress_level = zstd_codec.level_default;
+    if (!detail.empty() && !parse_percent(detail, &found.recompress_cpu_pct)) return false;
     *choice = found;
     return true;
 }
@@ -46,6 +58,7 @@ const char* name_of(const CodecChoice& choice) noexcept {
         case Offload::none:
             break;
     }
+    if (choice.recompress_level != 0) return choice.codec == &zstd_codec ? "zstd,dict" : "auto";
     return choice.codec->name;
 }
 
@@ -68,6 +81,16 @@ const Codec* codec_by_name(std::string_view name) noexcept {
 bool parse_codec_choice(std::string_view text, CodecChoice* choice) noexcept {
     const std::size_t colon = text.find(':');
     if (text.substr(0, colon) == "iaa") return parse_iaa(text.substr(3), choice);
+    if (text.substr(0, colon) == "auto") return parse_auto(text.substr(4), choice);
+    constexpr std::string_view with_dictionary = ",dict";
+    if (text.ends_with(with_dictionary)) {
+        CodecChoice found;
+        if (!parse_codec_choice(text.substr(0, text.size() - with_dictionary.size()), &found)) return false;
+        if (found.codec != &zstd_codec || found.recompress_level != 0) return false;
+        found.recompress_level = found.level;
+        *choice = found;
+        return true;
+    }
     const Codec* const codec = codec_by_name(text.substr(0, colon));
     if (codec == nullptr || codec->id == CodecId::same_filled) return false;
     int level = codec->level_default;

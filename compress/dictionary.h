@@ -3,8 +3,8 @@
 // It has a version, which every blob made with it names; without that very dictionary the blob cannot be
 // decoded. It is prepared once, in memory the caller lends (nothing is allocated), and constant from then on.
 //
-// Thread rule: train() allocates and takes seconds, and make() takes a millisecond: never on the fault path.
-// A dictionary that is made may be used by any thread at once.
+// Thread rule: train() allocates and takes some 20 ms, and make() takes a millisecond: never on the fault
+// path. A dictionary that is made may be used by any thread at once.
 #pragma once
 
 #include "compress/codec.h"
@@ -19,7 +19,7 @@ class Dictionary {
     using Version = std::uint16_t;
     static constexpr std::size_t content_bytes_max = 65536;
 
-    // Fills `content` with what the samples have in common: how many bytes, or 0: too few samples (a hundred
+    // Fills `content` with what the samples have in common: how many bytes, or 0: too few samples (32
     // times the content is right, ten times is the least), or too unlike. `samples` holds samples of
     // `sample_bytes` each, one after another.
     static std::size_t train(Bytes samples, std::size_t sample_bytes, MutableBytes content);

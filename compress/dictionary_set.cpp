@@ -3,8 +3,17 @@
 namespace pnode::compress {
 
 const Dictionary* DictionarySet::find(Dictionary::Version version) const noexcept {
-    const Dictionary* const found = slot_of(version).dictionary.load(std::memory_order_acquire);
+    const Dictionary* const found = in_slot(slot_of(version));
     return found != nullptr && found->version() == version ? found : nullptr;
+}
+
+const Dictionary* DictionarySet::in_slot(unsigned slot) const noexcept {
+    return slots_[slot].dictionary.load(std::memory_order_acquire);
+}
+
+const Dictionary* DictionarySet::current() const noexcept {
+    const unsigned current = current_.load(std::memory_order_acquire);
+    return current == none ? nullptr : in_slot(current);
 }
 
 const Dictionary* DictionarySet::acquire() noexcept {
@@ -24,16 +33,17 @@ const Dictionary* DictionarySet::acquire() noexcept {
     }
 }
 
-void DictionarySet::release(Dictionary::Version version) noexcept {
-    slot_of(version).references.fetch_sub(1, std::memory_order_acq_rel);
+void DictionarySet::release_slot(unsigned slot) noexcept {
+    slots_[slot].references.fetch_sub(1, std::memory_order_acq_rel);
 }
 
 bool DictionarySet::publish(const Dictionary& dictionary) noexcept {
-    Slot& slot = slot_of(dictionary.version());
+    const unsigned index = slot_of(dictionary.version());
+    Slot& slot = slots_[index];
     if (slot.dictionary.load(std::memory_order_acquire) != nullptr) return false;
     slot.dictionary.store(&dictionary, std::memory_order_release);
     slot.references.store(1, std::memory_order_release);  // from here on acquire() may take it
-    const unsigned before = current_.exchange(dictionary.version() % versions_max, std::memory_order_acq_rel);
+    const unsigned before = current_.exchange(index, std::memory_order_acq_rel);
     if (before != none) slots_[before].references.fetch_sub(1, std::memory_order_acq_rel);
     return true;
 }
@@ -53,7 +63,7 @@ const Dictionary* DictionarySet::take_retired() noexcept {
 }
 
 std::uint64_t DictionarySet::references(Dictionary::Version version) const noexcept {
-    return find(version) == nullptr ? 0 : slot_of(version).references.load(std::memory_order_relaxed);
+    return find(version) == nullptr ? 0 : slots_[slot_of(version)].references.load(std::memory_order_relaxed);
 }
 
 }  // namespace pnode::compress

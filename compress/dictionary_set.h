@@ -5,8 +5,8 @@
 // none was stored (release). When the last goes the dictionary is retired: nobody finds it any more, and its
 // memory is its owner's again (take_retired).
 //
-// Thread rule: find, acquire and release: any thread, any context, also on the fault path: no lock, no loop
-// without progress of another. publish and take_retired: one background thread.
+// Thread rule: find, in_slot, acquire and release: any thread, any context, also on the fault path: no lock,
+// no loop without progress of another. publish and take_retired: one background thread.
 #pragma once
 
 #include <atomic>
@@ -17,15 +17,21 @@ namespace pnode::compress {
 
 class DictionarySet {
   public:
-    // How many versions may be alive; versions whose numbers are equal modulo this share a slot.
-    static constexpr unsigned versions_max = 16;
+    // How many versions may be alive: the current one, its predecessor, and one that is on its way out. Each
+    // has a slot, which versions whose numbers are equal modulo this share; who stores blobs may remember the
+    // slot in place of the version, and need not trust what a blob says.
+    static constexpr unsigned versions_max = 3;
+    static constexpr unsigned slot_of(Dictionary::Version version) noexcept { return version % versions_max; }
 
-    // nullptr: there is none of this version. The caller holds a reference, by owning a blob that names it.
+    // nullptr: there is none of this version, or in this slot. The caller holds a reference, by owning a blob
+    // that names it.
     const Dictionary* find(Dictionary::Version version) const noexcept;
+    const Dictionary* in_slot(unsigned slot) const noexcept;
 
     // The current one with a reference, or nullptr.
     const Dictionary* acquire() noexcept;
-    void release(Dictionary::Version version) noexcept;
+    void release(Dictionary::Version version) noexcept { release_slot(slot_of(version)); }
+    void release_slot(unsigned slot) noexcept;
 
     // Makes it current. False, and nothing changes: its slot is still in use; let blobs of that version be
     // made anew, or go on with the current one.
@@ -35,6 +41,7 @@ class DictionarySet {
     // One whose last reference went, no longer in the set; nullptr when there is none.
     const Dictionary* take_retired() noexcept;
 
+    const Dictionary* current() const noexcept;  // without a reference: for who publishes
     std::uint64_t references(Dictionary::Version version) const noexcept;
 
   private:
@@ -45,8 +52,6 @@ class DictionarySet {
         std::atomic<std::uint64_t> references{0};
     };
     static constexpr unsigned none = versions_max;
-    Slot& slot_of(Dictionary::Version version) noexcept { return slots_[version % versions_max]; }
-    const Slot& slot_of(Dictionary::Version version) const noexcept { return slots_[version % versions_max]; }
 
     Slot slots_[versions_max];
     std::atomic<unsigned> current_{none};  // a slot

@@ -41,7 +41,7 @@ class DaxRegion final : public Region {
         : descriptor_(std::move(descriptor)), offset_(range.offset_bytes), is_file_(is_file) {
         bytes_ = bytes;
         size_bytes_ = range.size_bytes;
-        can_go_bad_ = true;
+        may_go_bad();
         outlives_owner_ = true;
     }
     ~DaxRegion() override { munmap(bytes_, size_bytes_); }

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "cxl/bad_news.h"
+
 namespace pnode::cxl {
 
 thread_local RecoveryPoint* recovery_point __attribute__((tls_model("initial-exec"))) = nullptr;
@@ -12,6 +14,17 @@ thread_local RecoveryPoint* recovery_point __attribute__((tls_model("initial-exe
 namespace {
 
 struct sigaction previous_action;
+
+// Is it about an access of this thread, which is made again when the handler returns? Else it was sent.
+bool is_fault(const siginfo_t& info) {
+    return info.si_code > 0 && info.si_code != BUS_MCEERR_AO;
+}
+
+// The default: a fault happens again, what was sent is sent again.
+void take_default_action(int signal, const siginfo_t& info) {
+    ::signal(signal, SIG_DFL);
+    if (!is_fault(info)) raise(signal);
+}
 
 // With the mask its owner asked for, as the kernel would have called it.
 void pass_on(int signal, siginfo_t* info, void* context) {
@@ -21,9 +34,8 @@ void pass_on(int signal, siginfo_t* info, void* context) {
         previous_action.sa_sigaction(signal, info, context);
     } else if (previous_action.sa_handler != SIG_DFL && previous_action.sa_handler != SIG_IGN) {
         previous_action.sa_handler(signal);
-    } else {
-        // The default: when the handler returns, the access is made again and ends the process.
-        ::signal(SIGBUS, SIG_DFL);
+    } else if (previous_action.sa_handler == SIG_DFL || is_fault(*info)) {  // a fault cannot be ignored
+        take_default_action(signal, *info);
     }
     sigprocmask(SIG_SETMASK, &before, nullptr);
 }
@@ -40,7 +52,7 @@ BadRange range_of(const siginfo_t& info) {
 // Blocks nothing (sa_mask is empty, SA_NODEFER), so that jumping out of it leaves the thread's mask as it
 // was.
 void on_sigbus(int signal, siginfo_t* info, void* context) {
-    abandon_guarded(*info);
+    if (take_bad_memory(*info)) return;
     const int saved_errno = errno;
     pass_on(signal, info, context);
     errno = saved_errno;
@@ -48,9 +60,10 @@ void on_sigbus(int signal, siginfo_t* info, void* context) {
 
 }  // namespace
 
-void abandon_guarded(const siginfo_t& info) noexcept {
+bool take_bad_memory(const siginfo_t& info) noexcept {
+    if (info.si_code == BUS_MCEERR_AO && post_bad_news(range_of(info))) return true;
     RecoveryPoint* const point = recovery_point;
-    if (point == nullptr || info.si_code <= 0) return;
+    if (point == nullptr || !is_fault(info)) return false;
     point->bad = range_of(info);
     siglongjmp(point->jump, 1);
 }

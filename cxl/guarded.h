@@ -35,8 +35,9 @@ extern thread_local RecoveryPoint* recovery_point __attribute__((tls_model("init
 // errno. A program that installs its own handler afterwards does without guards: it is told what is bad in
 // place of us, and no wrong byte is shown.
 int install_guard() noexcept;
-// From any other handler of SIGBUS that changes no mask, or all: does not return where a guard waits.
-void abandon_guarded(const siginfo_t& info) noexcept;
+// From any other handler of SIGBUS that changes no mask, or all: does not return where a guard waits. True:
+// it was news of a region's memory (bad_news.h), and nothing is left to do; false: it is somebody else's.
+bool take_bad_memory(const siginfo_t& info) noexcept;
 
 template <class Body>
 [[gnu::noinline]] bool guarded(const Body& body, BadRange* bad) noexcept {

@@ -34,10 +34,9 @@ const char* refuse_services(std::uint32_t services, bool compresses_inline) noex
         service::recompress | service::spill | service::prefetch | service::pin;
     if ((services & ~service::all) != 0) return "unknown services";
     if ((services & (service::demote | service::direct)) == 0) return "neither DEMOTE nor DIRECT: of no use";
-    if ((services & (service::recompress | service::spill)) != 0)
-        return "RECOMPRESS and SPILL are not offered by this version";
+    if ((services & service::spill) != 0) return "SPILL is not offered by this version";
     if ((services & of_blobs) != 0 && (services & service::demote) == 0)
-        return "PREFETCH and PIN are about demoted pages: they need DEMOTE";
+        return "RECOMPRESS, PREFETCH and PIN are about demoted pages: they need DEMOTE";
     if ((services & service::direct) != 0 && compresses_inline)
         return "DIRECT is impossible where stores can be lost: the device compresses them";
     return nullptr;
@@ -95,6 +94,12 @@ bool Node::admit(std::uint64_t worst_bytes) noexcept {
     return bound_->begin(worst_bytes);
 }
 
+// Before something is placed.
+void Node::hear_bad_news() noexcept {
+    BadRange bad;
+    while (region_->next_bad_news(&bad)) went_bad(bad);
+}
+
 BlobRef Node::place(std::span<const std::byte> blob) noexcept {
     if (!permits(service::demote)) {
         count(counters.refused_service);
@@ -104,6 +109,7 @@ BlobRef Node::place(std::span<const std::byte> blob) noexcept {
         count(counters.refused_gated);
         return no_blob;
     }
+    hear_bad_news();
     const bool is_bounded = device_ != nullptr && !bound_ignored_.load(std::memory_order_relaxed);
     const std::uint64_t worst_bytes = is_bounded ? SimulatedDevice::worst_bytes(blob.size()) : 0;
     if (is_bounded && !admit(worst_bytes)) {
@@ -242,6 +248,7 @@ int Node::take_fallback(std::size_t bytes, void** out) noexcept {
 int Node::take_direct(std::size_t bytes, bool strict, void** out) noexcept {
     if (!permits(service::direct)) return EPERM;
     if (bytes == 0 || bytes > region_->size_bytes()) return bytes == 0 ? EINVAL : ENOSPC;
+    hear_bad_news();
     std::byte* const address = gate_.is_open() ? store_.take_direct(bytes) : nullptr;
     if (address == nullptr) {
         count(gate_.is_open() ? counters.refused_full : counters.refused_gated);

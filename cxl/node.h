@@ -56,7 +56,7 @@ inline constexpr std::uint32_t prefetch = 16;   // pages are brought near becaus
 inline constexpr std::uint32_t pin = 32;        // pages of its heaps may be pinned
 inline constexpr std::uint32_t share = 64;      // several heaps at once
 inline constexpr std::uint32_t all = 127;
-inline constexpr std::uint32_t by_default = demote | prefetch | pin | share;
+inline constexpr std::uint32_t by_default = demote | recompress | prefetch | pin | share;
 }  // namespace service
 
 // nullptr, or why these services do not go together, on such a region.
@@ -174,6 +174,7 @@ class Node : public Unmanaged, private SimulatedDevice::Listener {
     Node(std::string spec, std::uint32_t services, std::unique_ptr<Region> region);
     void apply_limits() noexcept;
     bool admit(std::uint64_t worst_bytes) noexcept;
+    void hear_bad_news() noexcept;
     int take_fallback(std::size_t bytes, void** out) noexcept;
     void capacity_low() noexcept override;
     void capacity_recovered() noexcept override;

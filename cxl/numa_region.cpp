@@ -33,7 +33,7 @@ class NumaRegion final : public Region {
     explicit NumaRegion(MemoryFile&& file) : file_(std::move(file)) {
         bytes_ = file_.bytes();
         size_bytes_ = file_.size_bytes();
-        can_go_bad_ = true;
+        may_go_bad();
     }
     const char* kind() const noexcept override { return "numa"; }
     int descriptor() const noexcept override { return file_.descriptor(); }

@@ -12,6 +12,7 @@
 #include <span>
 #include <string>
 
+#include "cxl/bad_news.h"
 #include "cxl/guarded.h"
 #include "cxl/region_spec.h"
 #include "cxl/unmanaged.h"
@@ -48,6 +49,8 @@ class Region : public Unmanaged {
         return true;
     }
     bool can_go_bad() const noexcept { return can_go_bad_; }
+    // What went bad without being loaded; false: nothing more (bad_news.h).
+    bool next_bad_news(BadRange* bad) noexcept { return bad_news_.next(bad); }
 
     // The bytes are still there when nobody has the region: whoever closes it wipes it first.
     bool outlives_owner() const noexcept { return outlives_owner_; }
@@ -63,13 +66,19 @@ class Region : public Unmanaged {
 
   protected:
     Region() = default;
+    // Once bytes_ and size_bytes_ are set. SIGBUS is taken (install_guard).
+    void may_go_bad() noexcept {
+        can_go_bad_ = true;
+        bad_news_.watch(bytes_, size_bytes_);
+    }
     std::byte* bytes_ = nullptr;
     std::size_t size_bytes_ = 0;
-    bool can_go_bad_ = false;
     bool outlives_owner_ = false;
 
   private:
     const pid_t owner_ = ::getpid();
+    bool can_go_bad_ = false;
+    BadNews bad_news_;
     std::string notice_;
 };
 

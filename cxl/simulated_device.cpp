@@ -27,7 +27,7 @@ SimulatedDevice::SimulatedDevice(MemoryFile&& window, OwnedDescriptor&& hole, st
       cost_(window_.size_bytes() / page_bytes) {
     bytes_ = window_.bytes();
     size_bytes_ = window_.size_bytes();
-    can_go_bad_ = true;
+    may_go_bad();
     (void)madvise(bytes_, size_bytes_, MADV_NOHUGEPAGE);
 }
 

@@ -368,7 +368,7 @@ long mapping_unlock_all() noexcept {
 long mapping_in_core(Address address, std::size_t bytes, unsigned char* vector) noexcept {
     Range range;
     const long arguments[6] = {os::argument(address), os::argument(bytes), os::argument(vector)};
-    const long result = held_call(SYS_mincore, arguments, Caller::entry);
+    const long result = held_call(SYS_mincore, arguments, nullptr);
     if (kernel::failed(result) || !whole_pages(address, bytes, &range) || !range.touches(heap_range()) ||
         is_inside_runtime())
         return result;

@@ -5,7 +5,7 @@
 // near. When the evictor needs room it *tracks* a chunk: registers it, asks the kernel which pages are there,
 // and from then on every page's word tells the truth. A chunk stays tracked.
 //
-// Thread rule: state() by anybody; the rest under the heap's span lock.
+// Thread rule: state() and settled_state() by anybody; the rest under the heap's span lock.
 #pragma once
 
 #include <atomic>
@@ -13,6 +13,7 @@
 
 #include "runtime/os/atomic.h"
 #include "runtime/os/memory.h"
+#include "runtime/os/wait.h"
 
 namespace pnode {
 
@@ -27,6 +28,13 @@ class ChunkTable {
     }
     ChunkState state(std::uint64_t chunk) const noexcept {
         return chunks_[chunk].state.load(std::memory_order_acquire);
+    }
+    // Untracked or tracked: waits for whoever tracks it just now. One look decides: after a second one it might
+    // be on its way.
+    ChunkState settled_state(std::uint64_t chunk) const noexcept {
+        for (os::Backoff backoff;; backoff.wait()) {
+            if (const ChunkState seen = state(chunk); seen != ChunkState::tracking) return seen;
+        }
     }
     void set_state(std::uint64_t chunk, ChunkState state) noexcept {
         chunks_[chunk].state.store(state, std::memory_order_release);

@@ -28,7 +28,7 @@ Moved move_off(Heap& heap, std::uint64_t page, ResolveLane& lane) noexcept {
     }
     if (word.state() != PageState::far) return Moved::nothing;
     if (!heap.near.fits(1)) return Moved::no_room;
-    resolve(heap, page, FaultKind::missing, lane);
+    resolve(heap, page, FaultKind::asked, lane);
     heap.far.node()->counters.evacuated_pages.fetch_add(1, std::memory_order_relaxed);
     return Moved::left;
 }
@@ -168,7 +168,7 @@ bool serve_nominations(Heap& heap) noexcept {
         if (page >= heap.page_count || heap.chunks.state(heap.chunk_of(page)) != ChunkState::tracked ||
             heap.word(page).load().state() != PageState::far)
             continue;
-        if (resolve(heap, page, FaultKind::missing, *lane) == Resolved::served)
+        if (resolve(heap, page, FaultKind::asked, *lane) == Resolved::served)
             heap.statistics.prefetches.add();
     }
     // No room: hints that wait are worth nothing later.

@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <mutex>
+#include <utility>
 
 #include "runtime/heap.h"
 #include "runtime/holds.h"
@@ -25,8 +26,28 @@ constexpr unsigned move_retries_max = 16;
 
 // ---- picking ----
 
-void add_outgoing(EvictLane& lane, std::uint64_t page, PageWord word) noexcept {
-    lane.out[lane.out_count++] = OutgoingPage{.page = page, .word = word};
+// Does the kernel vouch for it that the kept blob is the page's contents? It was put in place
+// write-protected, with all its bytes, and the first write would have come to resolve(). In a forked child
+// words say so of pages that its kernel knows nothing of: those have blobs of an ancestor's.
+bool is_unwritten(const Heap& heap, PageWord word) noexcept {
+    return word.write_protected() && word.place() != cxl::no_blob && word.store() == heap.far.own_store();
+}
+
+// Into its list; the caller owns the page.
+void add_outgoing(const Heap& heap, EvictLane& lane, std::uint64_t page, PageWord word) noexcept {
+    if (is_unwritten(heap, word)) {
+        lane.unwritten[lane.unwritten_count++] = UnwrittenPage{.page = page, .word = word};
+    } else {
+        lane.out[lane.out_count++] = OutgoingPage{.page = page, .word = word};
+    }
+}
+
+// Unwritten pages cost next to nothing but their one flush of TLBs: so many go at once, where the heap is not
+// small.
+bool is_full(const Heap& heap, const EvictLane& lane) noexcept {
+    const std::uint64_t unwritten_max =
+        std::clamp<std::uint64_t>(heap.near.hard_pages() / 32, batch_pages, EvictLane::unwritten_max);
+    return lane.out_count == batch_pages || lane.unwritten_count >= unwritten_max;
 }
 
 // A thread may run on a stack that the program allocated: a coroutine's, a signal's, its own with its
@@ -56,7 +77,7 @@ void consider(Heap& heap, EvictLane& lane, std::uint64_t page) noexcept {
     if (word.skip() != 0) {
         heap.word(page).exchange(word, word.with_skip(word.skip() - 1));
     } else if (heap.word(page).make_busy(word)) {
-        add_outgoing(lane, page, word);
+        add_outgoing(heap, lane, page, word);
     }
 }
 
@@ -71,7 +92,7 @@ bool take_hand(Heap& heap, Evicting who) noexcept {
 
 // Pages of blobs under lease go first (leased_pages.h), if they are still what they were.
 void pick_leased(Heap& heap, EvictLane& lane) noexcept {
-    while (lane.out_count < batch_pages) {
+    while (!is_full(heap, lane)) {
         const std::uint64_t page = heap.leased_pages.take();
         if (page == LeasedPages::none) return;
         const PageWord word = heap.word(page).load();
@@ -86,8 +107,8 @@ void move_hand(Heap& heap, EvictLane& lane) noexcept {
     unsigned looked_at = 0;
     std::uint64_t chunks_passed = 0;
     const std::uint64_t chunks = (heap.page_count + heap.chunk_pages - 1) / heap.chunk_pages;
-    while (lane.out_count < batch_pages && chunks_passed <= chunks &&
-           looked_at < (lane.out_count != 0 ? scan_pages_enough : scan_pages_max)) {
+    while (!is_full(heap, lane) && chunks_passed <= chunks &&
+           looked_at < (!lane.is_empty() ? scan_pages_enough : scan_pages_max)) {
         const std::uint64_t chunk = heap.chunk_of(heap.hand);
         if (heap.chunks.allocated_pages(chunk) == 0 || !track_chunk(heap, chunk)) {
             heap.hand = (chunk + 1) * heap.chunk_pages;
@@ -110,7 +131,7 @@ bool leased_pages_will_do(Heap& heap) noexcept {
 void pick(Heap& heap, EvictLane& lane, Evicting who) noexcept {
     if (!take_hand(heap, who)) return;
     pick_leased(heap, lane);
-    if (lane.out_count == 0 && !leased_pages_will_do(heap)) move_hand(heap, lane);
+    if (lane.is_empty() && !leased_pages_will_do(heap)) move_hand(heap, lane);
     heap.hand_taken.store(false, std::memory_order_release);
 }
 
@@ -124,6 +145,7 @@ void put_back_near(Heap& heap, OutgoingPage& out, unsigned skip) noexcept {
 void enter_limbo(Heap& heap, EvictLane& lane, unsigned index) noexcept {
     OutgoingPage& out = lane.out[index];
     out.contents = lane.staging + index * page_bytes;
+    out.word = out.word.with_write_protected(false);  // should it come back
     heap.statistics.limbo_pages.add();
     heap.word(out.page).publish(out.word.with(PageState::limbo).with_slot(lane.first_slot + index));
 }
@@ -145,6 +167,7 @@ void enter_limbo_in_place(Heap& heap, EvictLane& lane, unsigned index) noexcept 
     std::byte* const copy = lane.staging + index * page_bytes;
     if (os::uffd_write_protect(heap.uffd.fd, address, page_bytes, true) != 0)
         return put_back_near(heap, out, skip_max);
+    out.word = out.word.with_write_protected(false);  // it is ours now, whatever it was
     if (!os::is_present(address)) return take_out_absent(heap, out);
     std::size_t done = 0;
     if (os::uffd_copy(heap.uffd.fd, copy, address, page_bytes, &done) != 0) {
@@ -196,6 +219,50 @@ void let_held_stay(Heap& heap, EvictLane& lane) noexcept {
         }
     }
     lane.out_count = kept;
+    kept = 0;
+    for (unsigned index = 0; index < lane.unwritten_count; ++index) {
+        const UnwrittenPage& out = lane.unwritten[index];
+        if (is_held(base + out.page)) {
+            heap.word(out.page).publish(out.word.with_skip(std::max(out.word.skip(), 1u)));
+        } else {
+            lane.unwritten[kept++] = out;
+        }
+    }
+    lane.unwritten_count = kept;
+}
+
+// Unwritten pages are dropped where they are, with one call of the kernel and one flush of other processors'
+// TLBs for all of them. Nothing can be lost: we own them, so a write that comes meanwhile faults (they are
+// write-protected) and waits for the word, or comes after and finds the page absent; no thread holds them for
+// the kernel; and the kernel's own write to one, before, would have needed a page that is not protected.
+unsigned drop_unwritten(Heap& heap, EvictLane& lane) noexcept {
+    if (lane.unwritten_count == 0) return 0;
+    unsigned ranges = 0;
+    for (unsigned index = 0; index < lane.unwritten_count; ++index) {
+        const std::uint64_t page = lane.unwritten[index].page;
+        if (ranges != 0 && page == lane.unwritten[index - 1].page + 1) {
+            lane.ranges[ranges - 1].iov_len += page_bytes;
+        } else {
+            lane.ranges[ranges++] = {heap.address_of(page), page_bytes};
+        }
+    }
+    os::drop_ranges(lane.ranges, ranges);
+    const unsigned count = std::exchange(lane.unwritten_count, 0);
+    std::uint64_t kept_bytes = 0;
+    for (unsigned index = 0; index < count; ++index)
+        kept_bytes += heap.far.bytes(lane.unwritten[index].word).size();
+    // Counted first: whoever brings a page near again counts it back.
+    heap.statistics.kept_blob_bytes.subtract(kept_bytes);
+    heap.statistics.far_pages.add(count);
+    for (unsigned index = 0; index < count; ++index) {
+        const PageWord word = lane.unwritten[index].word;
+        heap.word(lane.unwritten[index].page)
+            .publish(word.with(PageState::far).with_stamp(heap.epoch()).with_write_protected(false));
+    }
+    heap.statistics.demotions.add(count);
+    heap.statistics.demotions_unchanged.add(count);
+    heap.recompressor.something_far();
+    return count;
 }
 
 // One run of neighbours, out[from] .. out[from + count).
@@ -309,28 +376,40 @@ Away put_away_unchanged(Heap& heap, EvictLane& lane, unsigned index) noexcept {
     if (!claim_limbo(heap, lane, index)) return Away::taken_back;
     heap.statistics.kept_blob_bytes.subtract(heap.far.bytes(out.word).size());
     heap.statistics.far_pages.add();
-    leave(heap, out, out.word.with(PageState::far).with_stamp(heap.epoch()));
+    leave(heap, out, out.word.with(PageState::far).with_stamp(heap.epoch()).with_written(false));
     heap.statistics.demotions.add();
     heap.statistics.demotions_unchanged.add();
+    heap.recompressor.something_far();
     return Away::far;
 }
 
 Away put_away_compressed(Heap& heap, EvictLane& lane, unsigned index,
-                         std::span<const std::byte> blob) noexcept {
+                         const FarTier::Encoded& encoded) noexcept {
     OutgoingPage& out = lane.out[index];
-    if (!claim_limbo(heap, lane, index)) return Away::taken_back;
+    const std::span<const std::byte> blob = encoded.blob;
+    if (!claim_limbo(heap, lane, index)) {
+        heap.far.discard(encoded);
+        return Away::taken_back;
+    }
     drop_kept(heap, out.word);
     const cxl::BlobRef ref = blob.empty() ? cxl::no_blob : heap.far.place(blob);
     if (ref == cxl::no_blob) {
+        heap.far.discard(encoded);
         if (blob.empty()) heap.statistics.incompressible.add();
         if (!blob.empty()) heap.statistics.far_full.add();
         return_near(heap, out, out.word.without_blob().with_skip(blob.empty() ? skip_max : out.word.skip()));
         return Away::kept_near;
     }
     heap.statistics.far_pages.add();
+    const bool written = out.word.written() || out.word.place() != cxl::no_blob;
     leave(heap, out,
-          out.word.with(PageState::far).with_blob(heap.far.own_store(), ref).with_stamp(heap.epoch()));
+          out.word.with(PageState::far)
+              .with_blob(heap.far.own_store(), ref, encoded.dictionary)
+              .with_skip(0)
+              .with_stamp(heap.epoch())
+              .with_written(written));
     heap.statistics.demotions.add();
+    heap.recompressor.something_far();
     return Away::far;
 }
 
@@ -380,14 +459,13 @@ void encode_ahead(Heap& heap, EvictLane& lane) noexcept {
 
 Away put_away(Heap& heap, EvictLane& lane, unsigned index) noexcept {
     OutgoingPage& out = lane.out[index];
-    if (out.encoded) return put_away_compressed(heap, lane, index, out.blob);
+    if (out.encoded) return put_away_compressed(heap, lane, index, {out.blob});
     if (is_zero(out)) return put_away_zero(heap, lane, index);
     const compress::ContentHash hash = heap.far.key().hash(contents_of(out));
     if (is_unchanged(heap, out, hash)) return put_away_unchanged(heap, lane, index);
-    const std::span<std::byte> room = room_for_blob(heap, lane, 0);
-    const std::size_t blob_bytes =
-        compress::encode(contents_of(out), hash, heap.far.codec(), room, lane.scratch);
-    return put_away_compressed(heap, lane, index, room.first(blob_bytes));
+    return put_away_compressed(
+        heap, lane, index,
+        heap.far.encode(contents_of(out), hash, room_for_blob(heap, lane, 0), lane.scratch));
 }
 
 // A taker-back may still be copying from our staging page: it is done when the page is no longer busy.
@@ -402,7 +480,7 @@ struct Cleared {
     bool node_full = false;
 };
 Cleared clear(Heap& heap, EvictLane& lane) noexcept {
-    Cleared cleared;
+    Cleared cleared{.left = drop_unwritten(heap, lane)};
     unsigned staged_end = 0;
     encode_ahead(heap, lane);
     for (unsigned index = 0; index < lane.out_count; ++index) {
@@ -434,8 +512,8 @@ void add_if_near(Heap& heap, EvictLane& lane, std::uint64_t page) noexcept {
             return;
         }
         if (word.state() == PageState::near) {
-            if (heap.word(page).make_busy(word)) return add_outgoing(lane, page, word);
-        } else if (word.state() != PageState::busy || lane.out_count != 0) {
+            if (heap.word(page).make_busy(word)) return add_outgoing(heap, lane, page, word);
+        } else if (word.state() != PageState::busy || !lane.is_empty()) {
             return;
         }
     }
@@ -504,11 +582,11 @@ int demote(Heap& heap, std::uint64_t first, std::uint64_t pages, std::uint64_t* 
             ++page;
             continue;
         }
-        for (; page < first + pages && lane->out_count < batch_pages; ++page) {
+        for (; page < first + pages && !is_full(heap, *lane); ++page) {
             if (heap.chunks.state(heap.chunk_of(page)) != ChunkState::tracked) break;
             // A page that just came near may still be its handler's: wait for it, but never while owning
             // others.
-            if (heap.word(page).load().state() == PageState::busy && lane->out_count != 0) break;
+            if (heap.word(page).load().state() == PageState::busy && !lane->is_empty()) break;
             add_if_near(heap, *lane, page);
         }
         take_out(heap, *lane);

@@ -15,6 +15,7 @@
 #include "compress/blob.h"
 #include "compress/codec.h"
 #include "cxl/node.h"
+#include "runtime/dictionaries.h"
 #include "runtime/page_word.h"
 #include "runtime/statistics.h"
 
@@ -48,6 +49,16 @@ class FarTier {
     const compress::BlobKey& key() const noexcept { return *key_; }
     unsigned own_store() const noexcept { return own_; }
 
+    // A page's blob; empty: it does not save enough. The dictionary that it needs comes with a reference,
+    // which goes into the page word with it, or back (discard).
+    struct Encoded {
+        std::span<const std::byte> blob;
+        unsigned dictionary = 0;  // as a page word names it
+    };
+    Encoded encode(std::span<const std::byte> contents, const compress::ContentHash& hash,
+                   std::span<std::byte> room, std::span<std::byte> scratch) noexcept;
+    void discard(const Encoded& encoded) noexcept { dictionaries_.release(encoded.dictionary); }
+
     // Copies `blob` into a slot; no_blob when the node is full or gated, or the far limit is reached.
     cxl::BlobRef place(std::span<const std::byte> blob) noexcept;
     std::span<const std::byte> bytes(PageWord word) const noexcept {
@@ -70,10 +81,25 @@ class FarTier {
     }
     // Frees the blob `word` names, if any, and if it is ours to free.
     void drop(PageWord word) noexcept;
+    // What the blob `word` names is wrong: nothing else shall be stored in its bytes.
+    void give_up(PageWord word) noexcept { dictionaries_.release(word); }
+
+    Dictionaries& dictionaries() noexcept { return dictionaries_; }
+    const Dictionaries& dictionaries() const noexcept { return dictionaries_; }
+    // Makes a dictionary current (dictionaries.h); its memory counts in the far limit. False: there is no
+    // room. The recompressor's, as collect_dictionaries(), which gives back what no blob needs.
+    bool publish(os::Mapping memory, const compress::Dictionary& dictionary) noexcept;
+    void collect_dictionaries() noexcept;
+    // May blobs be made anew, and placed?
+    bool may_recompress() const noexcept {
+        return node_ != nullptr && node_->permits(cxl::service::recompress) && node_->gate().is_open();
+    }
 
     // Keep a promoted page's blob? Only while far space is slack (DESIGN 5.3): with a far limit of the
-    // user's, until that is nearly reached; without one, up to `kept_bytes_max`, for the node is memory too.
-    bool should_keep(PageWord word, std::uint64_t kept_bytes, std::uint64_t kept_bytes_max) const noexcept;
+    // user's, until that is nearly reached. Without one, up to `kept_bytes_max` or half of what the far pages
+    // save, whichever is more: the node is memory too, and what is saved is not to be spent whole.
+    bool should_keep(PageWord word, const Statistics& statistics,
+                     std::uint64_t kept_bytes_max) const noexcept;
     bool is_nearly_full() const noexcept;
 
     // The node is gone, and nothing of ours was on it: from now on nothing is placed anywhere. Nobody may be
@@ -81,7 +107,8 @@ class FarTier {
     void leave(std::unique_ptr<cxl::Node> nowhere) noexcept;
     bool uses(const cxl::Node& node) const noexcept { return borrowed_ == &node; }
 
-    // In the node: all that is there when it is ours alone, our blobs' slots when it is borrowed.
+    // In the node: all that is there when it is ours alone, our blobs' slots when it is borrowed. And beside
+    // it: dictionaries.
     std::uint64_t physical_bytes() const noexcept;
     std::uint64_t bytes_max() const noexcept { return bytes_max_; }
     cxl::Node* node() noexcept { return node_; }
@@ -94,8 +121,10 @@ class FarTier {
     int open_node(std::string* message);
     void own_from_now_on() noexcept;
     void give_up_own_node() noexcept;
+    void apply_limit(std::uint64_t dictionary_bytes) noexcept;
 
     Config config_;
+    Dictionaries dictionaries_;
     std::optional<compress::BlobKey> key_;
     std::unique_ptr<cxl::Node> own_node_;
     std::unique_ptr<cxl::Node> ancestors_[stores_max];  // kept alive for their mappings

@@ -75,7 +75,7 @@ void bring_near_at_fork(Heap& heap) noexcept {
         const auto address = reinterpret_cast<std::uint64_t>(near_at_fork[index]);
         if (!heap.contains(address)) continue;
         const std::uint64_t page = heap.page_at(address);
-        if (heap.word(page).load().state() == PageState::far) resolve(heap, page, FaultKind::missing, *lane);
+        if (heap.word(page).load().state() == PageState::far) resolve(heap, page, FaultKind::asked, *lane);
     }
 }
 
@@ -83,6 +83,7 @@ void prepare(Heap& heap) noexcept {
     heap.activation_lock.lock();  // whoever activates needs neither gate
     heap.fault_threads.settle();
     heap.evictor.settle();
+    heap.recompressor.settle();
     heap.operations.shut_and_wait();  // while handlers still serve: an operation may wait for one
     heap.serving.shut_and_wait();
     if (near_at_fork_count != 0 && heap.is_active()) bring_near_at_fork(heap);
@@ -132,6 +133,7 @@ void after_in_parent(Heap& heap) noexcept {
 void forget_threads(Heap& heap) noexcept {
     heap.fault_threads.forget();
     heap.evictor.forget();
+    heap.recompressor.forget();
     heap.hand_taken.store(false);
     for (unsigned lane = 0; lane < ResolveLanes::count; ++lane)
         ResolveLanes::give_back(heap.resolve_lanes[lane]);

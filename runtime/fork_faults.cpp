@@ -29,7 +29,7 @@ constexpr os::SignalAction default_action;
 void on_sigbus(int signal, siginfo_t* info, void*) {
     const int saved_errno = errno;
     const auto address = reinterpret_cast<std::uint64_t>(info->si_addr);
-    Heap* const heap = info->si_code > 0 ? heap_at(address) : nullptr;
+    Heap* const heap = info->si_code == BUS_ADRERR ? heap_at(address) : nullptr;
     if (heap != nullptr) {
         LentResolveLane lane(heap->resolve_lanes);
         resolve(*heap, heap->page_at(address), FaultKind::missing, *lane);

@@ -38,6 +38,7 @@ Heap::~Heap() {
         near.wake_evictor();
         evictor.join();
     }
+    recompressor.stop();
     if (engine == Engine::thread && is_active()) fault_threads.stop(*this);
     os::close_userfaultfd(uffd);
     offload.close();
@@ -195,6 +196,8 @@ int Heap::activate(std::string* message, unsigned handlers_now) {
         active.store(true, std::memory_order_release);
         if (evictor.start(&evictor_main, this) != 0)
             report("no evictor thread could be started: threads that fault make room themselves");
+        if (recompressor.start(*this) != 0)
+            report("no recompressor thread could be started: blobs stay as they are");
         if (config.verbose) say_active();
         return 0;
     }

@@ -33,6 +33,7 @@
 #include "runtime/os/userfaultfd.h"
 #include "runtime/page_traits.h"
 #include "runtime/page_word.h"
+#include "runtime/recompressor.h"
 #include "runtime/span_allocator.h"
 #include "runtime/statistics.h"
 #include "runtime/stats_file.h"
@@ -159,6 +160,7 @@ class Heap : private cxl::NodeUser {
         false};  // pages may be shared with a child: UFFDIO_MOVE may refuse them
 
     os::Thread evictor;
+    Recompressor recompressor;
     std::atomic<bool> stop{false};
     StatsFile stats_file;
 
@@ -216,10 +218,17 @@ class ChunksClaimed {
     std::uint64_t tracked_ = 0;
 };
 
-enum class FaultKind : std::uint8_t { missing, write_protected, unknown };
+// asked: nobody faulted, the page is only wanted near. missing_to_read: the access writes nothing, so the page
+// may be put in place write-protected.
+enum class FaultKind : std::uint8_t { asked, missing, missing_to_read, write_protected, unknown };
 enum class Resolved : std::uint8_t { served, fresh, redundant, poisoned, gone };
 // Brings one page near and wakes who waits for it. Never fails silently.
 Resolved resolve(Heap& heap, std::uint64_t page, FaultKind kind, ResolveLane& lane) noexcept;
+// What was put in place write-protected may be written to, by the kernel too: without a fault of the
+// program's that would be EFAULT.
+void make_writable(Heap& heap, std::uint64_t page) noexcept;
+// Of a near page, by its owner: what its word is then.
+PageWord unprotected(Heap& heap, std::uint64_t page, PageWord word) noexcept;
 // Promote, for a range; EIO: a page is poisoned.
 int promote(Heap& heap, std::uint64_t first, std::uint64_t pages) noexcept;
 

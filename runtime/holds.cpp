@@ -72,17 +72,18 @@ bool is_accessible(const Heap& heap, std::uint64_t page) noexcept {
            (PageTraits::protection_of(traits) & PROT_READ) != 0;
 }
 
-bool is_untracked(Heap& heap, std::uint64_t chunk) noexcept {
-    os::Backoff backoff;
-    while (heap.chunks.state(chunk) == ChunkState::tracking) backoff.wait();
-    return heap.chunks.state(chunk) == ChunkState::untracked;
-}
-
 // Near, for certain as long as it is written down. Was it absent before?
 bool bring_page_near(Heap& heap, std::uint64_t page) noexcept {
     bool absent = false;
     for (os::Backoff backoff;;) {
-        const PageState state = heap.word(page).load().state();
+        const PageWord word = heap.word(page).load();
+        const PageState state = word.state();
+        if (state == PageState::near && word.write_protected()) {
+            const os::SignalsBlocked signals;
+            const Serving serving(heap);
+            make_writable(heap, page);
+            continue;
+        }
         if (state == PageState::near || state == PageState::poisoned) return absent;
         if (state == PageState::fresh && !is_accessible(heap, page)) return absent;
         if (state == PageState::busy) {
@@ -92,7 +93,7 @@ bool bring_page_near(Heap& heap, std::uint64_t page) noexcept {
         const os::SignalsBlocked signals;
         const Serving serving(heap);
         LentResolveLane lane(heap.resolve_lanes);
-        resolve(heap, page, FaultKind::missing, *lane);
+        resolve(heap, page, FaultKind::asked, *lane);
         make_room(heap, Evicting::handler);
         absent = true;
     }
@@ -110,7 +111,7 @@ std::uint64_t bring_range_near(std::uint64_t first, std::uint64_t end) noexcept 
         const std::uint64_t page = heap->page_at(at * page_bytes);
         const std::uint64_t chunk = heap->chunk_of(page);
         const std::uint64_t stop = std::min(end, at - page + (chunk + 1) * heap->chunk_pages);
-        if (!is_untracked(*heap, chunk)) {
+        if (heap->chunks.settled_state(chunk) == ChunkState::tracked) {
             for (std::uint64_t here = at; here < stop; ++here)
                 absent += bring_page_near(*heap, page + (here - at)) ? 1 : 0;
         }
@@ -194,10 +195,33 @@ bool any_holds() noexcept {
     return hold_threads_end.load(std::memory_order_relaxed) != 0;
 }
 
-bool is_held(std::uint64_t absolute_page) noexcept {
+namespace {
+
+bool is_written_down(std::uint64_t absolute_page) noexcept {
     bool held = false;
     for_each_held(absolute_page, absolute_page + 1, [&](std::uint64_t, std::uint64_t) { held = true; });
     return held;
+}
+
+// Was there any that the kernel is done with?
+bool release_ended() noexcept {
+    bool any = false;
+    const std::uint32_t threads = hold_threads_end.load();
+    for (std::uint32_t index = 0; index < threads; ++index) {
+        ThreadHolds& thread = hold_threads[index];
+        if (!claim(thread, ThreadHolds::a_thread_that_ended)) continue;
+        const bool gone = is_gone(thread);
+        if (gone) clear(thread);
+        thread.owner.store(gone ? ThreadHolds::nobody : ThreadHolds::a_thread_that_ended);
+        any |= gone;
+    }
+    return any;
+}
+
+}  // namespace
+
+bool is_held(std::uint64_t absolute_page) noexcept {
+    return is_written_down(absolute_page) && (!release_ended() || is_written_down(absolute_page));
 }
 
 namespace {

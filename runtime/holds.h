@@ -54,7 +54,7 @@ enum class Lasting : std::uint8_t {
     number,        // set_tid_address(2), CLONE_CHILD_CLEARTID
     parts,         // rseq(2)'s area
     first_frames,  // the top of its stack, before it has an alternate one for signals
-    // Of a thread that makes another, until it makes the next: what clone(2) reads and writes.
+    // Of a thread that makes another: what clone(2) reads and writes.
     clone_arguments,
     child_number,
     child_descriptor,

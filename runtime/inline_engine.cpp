@@ -6,6 +6,7 @@
 // SIGSYS, touches no application memory, and keeps errno.
 
 #include <signal.h>
+#include <ucontext.h>
 
 #include <cerrno>
 
@@ -17,17 +18,34 @@
 namespace pnode {
 namespace {
 
+// What the processor said of the access. What lies around the stack pointer is about to be written to,
+// perhaps by the kernel, which delivers a signal there.
+FaultKind kind_of(std::uint64_t address, const void* context) noexcept {
+#ifdef __x86_64__
+    constexpr std::uint64_t stack_bytes = 64 * 1024;
+    constexpr greg_t present = 1, write = 2;  // of the page fault's error code
+    const auto& registers = static_cast<const ucontext_t*>(context)->uc_mcontext.gregs;
+    if ((registers[REG_ERR] & present) != 0) return FaultKind::write_protected;
+    const auto stack = static_cast<std::uint64_t>(registers[REG_RSP]);
+    const bool writes =
+        (registers[REG_ERR] & write) != 0 || address - (stack - stack_bytes) < 2 * stack_bytes;
+    return writes ? FaultKind::missing : FaultKind::missing_to_read;
+#else
+    (void)address, (void)context;
+    return FaultKind::unknown;
+#endif
+}
+
 // Was it a page of ours, and is it near now?
-bool serve(Heap& heap, std::uint64_t page) noexcept {
+bool serve(Heap& heap, std::uint64_t page, FaultKind kind) noexcept {
     // What was mapped over the heap's pages, a file, has its own reasons.
     if ((heap.traits[page] & PageTraits::handed_out) != 0) return false;
-    // A poisoned page's second fault is the program's to see. The signal does not say whether a page is
-    // missing or write-protected.
+    // A poisoned page's second fault is the program's to see.
     if (heap.word(page).load().state() == PageState::poisoned) return false;
     const Serving serving(heap);
     const std::uint64_t started_ns = os::now_ns();
     LentResolveLane lane(heap.resolve_lanes);
-    const Resolved resolved = resolve(heap, page, FaultKind::unknown, *lane);
+    const Resolved resolved = resolve(heap, page, kind, *lane);
     heap.statistics.faults.add();
     if (resolved == Resolved::fresh) heap.statistics.faults_fresh.add();
     if (resolved == Resolved::redundant) heap.statistics.faults_redundant.add();
@@ -39,10 +57,12 @@ bool serve(Heap& heap, std::uint64_t page) noexcept {
 void on_sigbus(int signal, siginfo_t* info, void* context) {
     const int saved_errno = errno;
     const auto address = reinterpret_cast<std::uint64_t>(info->si_addr);
-    Heap* heap = info->si_code > 0 ? heap_at(address) : nullptr;
-    if (heap == nullptr) cxl::abandon_guarded(*info);
+    // Bad memory (BUS_MCEERR_AR) is no absent page: made near it would be touched, and found bad, for ever.
+    Heap* heap = info->si_code == BUS_ADRERR ? heap_at(address) : nullptr;
+    if (heap == nullptr && cxl::take_bad_memory(*info)) return;
     const bool ours = heap != nullptr && heap->engine == Engine::in_line;
-    if (!ours || !serve(*heap, heap->page_at(address))) os::pass_on(signal, info, context);
+    if (!ours || !serve(*heap, heap->page_at(address), kind_of(address, context)))
+        os::pass_on(signal, info, context);
     errno = saved_errno;
 }
 

@@ -5,6 +5,8 @@
 // is a runtime thread, so that a holder always goes on.
 #pragma once
 
+#include <sys/uio.h>
+
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -39,6 +41,12 @@ struct OutgoingPage {
     std::span<const std::byte> blob{};  // empty: it does not save enough
 };
 
+// A near page that was not written to since its blob was made, on its way out.
+struct UnwrittenPage {
+    std::uint64_t page = 0;
+    PageWord word;
+};
+
 // For taking pages out: staging for a batch, and room to compress its pages.
 struct EvictLane {
     static constexpr std::size_t blob_bytes_max = 2 * page_bytes;  // a page as it is, and a header
@@ -49,6 +57,13 @@ struct EvictLane {
     std::span<std::byte> scratch;
     OutgoingPage out[batch_pages];
     unsigned out_count = 0;
+    // What leaves without being looked at; nothing of it is staged.
+    static constexpr unsigned unwritten_max = 64;
+    UnwrittenPage unwritten[unwritten_max];
+    iovec ranges[unwritten_max];
+    unsigned unwritten_count = 0;
+
+    bool is_empty() const noexcept { return out_count + unwritten_count == 0; }
 };
 
 template <class Lane, unsigned lane_count>

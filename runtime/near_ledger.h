@@ -28,7 +28,7 @@ class NearLedger {
     std::uint64_t limit_pages() const noexcept { return limit_pages_.load(std::memory_order_relaxed); }
     bool is_limited() const noexcept { return limit_pages() != unlimited; }
 
-    // Kept blobs may cost an eighth of the near pages.
+    // Kept blobs may always cost an eighth of the near pages (FarTier::should_keep).
     std::uint64_t kept_bytes_max() const noexcept { return limit_pages() * (4096 / 8); }
 
     // The stress switch evicts down to almost nothing, whatever the limit says.
@@ -49,17 +49,23 @@ class NearLedger {
     bool past_hard() const noexcept { return pages() > hard_pages(); }
     bool fits(std::uint64_t pages_more) const noexcept { return pages() + pages_more <= high_pages(); }
 
-    void charge(std::uint64_t pages, Statistics& statistics) noexcept {
+    // Who makes room when there is little left?
+    enum class Room : std::uint8_t {
+        by_evictor,  // past `high`
+        by_caller    // past `hard`, right afterwards; the evictor helps past the limit
+    };
+    void charge(std::uint64_t pages, Statistics& statistics, Room room = Room::by_evictor) noexcept {
         const std::uint64_t now = pages_.fetch_add(pages, std::memory_order_relaxed) + pages;
         if (now > statistics.near_pages_peak.value()) statistics.near_pages_peak.raise_to(now);
-        if (now > high_pages() && !is_resting()) wake_evictor();
+        if (now > (room == Room::by_evictor ? high_pages() : enforced()) && !is_resting()) wake_evictor();
     }
     void discharge(std::uint64_t pages) noexcept { pages_.fetch_sub(pages, std::memory_order_relaxed); }
 
     // After eviction found nothing it could take out, or the node full, nobody tries again for a while:
     // longer each time it finds nothing, up to a second.
     bool is_resting() const noexcept {
-        return resting_until_ns_.load(std::memory_order_relaxed) > os::now_ns();
+        const std::uint64_t until = resting_until_ns_.load(std::memory_order_relaxed);
+        return until != 0 && until > os::now_ns();
     }
     void rest() noexcept {
         const std::uint64_t rest_ns = rest_ns_.load(std::memory_order_relaxed);

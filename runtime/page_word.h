@@ -1,13 +1,16 @@
 // The page word: one atomic 64-bit word per page says where the page's bytes are and who may change that.
 //
-//     bits 0..3   state
+//     bits 0..2   state
+//     bit  3      dense: the blob was made by the recompressor
 //     bits 4..6   level: how often the page came back soon after it left (DESIGN 5.2)
-//     bits 7..11  skip: sweeps the page is still passed over
-//     bits 12..19 stamp: the eviction epoch in which it left
+//     bits 7..11  skip: near: sweeps the page is still passed over; far: skip_max: recompression was in vain
+//     bits 12..18 stamp: the eviction epoch in which it left
+//     bit  19     near, far: was written to in its last stay
 //     bit  20     pinned (the count is in the heap's pin table)
-//     bit  21     limbo: in place
+//     bit  21     write-protected where it is; near: put there so, and not written to since; limbo: in place
 //     bits 22..25 store: which generation's blob store `place` is in (fork.h)
 //     bits 26..61 place: far, near and busy: a BlobRef (near: the kept blob, or none); limbo: a staging slot
+//     bits 62..63 dictionary: 0, or 1 + the slot of the one that this blob needs (dictionaries.h)
 //
 // | state    | bytes                             | leaves by                                        |
 // |----------|-----------------------------------|--------------------------------------------------|
@@ -36,6 +39,7 @@ inline constexpr std::uint64_t page_bytes = 4096;
 inline constexpr unsigned level_max = 5;
 inline constexpr unsigned skip_max = 31;  // 2^level_max - 1
 inline constexpr unsigned stores_max = 16;
+inline constexpr unsigned stamps = 128;  // epochs are told apart by so many
 
 class PageWord {
   public:
@@ -43,24 +47,32 @@ class PageWord {
     constexpr explicit PageWord(std::uint64_t bits) : bits_(bits) {}
     constexpr std::uint64_t bits() const { return bits_; }
 
-    constexpr PageState state() const { return static_cast<PageState>(get(0, 4)); }
+    constexpr PageState state() const { return static_cast<PageState>(get(0, 3)); }
+    constexpr bool dense() const { return get(3, 1) != 0; }
     constexpr unsigned level() const { return static_cast<unsigned>(get(4, 3)); }
     constexpr unsigned skip() const { return static_cast<unsigned>(get(7, 5)); }
-    constexpr unsigned stamp() const { return static_cast<unsigned>(get(12, 8)); }
+    constexpr unsigned stamp() const { return static_cast<unsigned>(get(12, 7)); }
     constexpr bool pinned() const { return get(20, 1) != 0; }
     constexpr bool in_place() const { return get(21, 1) != 0; }
     constexpr unsigned store() const { return static_cast<unsigned>(get(22, 4)); }
     constexpr std::uint64_t place() const { return get(26, cxl::blob_ref_bits); }
+    constexpr unsigned dictionary() const { return static_cast<unsigned>(get(62, 2)); }
 
-    constexpr PageWord with(PageState state) const { return set(0, 4, static_cast<std::uint64_t>(state)); }
+    constexpr bool write_protected() const { return get(21, 1) != 0; }
+    constexpr bool written() const { return get(19, 1) != 0; }
+
+    constexpr PageWord with(PageState state) const { return set(0, 3, static_cast<std::uint64_t>(state)); }
     constexpr PageWord with_level(unsigned level) const { return set(4, 3, level); }
     constexpr PageWord with_skip(unsigned skip) const { return set(7, 5, skip); }
-    constexpr PageWord with_stamp(unsigned stamp) const { return set(12, 8, stamp & 0xff); }
+    constexpr PageWord with_stamp(unsigned stamp) const { return set(12, 7, stamp % stamps); }
     constexpr PageWord with_pinned(bool pinned) const { return set(20, 1, pinned ? 1 : 0); }
     constexpr PageWord with_in_place(bool in_place) const { return set(21, 1, in_place ? 1 : 0); }
-    constexpr PageWord with_blob(unsigned store, std::uint64_t ref) const {
-        return set(22, 4, store).set(26, cxl::blob_ref_bits, ref);
+    constexpr PageWord with_blob(unsigned store, std::uint64_t ref, unsigned dictionary = 0) const {
+        return set(22, 4, store).set(26, cxl::blob_ref_bits, ref).set(62, 2, dictionary).set(3, 1, 0);
     }
+    constexpr PageWord with_write_protected(bool is) const { return set(21, 1, is ? 1 : 0); }
+    constexpr PageWord with_written(bool written) const { return set(19, 1, written ? 1 : 0); }
+    constexpr PageWord with_dense() const { return set(3, 1, 1); }
     constexpr PageWord without_blob() const { return with_blob(0, cxl::no_blob); }
     constexpr PageWord with_slot(std::uint64_t slot) const { return with_blob(0, slot); }
 
@@ -74,7 +86,7 @@ class PageWord {
     }
     std::uint64_t bits_ = 0;
 };
-static_assert(26 + cxl::blob_ref_bits <= 64);
+static_assert(26 + cxl::blob_ref_bits <= 62);
 static_assert((1u << level_max) - 1 <= skip_max);
 
 class AtomicPageWord {

@@ -22,10 +22,10 @@ bool own_near(Heap& heap, std::uint64_t page, ResolveLane& lane, PageWord* near_
         if (word.state() == PageState::poisoned) return false;
         if (word.state() == PageState::near) {
             if (!heap.word(page).make_busy(word)) continue;
-            *near_word = word;
+            *near_word = word.write_protected() ? unprotected(heap, page, word) : word;
             return true;
         }
-        resolve(heap, page, FaultKind::missing, lane);
+        resolve(heap, page, FaultKind::asked, lane);
     }
 }
 

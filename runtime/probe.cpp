@@ -43,7 +43,8 @@ long number_in(const char* path) {
     return value;
 }
 
-// Syscall User Dispatch, which the inline engine's shield is made of. It is a thread's own, so one of ours tries.
+// Syscall User Dispatch, which the inline engine's shield is made of. It is a thread's own, so one of ours
+// tries.
 bool has_system_call_dispatch() {
     bool has = false;
     std::thread([&] {
@@ -78,7 +79,8 @@ json probe_userfaultfd(json& missing) {
     }
     found["eviction"] = any.fd < 0 ? "none" : any.has(UFFD_FEATURE_MOVE) ? "move" : "write-protect";
     if (full.fd < 0) {
-        missing.push_back({{"what", "a full userfaultfd, for handler threads (" + std::string(std::strerror(full.error)) + ")"},
+        missing.push_back({{"what", "a full userfaultfd, for handler threads (" +
+                                        std::string(std::strerror(full.error)) + ")"},
                            {"cure", full.error == ENOSYS ? "use a kernel with CONFIG_USERFAULTFD=y"
                                                          : "sudo sysctl vm.unprivileged_userfaultfd=1"}});
     } else if (!full.has(UFFD_FEATURE_MOVE)) {

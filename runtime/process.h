@@ -18,8 +18,8 @@ void register_fork_handlers() noexcept;
 void keep_near_at_fork(void* const* pages, std::size_t count) noexcept;
 
 // From now on handler threads serve every heap's faults, the kernel's own accesses among them, whenever they
-// come (io_uring). False, and nothing changes: a heap is served by the inline engine already, or there is no right
-// to a full userfaultfd. Any thread.
+// come (io_uring). False, and nothing changes: a heap is served by the inline engine already, or there is no
+// right to a full userfaultfd. Any thread.
 bool serve_by_handler_threads() noexcept;
 
 // True for a descriptor that only the runtime may close.

@@ -61,9 +61,7 @@ bool release_untracked(Heap& heap, std::uint64_t first, std::uint64_t pages) noe
         os::drop_pages(heap.address_of(first), pages * page_bytes);
         if (heap.chunks.state(chunk) == ChunkState::untracked) return true;
     }
-    os::Backoff backoff;
-    while (heap.chunks.state(chunk) == ChunkState::tracking) backoff.wait();
-    return heap.chunks.state(chunk) == ChunkState::untracked;
+    return heap.chunks.settled_state(chunk) == ChunkState::untracked;
 }
 
 }  // namespace

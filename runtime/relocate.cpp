@@ -109,7 +109,11 @@ void relocate_piece(Heap& heap, const Piece& piece) noexcept {
 }
 
 void own_range(Heap& heap, std::uint64_t first, unsigned pages, PageWord* words) noexcept {
-    for (unsigned index = 0; index < pages; ++index) words[index] = own(heap, first + index);
+    // However a page moves, it arrives without write protection.
+    for (unsigned index = 0; index < pages; ++index) {
+        words[index] = own(heap, first + index);
+        if (words[index].state() == PageState::near) words[index] = words[index].with_write_protected(false);
+    }
 }
 
 // What was put there since `to` was released is lost, as in mremap(2).

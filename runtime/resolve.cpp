@@ -23,12 +23,12 @@ enum class Copied : std::uint8_t { done, present, gone };
 
 // UFFDIO_COPY with each errno's decision. ENOMEM: DRAM is short: make room, wait, and say so every ten
 // seconds.
-Copied copy_in(Heap& heap, std::uint64_t page, const std::byte* contents) noexcept {
+Copied copy_in(Heap& heap, std::uint64_t page, const std::byte* contents, bool protect = false) noexcept {
+    const auto copy = protect ? os::uffd_copy_protected : os::uffd_copy;
     std::uint64_t waiting_since = 0;
     for (;;) {
         std::size_t done = 0;
-        switch (const int error =
-                    os::uffd_copy(heap.uffd.fd, heap.address_of(page), contents, page_bytes, &done)) {
+        switch (const int error = copy(heap.uffd.fd, heap.address_of(page), contents, page_bytes, &done)) {
             case 0:
                 return Copied::done;
             case EEXIST:
@@ -53,11 +53,24 @@ Copied copy_in(Heap& heap, std::uint64_t page, const std::byte* contents) noexce
     }
 }
 
+// Only threads that sleep in the kernel are to be woken.
+void wake(Heap& heap, std::uint64_t page) noexcept {
+    if (heap.engine != Engine::in_line) os::uffd_wake(heap.uffd.fd, heap.address_of(page), page_bytes);
+}
+
+// A thread that serves its own faults makes room itself (make_room) past `hard`: to have another thread do it
+// would cost the interrupts by which two processors flush each other's TLB, more than what is done.
+void charge(Heap& heap) noexcept {
+    heap.near.charge(
+        1, heap.statistics,
+        heap.engine == Engine::in_line ? NearLedger::Room::by_caller : NearLedger::Room::by_evictor);
+}
+
 // A page that came back soon after it left rises, and is passed over exponentially more sweeps; one that came
 // back late sinks (DESIGN 5.2). "Soon": within as many evictions as half the near pages, told by an epoch of
 // an eighth of them.
 PageWord warmed(Heap& heap, PageWord word) noexcept {
-    const unsigned age = (heap.epoch() - word.stamp()) & 0xff;
+    const unsigned age = (heap.epoch() - word.stamp()) % stamps;
     unsigned level = word.level();
     if (age <= 4 && level < level_max) ++level;
     if (age > 16 && level > 0) --level;
@@ -70,15 +83,17 @@ Resolved poison(Heap& heap, std::uint64_t page, PageWord word, const char* why) 
     heap.statistics.poisoned.add();
     heap.statistics.far_pages.subtract(1);
     // The slot is never freed: nothing else shall be stored in bytes that went wrong once.
+    heap.far.give_up(word);
     heap.word(page).publish(word.without_blob().with(PageState::poisoned));
     return Resolved::poisoned;
 }
 
-Resolved resolve_poisoned(Heap& heap, std::uint64_t page) noexcept {
+Resolved resolve_poisoned(Heap& heap, std::uint64_t page, FaultKind kind) noexcept {
     // UFFDIO_POISON (6.6): the access raises SIGBUS. Without it the process cannot be told in place, and must
-    // not go on with a wrong byte.
+    // not go on with a wrong byte. Who only asked is told by the answer.
     const int error = os::uffd_poison(heap.uffd.fd, heap.address_of(page), page_bytes);
     if (error != 0 && error != EEXIST) {
+        if (kind == FaultKind::asked) return Resolved::poisoned;
         report("page %p is lost and this kernel cannot deliver that as SIGBUS: the process ends",
                heap.address_of(page));
         ::kill(::getpid(), SIGBUS);
@@ -89,14 +104,14 @@ Resolved resolve_poisoned(Heap& heap, std::uint64_t page) noexcept {
 
 // The caller owns the busy page. A fresh page reads as zeros.
 Resolved resolve_fresh(Heap& heap, std::uint64_t page, PageWord word) noexcept {
-    heap.near.charge(1, heap.statistics);
+    charge(heap);
     const Copied copied = copy_in(heap, page, zeros);
     if (copied == Copied::gone) {
         heap.near.discharge(1);
         heap.word(page).publish(word);
         return Resolved::gone;
     }
-    if (copied == Copied::present) os::uffd_wake(heap.uffd.fd, heap.address_of(page), page_bytes);
+    if (copied == Copied::present) wake(heap, page);
     heap.word(page).publish(PageWord().with_pinned(word.pinned()).with(PageState::near));
     return Resolved::fresh;
 }
@@ -112,10 +127,11 @@ Resolved unprotect(Heap& heap, std::uint64_t page, PageWord word) noexcept {
 // A fault on a near page: somebody else served it, or the application dropped the page behind our back (a raw
 // madvise): then it reads as zeros.
 Resolved resolve_near(Heap& heap, std::uint64_t page, PageWord word, FaultKind kind) noexcept {
-    if (kind != FaultKind::missing)
-        os::uffd_write_protect(heap.uffd.fd, heap.address_of(page), page_bytes, false);
-    if (kind != FaultKind::write_protected) copy_in(heap, page, zeros);
-    os::uffd_wake(heap.uffd.fd, heap.address_of(page), page_bytes);
+    if (kind == FaultKind::write_protected || kind == FaultKind::unknown)
+        word = unprotected(heap, page, word);
+    if (kind != FaultKind::write_protected && copy_in(heap, page, zeros) == Copied::done)
+        word = word.with_write_protected(false);
+    wake(heap, page);
     heap.word(page).publish(word);
     return Resolved::redundant;
 }
@@ -133,31 +149,42 @@ Resolved resolve_limbo(Heap& heap, std::uint64_t page, PageWord word) noexcept {
     const OutgoingPage& out = heap.slot(word.place());
     const PageWord near_word = warmed(heap, out.word).with(PageState::near);
     const Copied copied = copy_in(heap, page, out.contents);
-    if (copied == Copied::present) os::uffd_wake(heap.uffd.fd, heap.address_of(page), page_bytes);
+    if (copied == Copied::present) wake(heap, page);
     heap.word(page).publish(near_word);
     return copied == Copied::gone ? Resolved::gone : Resolved::served;
 }
 
-Resolved resolve_far(Heap& heap, std::uint64_t page, PageWord word, ResolveLane& lane) noexcept {
+// Should the page's first write fault? Then the kernel vouches for it until that write, and it leaves again
+// without being looked at (evict, is_unwritten). A page that was written to in its last stay would fault
+// twice for nothing.
+bool should_protect(Heap& heap, PageWord word, FaultKind kind) noexcept {
+    return kind == FaultKind::missing_to_read && !word.written() && word.store() == heap.far.own_store() &&
+           heap.uffd.has(UFFD_FEATURE_PAGEFAULT_FLAG_WP);
+}
+
+Resolved resolve_far(Heap& heap, std::uint64_t page, PageWord word, FaultKind kind,
+                     ResolveLane& lane) noexcept {
     compress::DecodeResult decoded = compress::DecodeResult::truncated;
     const bool readable = heap.far.load(word, [&] {
         decoded = compress::decode(heap.far.bytes(word), heap.far.key(),
                                    std::span<std::byte>(lane.page, page_bytes), lane.scratch,
-                                   heap.offload.accelerator());
+                                   heap.offload.accelerator(), heap.far.dictionaries().of(word));
     });
     if (!readable) return poison(heap, page, word, "its memory is bad");
     if (decoded != compress::DecodeResult::ok) return poison(heap, page, word, compress::describe(decoded));
-    heap.near.charge(1, heap.statistics);
-    const Copied copied = copy_in(heap, page, lane.page);
+    charge(heap);
+    const bool keep =
+        is_forking_here() || heap.far.should_keep(word, heap.statistics, heap.near.kept_bytes_max());
+    const bool protect = keep && should_protect(heap, word, kind);
+    const Copied copied = copy_in(heap, page, lane.page, protect);
     if (copied == Copied::gone) {
         heap.near.discharge(1);
         heap.word(page).publish(word.with(PageState::far));
         return Resolved::gone;
     }
-    if (copied == Copied::present) os::uffd_wake(heap.uffd.fd, heap.address_of(page), page_bytes);
-    PageWord near_word = warmed(heap, word).with(PageState::near);
-    const bool keep = is_forking_here() || heap.far.should_keep(word, heap.statistics.kept_blob_bytes.value(),
-                                                                heap.near.kept_bytes_max());
+    if (copied == Copied::present) wake(heap, page);
+    PageWord near_word =
+        warmed(heap, word).with(PageState::near).with_write_protected(protect && copied == Copied::done);
     if (keep) heap.statistics.kept_blob_bytes.add(heap.far.bytes(word).size());
     if (!keep) near_word = near_word.without_blob();
     heap.word(page).publish(near_word);
@@ -170,6 +197,23 @@ Resolved resolve_far(Heap& heap, std::uint64_t page, PageWord word, ResolveLane&
 }
 
 }  // namespace
+
+PageWord unprotected(Heap& heap, std::uint64_t page, PageWord word) noexcept {
+    os::Backoff backoff;
+    while (os::uffd_write_protect(heap.uffd.fd, heap.address_of(page), page_bytes, false) == EAGAIN)
+        backoff.wait();  // the address space is being changed: it will be over soon
+    return word.with_written(word.written() || word.write_protected()).with_write_protected(false);
+}
+
+void make_writable(Heap& heap, std::uint64_t page) noexcept {
+    for (;;) {
+        const PageWord word = heap.word(page).load();
+        if (word.state() != PageState::near || !word.write_protected()) return;
+        if (!heap.word(page).make_busy(word)) continue;
+        heap.word(page).publish(unprotected(heap, page, word));
+        return;
+    }
+}
 
 Resolved resolve(Heap& heap, std::uint64_t page, FaultKind kind, ResolveLane& lane) noexcept {
     os::Backoff backoff;
@@ -189,7 +233,7 @@ Resolved resolve(Heap& heap, std::uint64_t page, FaultKind kind, ResolveLane& la
                 continue;
             }
             case PageState::poisoned:
-                return resolve_poisoned(heap, page);
+                return resolve_poisoned(heap, page, kind);
             default:
                 break;
         }
@@ -204,8 +248,8 @@ Resolved resolve(Heap& heap, std::uint64_t page, FaultKind kind, ResolveLane& la
             case PageState::limbo:
                 return resolve_limbo(heap, page, word);
             case PageState::far: {
-                const Resolved resolved = resolve_far(heap, page, word, lane);
-                return resolved == Resolved::poisoned ? resolve_poisoned(heap, page) : resolved;
+                const Resolved resolved = resolve_far(heap, page, word, kind, lane);
+                return resolved == Resolved::poisoned ? resolve_poisoned(heap, page, kind) : resolved;
             }
             default:
                 __builtin_unreachable();
@@ -222,9 +266,10 @@ int promote(Heap& heap, std::uint64_t first, std::uint64_t pages) noexcept {
             continue;
         }
         const PageState state = heap.word(page).load().state();
+        if (state == PageState::near) make_writable(heap, page);
         if (state == PageState::fresh || state == PageState::near) continue;
         if (state == PageState::poisoned ||
-            resolve(heap, page, FaultKind::missing, *lane) == Resolved::poisoned)
+            resolve(heap, page, FaultKind::asked, *lane) == Resolved::poisoned)
             error = EIO;
         make_room(heap, Evicting::other);
     }

@@ -116,6 +116,11 @@ void take_snapshot(Heap& heap, pn_stats_t* out) noexcept {
     out->fork_events = counted.fork_events.value();
     out->prefetches = counted.prefetches.value();
     out->prefetches_dropped = counted.prefetches_dropped.value();
+    out->recompressed = counted.recompressed.value();
+    out->recompression_cpu_ns = counted.recompression_cpu_ns.value();
+    out->dictionaries = heap.far.dictionaries().count();
+    out->dictionary_bytes = heap.far.dictionaries().bytes();
+    out->dictionaries_trained = counted.dictionaries_trained.value();
     if (compress::iaa::Accelerator* const accelerator = heap.offload.accelerator())
         take_snapshot(*accelerator, out);
 }

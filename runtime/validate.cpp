@@ -12,6 +12,7 @@ struct Walk {
     std::uint64_t far = 0;
     std::uint64_t pinned = 0;
     std::uint64_t unwatched = 0;
+    std::uint64_t naming[Dictionaries::slots] = {};  // words whose blob needs the dictionary in the slot
     const char* wrong = nullptr;
 };
 
@@ -41,7 +42,20 @@ void look_at(Heap& heap, std::uint64_t page, Walk& walk) noexcept {
         walk.wrong = "heap: a page that belongs to nobody is far";
     if (word.pinned() != (heap.pins[page].load(std::memory_order_relaxed) != 0))
         walk.wrong = "heap: a pin and its count disagree";
+    if (word.dictionary() != 0 && word.place() == cxl::no_blob)
+        walk.wrong = "heap: a page without a blob names a dictionary";
+    if (word.dictionary() != 0) ++walk.naming[word.dictionary() - 1];
     walk.pinned += word.pinned() ? 1 : 0;
+}
+
+// Of one that no word names any more nothing is found.
+bool are_counted(const Dictionaries& dictionaries, const Walk& walk) noexcept {
+    for (unsigned slot = 0; slot < Dictionaries::slots; ++slot) {
+        const bool is_current =
+            dictionaries.current() != nullptr && Dictionaries::name_of(*dictionaries.current()) == slot + 1;
+        if (dictionaries.references(slot) != walk.naming[slot] + (is_current ? 1 : 0)) return false;
+    }
+    return true;
 }
 
 }  // namespace
@@ -70,6 +84,8 @@ const char* validate(Heap& heap) noexcept {
         walk.wrong = "heap: far pages are miscounted";
     if (walk.wrong == nullptr && walk.pinned != heap.statistics.pinned_pages.value())
         walk.wrong = "heap: pins are miscounted";
+    if (walk.wrong == nullptr && !are_counted(heap.far.dictionaries(), walk))
+        walk.wrong = "heap: blobs of a dictionary are miscounted";
     if (walk.wrong == nullptr && heap.far.is_open()) walk.wrong = heap.far.store()->validate();
     heap.serving.open();
     heap.operations.open();

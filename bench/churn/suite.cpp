@@ -21,9 +21,12 @@ constexpr std::uint64_t steady_wall_ns = 250'000'000;
 constexpr std::uint64_t own_bytes_per_access = 12;
 constexpr int restarts_max = 20;
 constexpr std::uint64_t warm_up_seed = 1'000'000;
+constexpr const char* equal_total_name = "inline=";
 
 struct Variant {
+    std::string name;
     std::string engine;
+    bool equal_total;  // its near limit is what makes near + far as much as zram takes, compressed bytes too
     std::unique_ptr<Worker> worker;  // null: `reason` says why not
     std::string reason;
 };
@@ -35,7 +38,10 @@ class Suite {
         const Catalogue catalogue = load_catalogue();
         for (const Record& record : catalogue.records) text_ += record.text + "\n\n";
         report_.note("pages hold " + catalogue.source);
-        for (const char* engine : {"thread", "inline", "zram"}) add(engine);
+        add("thread", "thread");
+        add("inline", "inline");
+        add("zram", "zram");
+        add(equal_total_name, "inline");
     }
 
     void run() {
@@ -55,13 +61,19 @@ class Suite {
         group_.emplace("pnode-bench-churn");
     }
 
-    void add(const std::string& engine) {
-        Variant& variant = variants_.emplace_back(Variant{engine, nullptr, ""});
-        if (is_kernel(variant)) variant.reason = no_kernel_;
+    void add(const std::string& name, const std::string& engine) {
+        const bool equal_total = name == equal_total_name;
+        Variant& variant = variants_.emplace_back(Variant{name, engine, equal_total, nullptr, ""});
+        if (is_kernel(variant) || equal_total) variant.reason = no_kernel_;
         if (!variant.reason.empty()) return;
         start(variant);
         obey(variant, {.kind = Order::fill});
         if (variant.worker && is_kernel(variant)) measure_group();
+    }
+
+    // What fits into the near limit of the others does not into that of `equal_total`.
+    static bool takes_part(const Variant& variant, Mix mix) {
+        return mix != Mix::steady || !variant.equal_total;
     }
 
     static bool is_kernel(const Variant& variant) { return variant.engine == "zram"; }
@@ -80,6 +92,32 @@ class Suite {
             (charged > range ? charged - range : 0) + own_bytes_per_access * options_.accesses;
     }
 
+    void warm_up(Variant& variant, Mix mix, int threads) {
+        for (std::uint64_t done = 0, seed = warm_up_seed; done < 3 * options_.pages;
+             done += options_.accesses)
+            obey(variant, order_of(mix, threads, options_.accesses, seed++));
+    }
+
+    // Until near and far together are what zram's pages and its compressed bytes are, or as near as they get.
+    void equalize(Variant& variant, Mix mix, int threads) {
+        constexpr int steps_max = 8;
+        if (!variant.worker) return;
+        const std::uint64_t near_bytes_min = std::min<std::uint64_t>(1 << 20, near_bytes_);
+        const std::uint64_t total = near_bytes_ + swap_->usage().memory_bytes;
+        std::uint64_t near_bytes = near_bytes_;
+        for (int step = 0; step < steps_max; ++step) {
+            limit(variant, near_bytes);
+            warm_up(variant, mix, threads);
+            const auto answer = obey(variant, order_of(mix, threads, options_.accesses, warm_up_seed));
+            if (!answer) return;
+            const std::uint64_t taken = answer->usage.near_bytes + answer->usage.far_bytes;
+            const std::uint64_t apart = taken > total ? taken - total : total - taken;
+            if (apart < total / 100) return;
+            near_bytes = taken > total ? near_bytes - std::min(apart, near_bytes) : near_bytes + apart;
+            near_bytes = std::clamp(near_bytes, near_bytes_min, near_bytes_);
+        }
+    }
+
     // Nothing when the variant cannot go on; from then on its rows say why. A lost byte ends the benchmark.
     std::optional<Answer> obey(Variant& variant, const Order& order) {
         while (variant.worker) try {
@@ -90,8 +128,7 @@ class Suite {
                 give_up(variant, ended.what());
                 if (is_kernel(variant) && restarts_++ < restarts_max) restart(variant);
             } catch (const std::runtime_error& error) {
-                if (order.kind == Order::verify)
-                    throw std::runtime_error(variant.engine + ": " + error.what());
+                if (order.kind == Order::verify) throw std::runtime_error(variant.name + ": " + error.what());
                 give_up(variant, error.what());
             }
         return std::nullopt;
@@ -135,16 +172,20 @@ class Suite {
         near_bytes_ = options_.pages * page_bytes / 100 * static_cast<std::uint64_t>(near_percent);
         mix_ = mix;
         threads_ = threads;
+        // Warmed up until what is near is what this mix makes near, and what can be learnt of it is learnt.
         for (Variant& variant : variants_) {
-            limit(variant, near_bytes_);
-            // Until what is near is what this mix makes near, and what can be learnt of it is learnt.
-            for (std::uint64_t done = 0, seed = warm_up_seed; done < 3 * options_.pages;
-                 done += options_.accesses)
-                obey(variant, order_of(mix, threads, options_.accesses, seed++));
+            if (!takes_part(variant, mix)) continue;
+            if (variant.equal_total) {
+                equalize(variant, mix, threads);
+            } else {
+                limit(variant, near_bytes_);
+                warm_up(variant, mix, threads);
+            }
         }
         for (int round = 0; round < options_.rounds; ++round)
             for (std::size_t turn = 0; turn < variants_.size(); ++turn) {
                 Variant& variant = variants_[(turn + static_cast<std::size_t>(round)) % variants_.size()];
+                if (!takes_part(variant, mix)) continue;
                 Order order = order_of(mix, threads, options_.accesses, static_cast<std::uint64_t>(round));
                 if (mix == Mix::steady) order.wall_ns_min = steady_wall_ns;
                 if (const auto answer = obey(variant, order))
@@ -152,6 +193,7 @@ class Suite {
                 throw_if_interrupted();
             }
         for (Variant& variant : variants_) {
+            if (!takes_part(variant, mix)) continue;
             if (!variant.reason.empty())
                 report_.miss(key(variant, near_percent, mix, threads), variant.reason);
             obey(variant, {.kind = Order::verify});
@@ -159,7 +201,7 @@ class Suite {
     }
 
     ChurnKey key(const Variant& variant, int near_percent, Mix mix, int threads) const {
-        return {name_of(mix), near_percent, threads, variant.engine};
+        return {name_of(mix), near_percent, threads, variant.name};
     }
 
     ChurnMeasurement measurement(const Variant& variant, const Answer& answer) const {

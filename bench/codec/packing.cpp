@@ -21,7 +21,8 @@ using namespace pnode::compress;
 
 constexpr std::size_t page_bytes = 4096;
 constexpr std::size_t dictionary_bytes = 32768;
-constexpr std::size_t sampled = 16;  // one page in so many is trained on
+constexpr std::size_t sampled = 16;  // one page in so many is trained on; of few pages, more
+constexpr std::size_t samples_min = 128;
 
 // Turns blocks into blobs and back, the way a variant says.
 class Packer {
@@ -161,13 +162,16 @@ void check_all(Bytes corpus, const Variant& variant, const std::vector<StoredBlo
 
 }  // namespace
 
-TrainedContent::TrainedContent(Bytes corpus) : content_(dictionary_bytes) {
+TrainedContent::TrainedContent(Bytes corpus) {
+    const std::size_t pages = corpus.size() / page_bytes;
+    const std::size_t stride = std::clamp<std::size_t>(pages / samples_min, 1, sampled);
     std::vector<std::byte> samples;
-    for (std::size_t at = 0; at + page_bytes <= corpus.size(); at += sampled * page_bytes) {
+    for (std::size_t at = 0; at + page_bytes <= corpus.size(); at += stride * page_bytes) {
         const Bytes page = corpus.subspan(at, page_bytes);
         if (!is_zero(page)) samples.insert(samples.end(), page.begin(), page.end());
     }
-    content_.resize(Dictionary::train(samples, page_bytes, content_));
+    content_.resize(std::min(dictionary_bytes, samples.size() / 10));
+    if (!content_.empty()) content_.resize(Dictionary::train(samples, page_bytes, content_));
 }
 
 Packed pack(Bytes corpus, const Variant& variant, const TrainedContent& trained) {

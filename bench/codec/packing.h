@@ -32,7 +32,8 @@ struct Packed {
     std::uint64_t total_bytes() const { return far_bytes + near_bytes(); }
 };
 
-// What a corpus' blocks have in common, trained on a sixteenth of its pages, as a heap's would be.
+// What a corpus' blocks have in common, trained on a sixteenth of its pages, as a heap's would be; on more of
+// a small one's.
 class TrainedContent {
   public:
     explicit TrainedContent(compress::Bytes corpus);

@@ -53,7 +53,10 @@ class Suite {
         if (why_no_swap_.empty()) swap_.emplace(2 * fault_pages_max * 4096);
     }
 
-    CorpusResults measure(const Corpus& corpus) {
+    // By value: the same pages for every block size, where there are enough.
+    CorpusResults measure(Corpus corpus) {
+        if (const std::size_t whole = corpus.bytes.size() / 65536 * 65536; whole > 0)
+            corpus.bytes.resize(whole);
         CorpusResults result;
         result.corpus = corpus.name;
         result.source = corpus.source;
@@ -83,7 +86,6 @@ class Suite {
     static CodecRow measure(const Corpus& corpus, const Variant& variant, const TrainedContent& trained) {
         CodecRow row;
         row.variant = variant;
-        // Whole blocks, and the same pages for every block size.
         try {
             row.packed = pack(corpus.bytes, variant, trained);
             if (row.packed->pages == 0) {

@@ -62,6 +62,14 @@ std::vector<std::size_t> HeapTier::far_pages() const {
     return far;
 }
 
+pn_stats_t HeapTier::stats() const {
+    pn_stats_t stats = {};
+    stats.struct_bytes = sizeof stats;
+    stats.version = PN_VERSION;
+    must(pn_stats(heap_, &stats), "pn_stats");
+    return stats;
+}
+
 ZramTier::ZramTier(const ZramSwap&, std::size_t pages)
     : Tier("zram", "lz4"), memory_(pages * page_bytes), pages_(pages) {}
 

@@ -44,6 +44,7 @@ class HeapTier final : public Tier {
     std::byte* memory() const override { return buffer_; }
     void demote(std::size_t first_page, std::size_t pages) override;
     std::vector<std::size_t> far_pages() const override;
+    pn_stats_t stats() const;
 
   private:
     pn_heap* heap_ = nullptr;

@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <fstream>
 #include <memory>
@@ -57,6 +58,7 @@ class Suite {
         measure_need();
         add_pnode();
         add_zram();
+        add_total();
         for (Workload workload : workloads) run_workload(workload);
         for (Variant& variant : variants_) finish(variant);
         if (small_group_ && small_group_->helped_on() != 0)
@@ -106,10 +108,29 @@ class Suite {
         try_to_add("pnode-small", under_pnode("pnode-small", near_bytes_), near_bytes_, nullptr);
     }
 
-    std::vector<std::string> under_pnode(const std::string& name, std::uint64_t near_bytes) const {
-        return {
-            options_.pnode,  "run", "--near", std::to_string(near_bytes), "--stats", statistics_file(name),
-            "--stats-every", "200", "--"};
+    std::vector<std::string> under_pnode(const std::string& name, std::uint64_t near_bytes,
+                                         std::uint64_t far_bytes = 0) const {
+        std::vector<std::string> wrapper = {
+            options_.pnode,        "run",           "--near", std::to_string(near_bytes), "--stats",
+            statistics_file(name), "--stats-every", "200"};
+        if (far_bytes != 0) wrapper.insert(wrapper.end(), {"--far", std::to_string(far_bytes)});
+        wrapper.emplace_back("--");
+        return wrapper;
+    }
+
+    // Near and far limit together are what zram's pages may take and its compressed bytes do take. Far is
+    // large enough for a blob of every page at zram's ratio and a quarter more; the rest is near.
+    void add_total() {
+        if (!swap_ || variants_.back().result.name != "zram-small") return;
+        const ZramSwap::Usage zram = swap_->usage();
+        if (zram.original_bytes == 0) return note("no pnode-total: nothing went to zram while it was loaded");
+        const std::uint64_t total = near_bytes_ + zram.memory_bytes;
+        const double blobs = static_cast<double>(report_.need_bytes) *
+                             static_cast<double>(zram.memory_bytes) /
+                             static_cast<double>(zram.original_bytes);
+        const std::uint64_t near_min = report_.need_bytes / 8;
+        const std::uint64_t far = std::min(static_cast<std::uint64_t>(1.25 * blobs), total - near_min);
+        try_to_add("pnode-total", under_pnode("pnode-total", total - far, far), total - far, nullptr);
     }
 
     std::string statistics_file(const std::string& name) const {

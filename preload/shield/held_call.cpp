@@ -11,6 +11,8 @@
 #include <cstring>
 
 #include "preload/shield/call_table.h"
+#include "preload/shield/open_call.h"
+#include "runtime/os/signal_actions.h"
 #include "runtime/os/signals_blocked.h"
 #include "runtime/os/system_call.h"
 
@@ -36,8 +38,8 @@ long copy_self(long call, void* here, unsigned long there, unsigned long bytes) 
 // Everything that one call points to.
 class Pointers {
   public:
-    Pointers(long number, const long (&arguments)[6], Caller caller) noexcept
-        : number_(number), caller_(caller), returns_(number != SYS_execve && number != SYS_execveat) {
+    Pointers(long number, const long (&arguments)[6], bool dispatched) noexcept
+        : number_(number), dispatched_(dispatched), returns_(number != SYS_execve && number != SYS_execveat) {
         std::copy(std::begin(arguments), std::end(arguments), std::begin(arguments_));
     }
     void hold() noexcept;
@@ -48,6 +50,8 @@ class Pointers {
         return (returns_ ? hold_.look_again() : absent_) != 0;
     }
     const long (&arguments() const noexcept)[6] { return arguments_; }
+    const unsigned long* temporary_mask() const noexcept { return replaced_ ? &set_ : nullptr; }
+    Hold& held() noexcept { return hold_; }
 
   private:
     std::uint64_t value(unsigned index) const noexcept {
@@ -73,11 +77,12 @@ class Pointers {
     void replace_packed_set(unsigned index) noexcept;
 
     const long number_;
-    const Caller caller_;
+    const bool dispatched_;
     const bool returns_;
     std::uint64_t absent_ = 0;
     long arguments_[6];
     Hold hold_;
+    bool replaced_ = false;
     unsigned long set_ = 0;
     struct {
         const unsigned long* set;
@@ -91,7 +96,7 @@ bool Pointers::read(void* to, std::uint64_t from, std::uint64_t bytes) noexcept 
     // call.
     constexpr std::uint64_t frames_bytes = 64 << 10;
     const auto here = reinterpret_cast<std::uint64_t>(__builtin_frame_address(0));
-    if (caller_ == Caller::dispatched || from - here > frames_bytes - bytes) return peek(to, from, bytes);
+    if (dispatched_ || from - here > frames_bytes - bytes) return peek(to, from, bytes);
     std::memcpy(to, reinterpret_cast<const void*>(from), bytes);
     return true;
 }
@@ -183,6 +188,7 @@ void Pointers::replace_set(unsigned index) noexcept {
     const std::uint64_t address = value(index);
     if (address == 0 || !read(&set_, address, sizeof set_)) return;
     set_ &= ~os::signals_left_open;
+    replaced_ = true;
     arguments_[index] = os::argument(&set_);
 }
 
@@ -192,6 +198,7 @@ void Pointers::replace_packed_set(unsigned index) noexcept {
     const auto set = reinterpret_cast<std::uint64_t>(packed_set_.set);
     if (set == 0 || packed_set_.bytes != sizeof set_ || !read(&set_, set, sizeof set_)) return;
     set_ &= ~os::signals_left_open;
+    replaced_ = true;
     packed_set_.set = &set_;
     arguments_[index] = os::argument(&packed_set_);
 }
@@ -249,12 +256,28 @@ void Pointers::hold() noexcept {
     if (number_ == SYS_pselect6) replace_packed_set(5);  // a fifth pointer, the only call with so many
 }
 
-long call_once(long number, const long (&arguments)[6], Caller caller) noexcept {
-    Pointers pointers(number, arguments, caller);
+unsigned long mask_during(long number, const ucontext_t& program) noexcept {
+    unsigned long mask = 0;
+    std::memcpy(&mask, &program.uc_sigmask, sizeof mask);
+    // A new program starts with what this one has blocked in name, too.
+    const bool starts = number == SYS_execve || number == SYS_execveat;
+    return starts ? mask | os::signals_blocked_in_name : mask;
+}
+
+// `done`: bytes that calls before this one transferred.
+long call_once(long number, const long (&arguments)[6], ucontext_t* dispatched, long done) noexcept {
+    Pointers pointers(number, arguments, dispatched != nullptr);
     pointers.hold();
     for (unsigned faults = 0;; ++faults) {
         const long(&a)[6] = pointers.arguments();
-        const long result = os::system_call_6(number, a[0], a[1], a[2], a[3], a[4], a[5]);
+        long result = 0;
+        if (dispatched != nullptr) {
+            OpenCall call{dispatched, number, done, &pointers.held(), pointers.temporary_mask(),
+                          mask_during(number, *dispatched)};
+            result = make_open_call(call, a);
+        } else {
+            result = os::system_call_6(number, a[0], a[1], a[2], a[3], a[4], a[5]);
+        }
         // The hold was lost (holds.h: frames, threads), or the pointer is bad.
         if (result != -EFAULT || faults == faults_max || !pointers.hold_again()) return result;
     }
@@ -268,7 +291,7 @@ bool is_file(long fd) noexcept {
 
 // A file is read and written in pieces, so that a buffer larger than the near limit need not be near at once.
 // Anything else (a datagram!) takes the whole buffer or none of it.
-long call_in_pieces(long number, const long (&arguments)[6], Caller caller) noexcept {
+long call_in_pieces(long number, const long (&arguments)[6], ucontext_t* dispatched) noexcept {
     long piece[6];
     std::copy(std::begin(arguments), std::end(arguments), std::begin(piece));
     long done = 0;
@@ -276,7 +299,7 @@ long call_in_pieces(long number, const long (&arguments)[6], Caller caller) noex
         piece[1] = arguments[1] + done;
         piece[2] = std::min<long>(arguments[2] - done, piece_bytes);
         if (number == SYS_pread64 || number == SYS_pwrite64) piece[3] = arguments[3] + done;
-        const long result = call_once(number, piece, caller);
+        const long result = call_once(number, piece, dispatched, done);
         if (result < 0) return done != 0 ? done : result;
         done += result;
         if (result < piece[2]) break;
@@ -309,10 +332,10 @@ bool poke(unsigned long to, const void* from, unsigned long bytes) noexcept {
     return true;
 }
 
-long held_call(long number, const long (&arguments)[6], Caller caller) noexcept {
+long held_call(long number, const long (&arguments)[6], ucontext_t* dispatched) noexcept {
     if (is_large_transfer(number, arguments) && is_file(arguments[0]))
-        return call_in_pieces(number, arguments, caller);
-    return call_once(number, arguments, caller);
+        return call_in_pieces(number, arguments, dispatched);
+    return call_once(number, arguments, dispatched, 0);
 }
 
 }  // namespace pnode::preload

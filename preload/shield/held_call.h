@@ -5,18 +5,16 @@
 // exceptions, so an unwinder passes through.
 #pragma once
 
+#include <ucontext.h>
+
 #include "runtime/holds.h"
 
 namespace pnode::preload {
 
-// Who says what the arguments are.
-enum class Caller : unsigned char {
-    entry,       // one of our functions, called by the program as it calls libc's
-    dispatched,  // any instruction, from the handler of its signal, which is on another stack
-};
-
-// As the kernel gives it: the value, or minus an errno.
-long held_call(long number, const long (&arguments)[6], Caller caller) noexcept;
+// As the kernel gives it: the value, or minus an errno. `dispatched`: from the handler of a dispatched call, with the
+// context that goes on after it, and signals blocked. Null: from one of our functions, called by the program as it
+// calls libc's.
+long held_call(long number, const long (&arguments)[6], ucontext_t* dispatched) noexcept;
 
 // Of our own, of a page or less, from where the program says; false: it cannot be read.
 bool peek(void* to, unsigned long from, unsigned long bytes) noexcept;

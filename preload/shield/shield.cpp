@@ -78,8 +78,19 @@ const void* stub_for(std::uint64_t site) noexcept {
     return nullptr;
 }
 
-// What clone(2) writes in the thread that calls it, while the stub makes the call.
+// For the stub, which makes a clone(2) when this handler has returned: until the thread's next call.
+__thread bool holds_for_stub __attribute__((tls_model("initial-exec"))) = false;
+
+void let_go_of_stub() noexcept {
+    if (!holds_for_stub) return;
+    holds_for_stub = false;
+    for (const Lasting what : {Lasting::clone_arguments, Lasting::child_number, Lasting::child_descriptor})
+        hold_while_alive(what, 0, 0);
+}
+
+// What clone(2) writes in the thread that calls it.
 void hold_clone_results(std::uint64_t number_at, std::uint64_t descriptor_at) noexcept {
+    holds_for_stub = true;
     hold_while_alive(Lasting::child_number, number_at, number_at != 0 ? sizeof(int) : 0);
     hold_while_alive(Lasting::child_descriptor, descriptor_at, descriptor_at != 0 ? sizeof(int) : 0);
 }
@@ -262,16 +273,11 @@ void answer(Dispatched& call) noexcept {
         case SYS_prctl:
             if (call.arguments[0] == set_dispatch) return call.answer(-EBUSY);
             break;
-        case SYS_execve:
-        case SYS_execveat: {
-            const BlockedForExec blocked;
-            return call.answer(held_call(call.number, call.arguments, Caller::dispatched));
-        }
         default:
             if (spare_descriptor(call) || change_mapping(call)) return;
             break;
     }
-    call.answer(held_call(call.number, call.arguments, Caller::dispatched));
+    call.answer(held_call(call.number, call.arguments, call.context));
 }
 
 void on_sigsys(int signal, siginfo_t* info, void* context) {
@@ -279,6 +285,7 @@ void on_sigsys(int signal, siginfo_t* info, void* context) {
     const int saved_errno = errno;
     auto* interrupted = static_cast<ucontext_t*>(context);
     begin_thread(interrupted);
+    let_go_of_stub();
     Dispatched call = dispatched_in(interrupted);
     answer(call);
     errno = saved_errno;
@@ -311,7 +318,7 @@ int shield_raise() noexcept {
     const long armed = system_call(SYS_prctl, set_dispatch, dispatch_on, pnode_text_first, pnode_text_bytes,
                                    &pnode_dispatch_selector);
     if (os::is_error(armed)) return os::error_of(armed);
-    if (const int error = os::take_signal(SIGSYS, on_sigsys, 0)) return error;
+    if (const int error = os::take_signal(SIGSYS, on_sigsys, ~0UL)) return error;
     give_alternate_stack_now();
     signal_calls_begin();
     take_over_inherited_mask();

@@ -9,6 +9,7 @@
 
 #include "preload/shield/alternate_stacks.h"
 #include "preload/shield/held_call.h"
+#include "preload/shield/open_call.h"
 #include "preload/shield/signal_frames.h"
 #include "runtime/os/signal_actions.h"
 #include "runtime/os/signals_blocked.h"
@@ -59,11 +60,14 @@ unsigned long changed(unsigned long before, long how, unsigned long set) noexcep
 void on_signal(int signal, siginfo_t* info, void* context) {
     const int saved_errno = errno;
     give_alternate_stack(static_cast<ucontext_t*>(context));
-    // Not what it interrupted: sigsuspend(2) and its kin have another mask for the handler.
-    unsigned long blocked = 0;
-    os::system_call(SYS_rt_sigprocmask, SIG_BLOCK, nullptr, &blocked, set_bytes);
+    const auto& interrupted = *static_cast<ucontext_t*>(context);
+    const OpenCall* const call = interrupted_call(interrupted);
     const os::SignalAction action = kept[signal].read();
-    begin_handler(signal, *info, context, action, blocked | (action.mask & signals_left_open));
+    // sigsuspend(2) and its kin have another mask for the handler than for what goes on after it.
+    const bool other = call != nullptr && call->temporary_mask != nullptr;
+    unsigned long blocked = (other ? *call->temporary_mask : mask_of(interrupted)) | action.mask;
+    if ((action.flags & SA_NODEFER) == 0) blocked |= 1UL << (signal - 1);
+    begin_handler(signal, *info, context, action, blocked);
     errno = saved_errno;
 }
 
@@ -73,7 +77,7 @@ bool is_function(const os::SignalAction& action) noexcept {
 
 // As the kernel is told it.
 os::SignalAction as_kernel_has_it(const os::SignalAction& action) noexcept {
-    if (is_function(action)) return os::action_of_ours(on_signal, action.flags | SA_SIGINFO | SA_ONSTACK, action.mask);
+    if (is_function(action)) return os::action_of_ours(on_signal, action.flags | SA_SIGINFO | SA_ONSTACK, ~0UL);
     os::SignalAction open = action;
     open.mask &= ~signals_left_open;
     return open;
@@ -172,15 +176,6 @@ void signal_calls_begin() noexcept {
 void signal_calls_after_fork_in_child() noexcept {
     shielded_process.store(os::system_call(SYS_getpid));
     for (os::KeptAction& action : kept) action.after_fork_in_child();
-}
-
-BlockedForExec::BlockedForExec() noexcept : changed_(signals_blocked_in_name != 0) {
-    if (changed_)
-        os::system_call(SYS_rt_sigprocmask, SIG_BLOCK, &signals_blocked_in_name, nullptr, set_bytes);
-}
-
-BlockedForExec::~BlockedForExec() {
-    if (changed_) os::system_call(SYS_rt_sigprocmask, SIG_UNBLOCK, &signals_left_open, nullptr, set_bytes);
 }
 
 void take_over_inherited_mask() noexcept {

@@ -25,19 +25,6 @@ void signal_calls_begin() noexcept;
 // In a forked child: whoever was changing an action is not there.
 void signal_calls_after_fork_in_child() noexcept;
 
-// What the program has blocked in name is blocked while a new program starts (execve), and open again if none
-// did.
-class BlockedForExec {
-  public:
-    BlockedForExec() noexcept;
-    ~BlockedForExec();
-    BlockedForExec(const BlockedForExec&) = delete;
-    BlockedForExec& operator=(const BlockedForExec&) = delete;
-
-  private:
-    bool changed_;
-};
-
 // The mask this process was started with.
 void take_over_inherited_mask() noexcept;
 

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "preload/shield/alternate_stacks.h"
+#include "preload/shield/open_call.h"
 #include "preload/shield/signal_calls.h"
 #include "runtime/os/signals_blocked.h"
 #include "runtime/os/system_call.h"
@@ -48,9 +49,8 @@ Place place_below(std::uint64_t top, std::size_t state_bytes) noexcept {
     return place;
 }
 
-// Where the kernel would put it; but what is on our stack stays there, as calls of the program's may be under
-// way above. Where our own frames are in the way, below them, and with no signal on top of what is written
-// then.
+// Where the kernel would put it. Where our own frames are in the way (a sent SIGBUS has interrupted our handler, or
+// there was no alternate stack to be had), below them, and with no signal on top of what is written then.
 Place find_place(std::uint64_t pointer, bool wants_alternate, std::size_t state_bytes) noexcept {
     const auto here = reinterpret_cast<std::uint64_t>(__builtin_frame_address(0));
     const bool was_on_ours = is_on_alternate_stack_of_ours(pointer);
@@ -80,6 +80,7 @@ void end_by_segv() noexcept {
 void begin_handler(int signal, const siginfo_t& info, void* context, const os::SignalAction& action,
                    unsigned long blocked) noexcept {
     auto* interrupted = static_cast<ucontext_t*>(context);
+    if (interrupted_call(*interrupted) != nullptr) end_interrupted_call(interrupted);
     gregset_t& registers = interrupted->uc_mcontext.gregs;
     const stack_t programs = alternate_stack_of_program();
     const std::size_t state_bytes =
@@ -111,21 +112,26 @@ void begin_handler(int signal, const siginfo_t& info, void* context, const os::S
     registers[REG_RIP] = reinterpret_cast<greg_t>(action.handler);
 }
 
+bool take_context(ucontext_t* to, const ucontext_t& from) noexcept {
+    void* const state = to->uc_mcontext.fpregs;
+    const void* const saved = from.uc_mcontext.fpregs;
+    const stack_t stack = to->uc_stack;
+    if (saved != nullptr && (state == nullptr || fpu_bytes(saved) > fpu_bytes(state))) return false;
+    if (saved != nullptr) std::memcpy(state, saved, fpu_bytes(saved));
+    std::memcpy(static_cast<void*>(to), &from, kernel_context_bytes);
+    to->uc_mcontext.fpregs = saved != nullptr ? static_cast<fpregset_t>(state) : nullptr;
+    to->uc_stack = stack;
+    return true;
+}
+
 void end_handler(ucontext_t* context) noexcept {
     const auto* ended =
         reinterpret_cast<const ucontext_t*>(static_cast<std::uint64_t>(context->uc_mcontext.gregs[REG_RSP]));
-    void* const state = context->uc_mcontext.fpregs;
-    const void* saved = ended->uc_mcontext.fpregs;
-    // Our frame has room for all that this thread's processor state may be; a larger one is none of the kernel's.
-    if (saved != nullptr && (state == nullptr || fpu_bytes(saved) > fpu_bytes(state))) return end_by_segv();
-    if (saved != nullptr) std::memcpy(state, saved, fpu_bytes(saved));
-    const stack_t ours = context->uc_stack;
     const stack_t programs = ended->uc_stack;
     unsigned long mask = 0;
     std::memcpy(&mask, &ended->uc_sigmask, sizeof mask);
-    std::memcpy(static_cast<void*>(context), ended, kernel_context_bytes);
-    context->uc_mcontext.fpregs = saved != nullptr ? static_cast<fpregset_t>(state) : nullptr;
-    context->uc_stack = ours;
+    // Our frame has room for all that this thread's processor state may be: a larger one is none of the kernel's.
+    if (!take_context(context, *ended)) return end_by_segv();
     restore_alternate_stack_of_program(static_cast<std::uint64_t>(context->uc_mcontext.gregs[REG_RSP]),
                                        programs);
     set_mask_by_program(context, mask);

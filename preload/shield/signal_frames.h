@@ -22,4 +22,8 @@ void begin_handler(int signal, const siginfo_t& info, void* context, const os::S
 // interrupted goes on.
 void end_handler(ucontext_t* context) noexcept;
 
+// Processor state and registers of `from`, another frame of the calling thread's, with the mask; false: there is no
+// room for that state.
+bool take_context(ucontext_t* to, const ucontext_t& from) noexcept;
+
 }  // namespace pnode::preload

@@ -8,6 +8,8 @@
 #define RED_ZONE 128
 #define SYS_prctl 157
 #define SYS_exit 60
+#define SYS_rt_sigprocmask 14
+#define SIG_SETMASK 2
 #define PR_SET_SYSCALL_USER_DISPATCH 59
 #define PR_SYS_DISPATCH_ON 1
 
@@ -96,5 +98,60 @@ pnode_exit_stub:
     syscall
     hlt
     .size pnode_exit_stub, . - pnode_exit_stub
+
+/* long pnode_open_call(number, arguments, open mask, closed mask): stubs.h. Between the two changes of the mask a signal may come at
+ * any instruction, and what it interrupted does not go on: so it is told from the instruction pointer how far the call had come. */
+    .align 16
+    .hidden pnode_open_call
+    .globl pnode_open_call
+    .type pnode_open_call, @function
+pnode_open_call:
+    push %rbx
+    push %r12
+    push %r13
+    push %r14
+    mov %rdi, %rbx
+    mov %rsi, %r12
+    mov %rcx, %r13
+    mov %rdx, %rsi
+    mov $SYS_rt_sigprocmask, %eax
+    mov $SIG_SETMASK, %edi
+    xor %edx, %edx
+    mov $8, %r10d
+    syscall
+    .hidden pnode_open_first
+    .globl pnode_open_first
+pnode_open_first:
+    mov %rbx, %rax
+    mov (%r12), %rdi
+    mov 8(%r12), %rsi
+    mov 16(%r12), %rdx
+    mov 24(%r12), %r10
+    mov 32(%r12), %r8
+    mov 40(%r12), %r9
+    .hidden pnode_open_made
+    .globl pnode_open_made
+pnode_open_made:
+    syscall
+    .hidden pnode_open_done
+    .globl pnode_open_done
+pnode_open_done:
+    mov %rax, %r14
+    mov $SYS_rt_sigprocmask, %eax
+    mov $SIG_SETMASK, %edi
+    mov %r13, %rsi
+    xor %edx, %edx
+    mov $8, %r10d
+    syscall
+    .hidden pnode_open_end
+    .globl pnode_open_end
+pnode_open_end:
+    mov %r14, %rax
+    pop %r14
+    pop %r13
+    pop %r12
+    pop %rbx
+    ret
+    .size pnode_open_call, . - pnode_open_call
 
     .section .note.GNU-stack, "", @progbits

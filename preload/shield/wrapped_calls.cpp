@@ -29,7 +29,7 @@ long wrapped(long number, Arguments... arguments) {
     int type = PTHREAD_CANCEL_DEFERRED;
     const bool alone = __libc_single_threaded != 0;
     if (!alone) ::pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, &type);
-    const long result = preload::held_call(number, all, preload::Caller::entry);
+    const long result = preload::held_call(number, all, nullptr);
     if (!alone) ::pthread_setcanceltype(type, nullptr);
     if (!os::is_error(result)) return result;
     errno = static_cast<int>(-result);

@@ -37,8 +37,8 @@ constexpr OptionSpec table[] = {
     {"node", "PNODE_NODE", "SPEC", OptionType::node, "", "memory: of the far limit", 0, 0, no_choices,
      &Options::node, "Where far pages live. memory: is compressed bytes in DRAM (docs/private-node.md)."},
     {"codec", "PNODE_CODEC", "NAME", OptionType::codec, "lz4", "", 0, 0, no_choices, &Options::codec,
-     "How pages are compressed: lz4 is fast, zstd smaller, deflate what accelerators read; iaa uses one "
-     "(docs/hardware.md)."},
+     "How pages are compressed: lz4 is fast, zstd smaller, auto lz4 at first and zstd for what stays cold "
+     "(docs/design.md), deflate what accelerators read; iaa uses one (docs/hardware.md)."},
     {"engine", "PNODE_ENGINE", "NAME", OptionType::choice, "auto", "", 0, 0, "auto|thread|inline",
      &Options::engine,
      "Who serves a fault: the thread that faults (inline), or handler threads; auto is inline where that is "

@@ -2,6 +2,7 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cerrno>
 
 #include "runtime/os/injection.h"
@@ -31,6 +32,21 @@ void drop_pages(void* address, std::size_t bytes) noexcept {
             return;  // not our pages, or not pages: there is nothing to drop
         }
         backoff.wait();  // the kernel is short of something for a moment
+    }
+}
+
+void drop_ranges(const iovec* ranges, unsigned count) noexcept {
+    constexpr int pidfd_self = -10000;  // PIDFD_SELF_THREAD: a forked child's means the child
+    std::size_t done = 0;
+    if (count > 1 && injected(Call::drop) == 0) {
+        const long result = system_call(SYS_process_madvise, pidfd_self, ranges, count, MADV_DONTNEED, 0);
+        if (!is_error(result)) done = static_cast<std::size_t>(result);
+    }
+    for (; count != 0; ++ranges, --count) {
+        const std::size_t already = std::min(done, ranges->iov_len);
+        done -= already;
+        if (already == ranges->iov_len) continue;
+        drop_pages(static_cast<std::byte*>(ranges->iov_base) + already, ranges->iov_len - already);
     }
 }
 

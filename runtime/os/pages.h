@@ -4,6 +4,8 @@
 // Thread rule: any thread, any context. Nothing here allocates; errno is left alone.
 #pragma once
 
+#include <sys/uio.h>
+
 #include <cstddef>
 #include <cstdint>
 
@@ -12,6 +14,10 @@ namespace pnode::os {
 // The contents are gone: they read as zeros, or fault. Locked pages too, which MADV_DONTNEED leaves alone:
 // the program may have locked what is ours to drop (mlock, mlockall).
 void drop_pages(void* address, std::size_t bytes) noexcept;
+
+// The same for several ranges, in ascending order: one call, and one flush of other processors' TLBs, where
+// the kernel lets a process advise itself (6.14); else one after the other. The kernel writes to no range.
+void drop_ranges(const iovec* ranges, unsigned count) noexcept;
 
 // Which pages the kernel has in place: the lowest bit of each byte. 0 or an errno.
 int find_present(const void* address, std::size_t bytes, unsigned char* present) noexcept;

@@ -48,11 +48,17 @@ pnode_signal_return:
 )");
 #endif
 
+// Is it about an access or call of this thread? Else it was sent, by a process or by the kernel, which tells
+// so of bad memory that nobody is reading.
+bool is_fault(int signal, const siginfo_t* info) noexcept {
+    return info->si_code > 0 && !(signal == SIGBUS && info->si_code == BUS_MCEERR_AO);
+}
+
 void default_action(int signal, const siginfo_t* info) noexcept {
     const SignalAction none;
     set_kernel_action(signal, &none, nullptr);
     // A fault is made again when the handler returns; what was sent has to be sent again.
-    if (info->si_code <= 0) system_call(SYS_tgkill, ::getpid(), system_call(SYS_gettid), signal);
+    if (!is_fault(signal, info)) system_call(SYS_tgkill, ::getpid(), system_call(SYS_gettid), signal);
 }
 
 }  // namespace
@@ -62,11 +68,10 @@ SignalAction KeptAction::read() const noexcept {
         const std::uint32_t generation = generation_.load(std::memory_order_acquire);
         const Words& words = words_[generation % 2];
         SignalAction action;
-        action.handler = reinterpret_cast<void (*)(int, siginfo_t*, void*)>(
-            words.handler.load(std::memory_order_acquire));
+        action.handler =
+            reinterpret_cast<void (*)(int, siginfo_t*, void*)>(words.handler.load(std::memory_order_acquire));
         action.flags = words.flags.load(std::memory_order_acquire);
-        action.restorer =
-            reinterpret_cast<void (*)()>(words.restorer.load(std::memory_order_acquire));
+        action.restorer = reinterpret_cast<void (*)()>(words.restorer.load(std::memory_order_acquire));
         action.mask = words.mask.load(std::memory_order_acquire);
         // Nobody writes to these words before the other ones count.
         if (generation_.load(std::memory_order_acquire) == generation) return action;
@@ -138,7 +143,7 @@ void deliver_by(Deliver function) noexcept {
 
 void pass_on(int signal, siginfo_t* info, void* context) noexcept {
     const SignalAction action = program_action(signal);
-    const bool fault = info->si_code > 0;
+    const bool fault = is_fault(signal, info);
     const bool blocked = (signals_blocked_in_name & bit_of(signal)) != 0;
     if (!fault && blocked) {
         signals_pending_in_name |= bit_of(signal);

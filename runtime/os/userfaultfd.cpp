@@ -173,7 +173,10 @@ int finish(int error, std::int64_t field, std::size_t bytes, std::size_t* done) 
 
 }  // namespace
 
-int uffd_copy(int fd, void* destination, const void* source, std::size_t bytes, std::size_t* done) noexcept {
+namespace {
+
+int copy(int fd, void* destination, const void* source, std::size_t bytes, std::uint64_t mode,
+         std::size_t* done) noexcept {
     *done = 0;
     std::size_t piece = bytes;
     if (const int error = injected(Call::copy, &piece)) return error;
@@ -181,8 +184,20 @@ int uffd_copy(int fd, void* destination, const void* source, std::size_t bytes, 
     argument.dst = reinterpret_cast<std::uint64_t>(destination);
     argument.src = reinterpret_cast<std::uint64_t>(source);
     argument.len = piece;
+    argument.mode = mode;
     const int error = control(fd, UFFDIO_COPY, &argument);
     return finish(error, argument.copy, bytes, done);
+}
+
+}  // namespace
+
+int uffd_copy(int fd, void* destination, const void* source, std::size_t bytes, std::size_t* done) noexcept {
+    return copy(fd, destination, source, bytes, 0, done);
+}
+
+int uffd_copy_protected(int fd, void* destination, const void* source, std::size_t bytes,
+                        std::size_t* done) noexcept {
+    return copy(fd, destination, source, bytes, UFFDIO_COPY_MODE_WP, done);
 }
 
 int uffd_move(int fd, void* destination, void* source, std::size_t bytes, std::size_t* done) noexcept {

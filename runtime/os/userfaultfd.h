@@ -68,6 +68,9 @@ void close_userfaultfd(UffdOpened& opened) noexcept;
 int uffd_register(int fd, void* address, std::size_t bytes, std::uint64_t mode) noexcept;
 int uffd_unregister(int fd, void* address, std::size_t bytes) noexcept;
 int uffd_copy(int fd, void* destination, const void* source, std::size_t bytes, std::size_t* done) noexcept;
+// The same, and the first write to it faults again (UFFDIO_COPY_MODE_WP).
+int uffd_copy_protected(int fd, void* destination, const void* source, std::size_t bytes,
+                        std::size_t* done) noexcept;
 int uffd_move(int fd, void* destination, void* source, std::size_t bytes, std::size_t* done) noexcept;
 int uffd_write_protect(int fd, void* address, std::size_t bytes, bool protect) noexcept;
 int uffd_wake(int fd, void* address, std::size_t bytes) noexcept;

@@ -1,6 +1,7 @@
 // pnode-bench-codec on little data: what it finds of data whose answer is known, and what it refuses.
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 
 #include <cstdio>
@@ -113,13 +114,20 @@ TEST(BenchCodec, PagesOfZerosTakeNothing) {
 
 TEST(BenchCodec, ReadsTheHeapOfARunningProcess) {
     const std::string text = records();
+    int ready[2];
+    ASSERT_EQ(pipe(ready), 0);
     const pid_t process = fork();
     if (process == 0) {
         void* const memory =
             mmap(nullptr, text.size(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         std::copy(text.begin(), text.end(), static_cast<char*>(memory));
+        prctl(PR_SET_PTRACER, PR_SET_PTRACER_ANY);  // where only ancestors may look into a process
+        if (write(ready[1], "", 1) != 1) _exit(1);
         for (;;) pause();
     }
+    char filled = 1;
+    ASSERT_EQ(read(ready[0], &filled, 1), 1);
+    for (const int end : ready) close(end);
     const Lines lines = json_lines(
         bench({std::to_string(process), "--json", "--quick", "--codecs", "lz4", "--no-dictionaries"}));
     kill(process, SIGKILL);

@@ -81,6 +81,31 @@ TEST(CodecChoice, AnAcceleratorWritesDeflate) {
     }
 }
 
+TEST(CodecChoice, WhatStaysColdIsRecompressed) {
+    struct {
+        const char* text;
+        CodecId id;
+        int level, recompress_level;
+        unsigned cpu_pct;
+        const char* name;
+    } const good[] = {{"auto", CodecId::lz4, 0, 3, 1, "auto"},
+                      {"auto:25", CodecId::lz4, 0, 3, 25, "auto"},
+                      {"auto:100", CodecId::lz4, 0, 3, 100, "auto"},
+                      {"zstd,dict", CodecId::zstd, 3, 3, 1, "zstd,dict"},
+                      {"zstd:6,dict", CodecId::zstd, 6, 6, 1, "zstd,dict"},
+                      {"zstd:-3,dict", CodecId::zstd, -3, -3, 1, "zstd,dict"},
+                      {"lz4", CodecId::lz4, 0, 0, 1, "lz4"}};
+    for (const auto& [text, id, level, recompress_level, cpu_pct, name] : good) {
+        CodecChoice choice;
+        ASSERT_TRUE(parse_codec_choice(text, &choice)) << text;
+        EXPECT_EQ(choice.codec, codec_by_id(id)) << text;
+        EXPECT_EQ(choice.level, level) << text;
+        EXPECT_EQ(choice.recompress_level, recompress_level) << text;
+        EXPECT_EQ(choice.recompress_cpu_pct, cpu_pct) << text;
+        EXPECT_STREQ(name_of(choice), name);
+    }
+}
+
 TEST(CodecChoice, RefusesTheRestAndLeavesTheChoiceUntouched) {
     using namespace std::string_view_literals;
     const std::string_view bad[] = {
@@ -126,6 +151,18 @@ TEST(CodecChoice, RefusesTheRestAndLeavesTheChoiceUntouched) {
         "zstd::3",
         "zstd=3",
         "zstd:3,lz4",
+        "zstd:3,",
+        "zstd:3,dict,dict",
+        "zstd:20,dict",
+        "lz4,dict",
+        "deflate,dict",
+        "auto,dict",
+        ",dict",
+        "auto:",
+        "auto:0",
+        "auto:101",
+        "auto:5x",
+        "autox",
         "zstd:3\0"sv,
         "zstd:99999999999999999999",
         "zstd:-99999999999999999999",

@@ -48,7 +48,10 @@ class DictionaryTest : public ::testing::Test {
     DecodeResult decode_blob(Bytes blob, Block* decoded, const DictionarySet* set) {
         const GuardedBuffer scratch(decode_scratch_bytes_max());
         const GuardedBuffer room(decoded->size());
-        const DecodeResult result = decode(blob, key_, room.span(), scratch.span(), nullptr, set);
+        Dictionary::Version version = 0;
+        const bool names_one = set != nullptr && stored_dictionary(blob, &version);
+        const DecodeResult result = decode(blob, key_, room.span(), scratch.span(), nullptr,
+                                           names_one ? set->find(version) : nullptr);
         EXPECT_TRUE(scratch.intact() && room.intact());
         std::ranges::copy(room.span(), decoded->begin());
         return result;
@@ -123,8 +126,11 @@ TEST_F(DictionaryTest, WithoutItABlobIsRefused) {
     const Dictionary* const other =
         Dictionary::make(other_memory.span(), content_, 3, 5 + DictionarySet::versions_max);
     ASSERT_TRUE(set_.publish(*other));
-    EXPECT_EQ(decode_blob(blob_of(block, choice("zstd", dictionary)), &decoded, &set_),
-              DecodeResult::missing_dictionary);
+    EXPECT_EQ(set_.find(5), nullptr);
+    const GuardedBuffer scratch(decode_scratch_bytes_max());
+    EXPECT_EQ(
+        decode(blob_of(block, choice("zstd", dictionary)), key_, decoded, scratch.span(), nullptr, other),
+        DecodeResult::missing_dictionary);
 }
 
 TEST_F(DictionaryTest, OneWithOtherContentNeverGivesAWrongByte) {
@@ -227,7 +233,7 @@ TEST_F(DictionaryTest, VersionsComeAndGoUnderThreadsThatUseThem) {
             Dictionary::Version version = 0;
             const bool right = stored_dictionary(Bytes(blob).first(size), &version) &&
                                decode(Bytes(blob).first(size), key_, decoded, scratch.span(), nullptr,
-                                      &set_) == DecodeResult::ok &&
+                                      set_.find(version)) == DecodeResult::ok &&
                                decoded == block;
             if (!right) ++wrong;
             ++used;

@@ -94,7 +94,7 @@ TEST(NoAllocation, WithADictionary) {
         counting = true;
         const std::size_t blob_bytes = encode(block, key.hash(block), choice, blob, scratch.span());
         const DecodeResult result =
-            decode(Bytes(blob).first(blob_bytes), key, decoded, scratch.span(), nullptr, &set);
+            decode(Bytes(blob).first(blob_bytes), key, decoded, scratch.span(), nullptr, set.current());
         counting = false;
         EXPECT_EQ(result, DecodeResult::ok);
         EXPECT_EQ(allocations, 0) << name;

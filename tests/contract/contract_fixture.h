@@ -15,12 +15,30 @@
 
 namespace pnode::test {
 
+// On memory that is not this machine's DRAM, if PNODE_TEST_NODES names such: each "memory:NM" of the tests is
+// then so much of the NUMA node (numa:2), or the first range of the device (dax:/dev/dax0.0) that nobody has.
+inline int open_elsewhere(const std::string& where, const std::string& size, const pn_node_options& options,
+                          pn_node** out) {
+    if (where.starts_with("numa:")) return pn_node_open((where + ":" + size).c_str(), &options, out);
+    const std::uint64_t bytes = std::stoull(size) * mib;
+    for (std::uint64_t offset = 0;; offset += bytes) {
+        const std::string range = where + ":" + std::to_string(offset) + "+" + size;
+        const int error = pn_node_open(range.c_str(), &options, out);
+        if (error != EBUSY) return error;
+    }
+}
+
 inline pn_node* open_node(const std::string& spec, std::uint32_t services = PN_NODE_DEFAULT) {
     pn_node_options options;
     pn_node_options_init(&options);
     options.services = services;
     pn_node* node = nullptr;
-    EXPECT_EQ(pn_node_open(spec.c_str(), &options, &node), 0) << spec << ": " << pn_last_message();
+    const std::string memory = "memory:";
+    const char* const elsewhere = spec.starts_with(memory) ? std::getenv("PNODE_TEST_NODES") : nullptr;
+    const int error = elsewhere != nullptr
+                          ? open_elsewhere(elsewhere, spec.substr(memory.size()), options, &node)
+                          : pn_node_open(spec.c_str(), &options, &node);
+    EXPECT_EQ(error, 0) << spec << ": " << pn_last_message();
     return node;
 }
 

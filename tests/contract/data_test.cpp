@@ -1,5 +1,6 @@
 // C23 to C29, C35: what happens to the bytes.
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 
 #include <algorithm>
@@ -109,6 +110,21 @@ TEST_F(Contract, C26_ARefusedTrimIsRetriedEightTimesThenZeroed) {
     EXPECT_EQ(static_cast<std::size_t>(zero), device.size_bytes());
 }
 
+// One by one; those that are not lost are right.
+std::uint64_t promote_and_count_lost(pn_heap* heap, std::uint8_t* buffer, std::uint64_t pages, Kind kind,
+                                     std::uint64_t seed) {
+    std::uint64_t lost = 0;
+    for (std::uint64_t page = 0; page < pages; ++page) {
+        std::uint8_t* const at = buffer + page * page_bytes;
+        const int error = pn_promote(heap, at, page_bytes);
+        lost += error == EIO ? 1 : 0;
+        if (error == 0) {
+            EXPECT_TRUE(page_is(at, kind, seed + page)) << page;
+        }
+    }
+    return lost;
+}
+
 TEST_F(Contract, C27_AFlippedBitIsToldAndNeverShown) {
     loses_pages_ = true;
     pn_node* const target = node("memory:16M");
@@ -146,15 +162,7 @@ TEST_F(Contract, C27_BadMemoryCostsThePagesOnIt) {
     std::uint8_t* const buffer = alloc_filled(pages, Kind::half, 1);
     make_far(buffer, pages);
     ASSERT_EQ(truncate(device.path().c_str(), 1 * mib), 0);
-    std::uint64_t lost = 0;
-    for (std::uint64_t page = 0; page < pages; ++page) {
-        std::uint8_t* const at = buffer + page * page_bytes;
-        const int error = pn_promote(heap_, at, page_bytes);
-        lost += error == EIO ? 1 : 0;
-        if (error == 0) {
-            ASSERT_TRUE(page_is(at, Kind::half, 1 + page));
-        }
-    }
+    const std::uint64_t lost = promote_and_count_lost(heap_, buffer, pages, Kind::half, 1);
     EXPECT_GT(lost, 0u);
     EXPECT_LT(lost, pages);
     EXPECT_EQ(stats().poisoned, lost);
@@ -173,6 +181,43 @@ TEST_F(Contract, C27_BadMemoryCostsThePagesOnIt) {
     EXPECT_EQ(target->node->store().validate(), nullptr);
     EXPECT_EQ(pn_heap_close(std::exchange(heap_, nullptr)), 0);
     EXPECT_EQ(pn_node_close(target), 0);
+}
+
+// The kernel itself takes a page for broken, as it does when the hardware says so. It stays so until the
+// machine starts again: only where PNODE_TEST_NODES says that the machine is there for it.
+int break_page(const void* address) {
+    const auto page = reinterpret_cast<std::uintptr_t>(address) / page_bytes * page_bytes;
+    return madvise(reinterpret_cast<void*>(page), page_bytes, MADV_HWPOISON) == 0 ? 0 : errno;
+}
+
+bool may_break_pages() {
+    const char* const where = std::getenv("PNODE_TEST_NODES");
+    return where != nullptr && std::string(where).starts_with("numa:");
+}
+
+TEST_F(Contract, C27_MemoryThatTheKernelFindsBadCostsThePagesOnIt) {
+    if (!may_break_pages())
+        GTEST_SKIP() << "PNODE_TEST_NODES names no NUMA node, such as numa:2, to break a page of";
+    loses_pages_ = true;
+    pn_node* const target = node("memory:16M");
+    open_heap_on(target);
+    constexpr std::uint64_t pages = 256;
+    std::uint8_t* const buffer = alloc_filled(pages, Kind::half, 1);
+    make_far(buffer, pages);
+    const PageWord word = inside().word(inside().page_at(reinterpret_cast<std::uint64_t>(buffer))).load();
+    if (const int refused = break_page(target->node->store().bytes(word.place()).data()))
+        GTEST_SKIP() << "no MADV_HWPOISON here: " << std::strerror(refused);
+    const std::uint64_t lost = promote_and_count_lost(heap_, buffer, pages, Kind::half, 1);
+    EXPECT_EQ(states(buffer, 1)[0], PN_PAGE_POISONED);
+    EXPECT_GE(lost, 1u);
+    EXPECT_LE(lost, 4u);  // blobs of half a page, of which the page holds parts
+    EXPECT_EQ(stats().poisoned, lost);
+    EXPECT_EQ(pn_release(heap_, buffer, pages * page_bytes), 0);
+    EXPECT_EQ(target->node->store().validate(), nullptr);
+    std::uint8_t* const again = alloc_filled(4 * pages, Kind::half, 5000);
+    make_far(again, 4 * pages);
+    EXPECT_EQ(wrong_pages(again, 4 * pages, Kind::half, 5000), 0u);
+    EXPECT_EQ(stats().poisoned, lost);
 }
 
 bool ended_by_sigbus(int status) {
@@ -196,6 +241,28 @@ TEST_F(Contract, C27_BadMemoryIsToldToWhoeverTouchesThePage) {
                 std::printf("%d\n", *byte);
             },
             ended_by_sigbus, "is lost: its blob at 0x[0-9a-f]+ of the node: its memory is bad");
+    }
+}
+
+// DRAM goes bad too, with no node to blame: the program is told as without pnode, and no engine tries to
+// serve it.
+TEST_F(Contract, C27_BadMemoryUnderANearPageIsTheProgramsToSee) {
+    if (!may_break_pages())
+        GTEST_SKIP()
+            << "PNODE_TEST_NODES names no NUMA node, such as numa:2: no page of this machine is broken";
+    for (const std::uint32_t engine : {PN_ENGINE_THREAD, PN_ENGINE_INLINE}) {
+        EXPECT_EXIT(
+            {
+                options_.engine = engine;
+                open_heap();
+                std::uint8_t* const buffer = alloc_filled(16, Kind::half, 1);
+                make_far(buffer, 16);
+                EXPECT_EQ(wrong_pages(buffer, 16, Kind::half, 1), 0u);
+                if (break_page(buffer + 3 * page_bytes) != 0) _exit(1);
+                const volatile std::uint8_t* const byte = buffer + 3 * page_bytes;
+                std::printf("%d\n", *byte);
+            },
+            ::testing::KilledBySignal(SIGBUS), "");
     }
 }
 

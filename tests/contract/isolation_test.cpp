@@ -19,8 +19,10 @@ namespace {
 
 constexpr std::uint32_t with_direct = PN_NODE_DEFAULT | PN_NODE_DIRECT;
 
-// Allocations of a program that knows nothing of nodes, until malloc itself fails.
-void allocate_until_malloc_fails() {
+// Allocations of a program that knows nothing of nodes, until malloc itself fails. `last_resort` is what
+// there is behind malloc then: nothing, or, in the negative control, a zonelist that a node was put into.
+template <class LastResort>
+void allocate_until_malloc_fails(LastResort last_resort) {
     rlimit before{};
     ASSERT_EQ(getrlimit(RLIMIT_AS, &before), 0);
     const rlimit tight{status_bytes("VmSize") + 256 * mib, before.rlim_max};
@@ -34,6 +36,7 @@ void allocate_until_malloc_fails() {
         if (!failed) std::memset(block, 0x5a, mib);
         if (!failed) blocks.emplace_back(block, &std::free);
     }
+    if (failed) last_resort();
     EXPECT_EQ(setrlimit(RLIMIT_AS, &before), 0);
     EXPECT_TRUE(failed || sanitized);
 }
@@ -41,11 +44,21 @@ void allocate_until_malloc_fails() {
 TEST_F(Contract, C01_NothingReachesANodeWithoutAHandle) {
     if (sanitized) GTEST_SKIP() << "a sanitizer's shadow leaves no room for an address space limit";
     pn_node* const target = node("memory:64M", with_direct);
-    allocate_until_malloc_fails();
+    allocate_until_malloc_fails([] {});
     EXPECT_EQ(node_stats(target).used_bytes, 0u);
 }
 
-// The same load, through a heap that was built on the node.
+// The same load and the same figure, with the isolation off: what malloc cannot give comes from the node.
+TEST_F(Contract, C01_NegativeControl_BehindMallocTheNodeWouldBeReached) {
+    if (sanitized) GTEST_SKIP() << "a sanitizer's shadow leaves no room for an address space limit";
+    pn_node* const target = node("memory:64M", with_direct);
+    void* spilled = nullptr;
+    allocate_until_malloc_fails([&] { EXPECT_EQ(pn_node_alloc(target, mib, PN_DIRECT, &spilled), 0); });
+    EXPECT_TRUE(is_in_region(target, spilled));
+    EXPECT_GE(node_stats(target).used_bytes, mib);
+    EXPECT_EQ(pn_node_free(target, spilled), 0);
+}
+
 TEST_F(Contract, C01_NegativeControl_AHeapOnTheNodeReachesIt) {
     pn_node* const target = node("memory:64M");
     open_heap_on(target, 2 * mib);
@@ -237,27 +250,41 @@ pn_node* strict_node;
 std::atomic<unsigned> handler_runs;
 std::atomic<unsigned> handler_in_node;
 
-// malloc here is safe: the loop it interrupts calls nothing of libc's allocator.
-void allocate_in_handler(int) {
-    void* const block = std::malloc(4096);
+void note_placement(const void* block) {
     if (is_in_region(strict_node, block)) handler_in_node.fetch_add(1);
-    std::free(block);
     handler_runs.fetch_add(1);
 }
 
-TEST_F(Contract, C08_SelectionIsPerCallAndNotInherited) {
-    if (thread_sanitized) GTEST_SKIP() << "ThreadSanitizer lets no handler allocate";
-    strict_node = node("memory:8M", with_direct);
+// malloc here is safe: the loop it interrupts calls nothing of libc's allocator.
+void allocate_in_handler(int) {
+    void* const block = std::malloc(4096);
+    note_placement(block);
+    std::free(block);
+}
+
+// As if placement were a mode of the thread, which its handlers inherit. Of the node's own calls none is
+// interrupted half way: they block signals.
+thread_local bool placing_on_node = false;
+void allocate_in_handler_as_the_mode_says(int) {
+    void* block = nullptr;
+    if (placing_on_node) pn_node_alloc(strict_node, 4096, PN_DIRECT | PN_THISNODE, &block);
+    note_placement(block);
+    pn_node_free(strict_node, block);
+}
+
+// Strict allocations, one after the other, interrupted by the handler: until it ran 20 times.
+void allocate_strictly_under(void (*handler)(int)) {
     handler_runs = handler_in_node = 0;
     struct sigaction action {};
     struct sigaction before {};
-    action.sa_handler = allocate_in_handler;
+    action.sa_handler = handler;
     ASSERT_EQ(sigaction(SIGPROF, &action, &before), 0);
     const itimerval often{{0, 1000}, {0, 1000}};
     ASSERT_EQ(setitimer(ITIMER_PROF, &often, nullptr), 0);
     unsigned in_node = 0;
     unsigned calls = 0;
     const std::uint64_t end_ns = os::now_ns() + 60'000'000'000;
+    placing_on_node = true;
     while (handler_runs < 20 && os::now_ns() < end_ns) {
         void* out = nullptr;
         if (pn_node_alloc(strict_node, 8192, PN_DIRECT | PN_THISNODE, &out) != 0) break;
@@ -265,14 +292,27 @@ TEST_F(Contract, C08_SelectionIsPerCallAndNotInherited) {
         ++calls;
         pn_node_free(strict_node, out);
     }
+    placing_on_node = false;
     const itimerval never{};
     setitimer(ITIMER_PROF, &never, nullptr);
     sigaction(SIGPROF, &before, nullptr);
     EXPECT_GE(handler_runs, 20u);
-    EXPECT_EQ(handler_in_node, 0u);
-    // The negative control: the same predicate sees those that were asked for.
     EXPECT_EQ(in_node, calls);
     EXPECT_GT(calls, 0u);
+}
+
+TEST_F(Contract, C08_NegativeControl_AModeOfTheThreadWouldBeInherited) {
+    if (thread_sanitized) GTEST_SKIP() << "ThreadSanitizer lets no handler allocate";
+    strict_node = node("memory:8M", with_direct);
+    allocate_strictly_under(allocate_in_handler_as_the_mode_says);
+    EXPECT_EQ(handler_in_node, handler_runs);
+}
+
+TEST_F(Contract, C08_SelectionIsPerCallAndNotInherited) {
+    if (thread_sanitized) GTEST_SKIP() << "ThreadSanitizer lets no handler allocate";
+    strict_node = node("memory:8M", with_direct);
+    allocate_strictly_under(allocate_in_handler);
+    EXPECT_EQ(handler_in_node, 0u);
 
     const pid_t child = fork();
     if (child == 0) {

@@ -90,9 +90,10 @@ TEST_F(Services, C11_WithoutDirectThereIsNoDirectBuffer) {
 // The table of pnode.h, once more.
 bool is_legal(std::uint32_t mask, bool compresses) {
     const auto has = [mask](std::uint32_t bit) { return (mask & bit) != 0; };
-    if (has(PN_NODE_RECOMPRESS) || has(PN_NODE_SPILL) || mask > 127) return false;
+    if (has(PN_NODE_SPILL) || mask > 127) return false;
     if (!has(PN_NODE_DEMOTE) && !has(PN_NODE_DIRECT)) return false;
-    if ((has(PN_NODE_PREFETCH) || has(PN_NODE_PIN)) && !has(PN_NODE_DEMOTE)) return false;
+    if ((has(PN_NODE_RECOMPRESS) || has(PN_NODE_PREFETCH) || has(PN_NODE_PIN)) && !has(PN_NODE_DEMOTE))
+        return false;
     return !(has(PN_NODE_DIRECT) && compresses);
 }
 

@@ -154,7 +154,9 @@ void Machine::promote(std::uint64_t first, std::uint64_t pages) {
 
 void Machine::pin(std::uint64_t page) {
     note("pin");
+    const std::uint64_t history = waiting_began();
     if (pnode::pin(*heap_, page, 1) != 0) return fail("pin() failed");
+    forget_since(history + 1);
     if (Page& there = kernel_[page]; !there.present && there.watched) fail("a pinned page is not there");
 }
 
@@ -169,14 +171,18 @@ void Machine::relocate(std::uint64_t from, std::uint64_t to, std::uint64_t pages
     const std::array<Truth, pages_max> before = truth_;
     begin_giving_up(from, pages);
     begin_giving_up(to, pages);
-    for (std::uint64_t index = 0; index < pages; ++index)
-        truth_[to + index].may_be.insert(truth_[from + index].may_be.begin(), truth_[from + index].may_be.end());
+    for (std::uint64_t index = 0; index < pages; ++index) {
+        Truth& here = truth_[from + index];
+        here.moves_to = to + index;
+        truth_[to + index].may_be.insert(here.may_be.begin(), here.may_be.end());
+    }
     if (pnode::relocate(*heap_, from, to, pages) != 0) return fail("relocate() failed");
     end_giving_up(from, pages);
     end_giving_up(to, pages);
     for (std::uint64_t index = 0; index < pages; ++index) {
         Truth& there = truth_[to + index];
-        const Truth& here = truth_[from + index];
+        Truth& here = truth_[from + index];
+        here.moves_to = nowhere;
         there.may_be = before[from + index].may_be;
         there.may_be.insert(here.written_meanwhile.begin(), here.written_meanwhile.end());
         there.may_be.insert(there.written_meanwhile.begin(), there.written_meanwhile.end());
@@ -202,7 +208,8 @@ void Machine::track(std::uint64_t page) {
 
 // The memory management unit's part: one step for each attempt.
 void Machine::touch(std::uint64_t page, bool write, std::uint64_t number) {
-    for (;;) {
+    const std::uint64_t history = waiting_began();
+    for (;; forget_since(history)) {
         step();
         Page& there = kernel_[page];
         const bool missing = !there.present && there.watched;
@@ -210,7 +217,7 @@ void Machine::touch(std::uint64_t page, bool write, std::uint64_t number) {
         if (!missing && !refused) {
             access(page, write, number);
             touched();
-            return;
+            return forget_since(history + 1);
         }
         fault(page, missing ? FaultKind::missing : FaultKind::write_protected);
     }
@@ -228,6 +235,7 @@ void Machine::access(std::uint64_t page, bool write, std::uint64_t number) {
         if (truth.giving_up == 0) truth.may_be.clear();
         truth.may_be.insert(number);
         truth.written_meanwhile.insert(number);
+        if (truth.moves_to != nowhere) truth_[truth.moves_to].may_be.insert(number);
         return;
     }
     const std::uint64_t found = number_at(page);
@@ -271,8 +279,8 @@ bool Machine::others_are_done() const {
 // As FaultThreads::serve() does.
 void Machine::handle_faults() {
     const std::uint64_t history = waiting_began();
-    bool gave_up = false;
-    for (;;) {
+    bool gave_up = true;  // it never does: who waits for it waits for ever then
+    for (;; forget_since(history)) {
         step();
         Waiter* message = nullptr;
         if (take_message(&message)) {

@@ -97,11 +97,13 @@ class Machine : public World {
         std::uint64_t page = 0;
         FaultKind kind = FaultKind::unknown;
     };
+    static constexpr std::uint64_t nowhere = ~std::uint64_t{0};
     // What a page may read as.
     struct Truth {
         std::set<std::uint64_t> may_be{0};
         std::set<std::uint64_t> written_meanwhile;
-        unsigned giving_up = 0;  // releases under way
+        unsigned giving_up = 0;             // releases under way
+        std::uint64_t moves_to = nowhere;  // while it is relocated
     };
 
     void access(std::uint64_t page, bool write, std::uint64_t number);

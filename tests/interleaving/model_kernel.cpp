@@ -39,10 +39,27 @@ int for_each_page(const char* what, void* address, std::size_t bytes, Visit visi
         interleaving::saw(static_cast<std::uint64_t>(error));
         interleaving::touched();
         if (interleaving::is_noting())
-            interleaving::note(std::string(what) + (error != 0 ? std::string(": ") + strerrorname_np(error) : ""));
+            interleaving::note(std::string(what) +
+                               (error != 0 ? std::string(": ") + strerrorname_np(error) : ""));
         if (error != 0) return error;
     }
     return 0;
+}
+
+int copy(void* destination, const void* source, std::size_t bytes, bool protect, std::size_t* done) noexcept {
+    *done = 0;
+    const int error = for_each_page("copy", destination, bytes, [&](Page& page, std::byte* at) {
+        if (page.present) return EEXIST;
+        if (!page.watched) return ENOENT;
+        if (machine().is_refused()) return EAGAIN;
+        std::memcpy(at, source, page_bytes);
+        page.present = true;
+        page.write_protected = protect;
+        if (!machine().breaks(Broken::wakes)) machine().wake(at);
+        return 0;
+    });
+    if (error == 0) *done = bytes;
+    return error;
 }
 
 }  // namespace
@@ -75,17 +92,12 @@ int uffd_register(int, void* address, std::size_t bytes, std::uint64_t) noexcept
 }
 
 int uffd_copy(int, void* destination, const void* source, std::size_t bytes, std::size_t* done) noexcept {
-    *done = 0;
-    const int error = for_each_page("copy", destination, bytes, [&](Page& page, std::byte* at) {
-        if (page.present) return EEXIST;
-        if (!page.watched) return ENOENT;
-        std::memcpy(at, source, page_bytes);
-        page.present = true;
-        if (!machine().breaks(Broken::wakes)) machine().wake(at);
-        return 0;
-    });
-    if (error == 0) *done = bytes;
-    return error;
+    return copy(destination, source, bytes, false, done);
+}
+
+int uffd_copy_protected(int, void* destination, const void* source, std::size_t bytes,
+                        std::size_t* done) noexcept {
+    return copy(destination, source, bytes, true, done);
 }
 
 int uffd_move(int, void* destination, void* source, std::size_t bytes, std::size_t* done) noexcept {
@@ -111,6 +123,7 @@ int uffd_move(int, void* destination, void* source, std::size_t bytes, std::size
 
 int uffd_write_protect(int, void* address, std::size_t bytes, bool protect) noexcept {
     return for_each_page(protect ? "protect" : "unprotect", address, bytes, [&](Page& page, std::byte* at) {
+        if (protect && machine().is_refused()) return EAGAIN;
         if (page.present) page.write_protected = protect;
         if (!protect) machine().wake(at);
         return 0;
@@ -134,6 +147,11 @@ void drop_pages(void* address, std::size_t bytes) noexcept {
         become_absent(at, page);
         return 0;
     });
+}
+
+void drop_ranges(const iovec* ranges, unsigned count) noexcept {
+    for (const iovec* range = ranges; range != ranges + count; ++range)
+        drop_pages(range->iov_base, range->iov_len);
 }
 
 int find_present(const void* address, std::size_t bytes, unsigned char* present) noexcept {

@@ -87,6 +87,9 @@ class Explorer {
         *gave_up = me().gave_up;
         saw(*gave_up ? 1 : 0);
     }
+    void forget_since(std::uint64_t history) noexcept {
+        if (running_ != nobody) me().history = history;
+    }
     void wait_for(const bool* go) noexcept {
         me().status = Status::waits_for_flag;
         me().flag = go;
@@ -274,6 +277,7 @@ void Explorer::begin_actor() {
     Explorer& self = *explorer;
     self.world_.act(self.running_);
     self.me().status = Status::done;
+    self.me().history = 0;
     self.touched();
     _longjmp(self.explorer_, 1);
 }
@@ -332,6 +336,9 @@ void wait_for(const bool* go) noexcept {
 }
 void fail(const std::string& why) noexcept {
     if (explorer != nullptr) explorer->fail(why);
+}
+void forget_since(std::uint64_t history) noexcept {
+    if (explorer != nullptr) explorer->forget_since(history);
 }
 void touched() noexcept {
     if (explorer != nullptr) explorer->touched();

@@ -53,6 +53,9 @@ unsigned choose(unsigned count) noexcept;
 void wait_for(const bool* go) noexcept;
 // The run is given up; this is what explore() says.
 void fail(const std::string& why) noexcept;
+// The running actor is where it was when it had learnt `history` (stepped_atomic.h, waiting_began): what it
+// learnt since does not matter to what it does from here on.
+void forget_since(std::uint64_t history) noexcept;
 // Anything but an atomic changed, so whoever waits may look again.
 void touched() noexcept;
 // One line in the account of a failure.

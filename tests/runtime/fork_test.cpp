@@ -59,6 +59,23 @@ TEST_F(Fork, BeforeAnythingWasDemoted) {
     EXPECT_EQ(churn(buffer, 1), Verdict::good);
 }
 
+// Pages that were only read since they came near may leave without a look at them, because the first write
+// would have been noticed. A child's kernel notices nothing of the kind: fork() does not hand that down.
+TEST_F(Fork, ChildsWritesToPagesThatWereOnlyReadAreNotDropped) {
+    open_heap();
+    std::uint8_t* const buffer = alloc_filled(pages, Kind::text, 1);
+    make_far(buffer, pages);
+    ASSERT_EQ(check(buffer, 1), Verdict::good);
+    make_far(buffer + pages / 2 * page_bytes, 1);  // so that the child has something far to watch
+    const auto write_all = [&] {
+        fill_pages(buffer, pages, Kind::text, 500);
+        return churn(buffer, 500);
+    };
+    EXPECT_EQ(verdict_of_child(write_all), Verdict::good);
+    EXPECT_EQ(check(buffer, 1), Verdict::good);
+    EXPECT_EQ(write_all(), Verdict::good);
+}
+
 int threads_of_this_process() {
     int threads = 0;
     for ([[maybe_unused]] const auto& task : std::filesystem::directory_iterator("/proc/self/task"))

@@ -153,7 +153,7 @@ TEST_P(ModelOf, ThreadsHoldEveryByte) {
     expect_empty_heap();
 }
 
-INSTANTIATE_TEST_SUITE_P(Codec, ModelOf, ::testing::Values("lz4", "zstd", "iaa:model"),
+INSTANTIATE_TEST_SUITE_P(Codec, ModelOf, ::testing::Values("lz4", "zstd", "iaa:model", "auto:100"),
                          [](const auto& suite) {
                              std::string name = suite.param;
                              std::replace(name.begin(), name.end(), ':', '_');

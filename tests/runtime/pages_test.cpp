@@ -161,6 +161,54 @@ TEST_F(CalmPages, UnchangedAreDroppedByTheirKeptBlobs) {
     EXPECT_EQ(wrong_pages(buffer + page_bytes, pages - 1, Kind::text, 2), 0u);
 }
 
+// Which may have been put in place so that the first write is noticed: each one is.
+TEST_F(Pages, WritesAfterReadsAreNeverDropped) {
+    open_heap();
+    constexpr std::uint64_t pages = 96;
+    std::uint8_t* const buffer = alloc_filled(pages, Kind::text, 1);
+    for (std::uint64_t round = 0; round < 8; ++round) {
+        demote(buffer, pages);
+        ASSERT_EQ(wrong_pages(buffer, pages, Kind::text, 1), 0u);  // all read
+        for (std::uint64_t page = round % 3; page < pages; page += 3) {
+            std::uint8_t* const at = buffer + page * page_bytes;
+            std::uint8_t image[page_bytes];
+            std::memcpy(image, at, page_bytes);
+            at[page_bytes - 1] ^= 0xff;  // and now written to
+            demote(at, 1);
+            image[page_bytes - 1] ^= 0xff;
+            ASSERT_EQ(std::memcmp(at, image, page_bytes), 0) << "round " << round << ", page " << page;
+            at[page_bytes - 1] ^= 0xff;
+        }
+    }
+    EXPECT_EQ(wrong_pages(buffer, pages, Kind::text, 1), 0u);
+}
+
+// The kernel's own write raises no fault of the program's: EFAULT, where it met a page that is watched for
+// writes.
+TEST_F(CalmPages, TheKernelMayWriteToPromotedAndPinnedPagesThatWereOnlyRead) {
+    open_heap();
+    constexpr std::uint64_t pages = 16;
+    std::uint8_t* const buffer = alloc_filled(pages, Kind::text, 1);
+    make_far(buffer, pages);
+    ASSERT_EQ(wrong_pages(buffer, pages, Kind::text, 1), 0u);
+    ASSERT_EQ(pn_promote(heap_, buffer, pages / 2 * page_bytes), 0);
+    ASSERT_EQ(pn_pin(heap_, buffer + pages / 2 * page_bytes, pages / 2 * page_bytes), 0);
+    int ends[2];
+    ASSERT_EQ(pipe(ends), 0);
+    for (std::uint64_t page = 0; page < pages; ++page) {
+        const std::uint8_t byte = buffer[page * page_bytes] ^ 0xff;
+        ASSERT_EQ(write(ends[1], &byte, 1), 1);
+        ASSERT_EQ(read(ends[0], buffer + page * page_bytes, 1), 1) << "page " << page << ": errno " << errno;
+        EXPECT_EQ(buffer[page * page_bytes], byte);
+    }
+    close(ends[0]);
+    close(ends[1]);
+    EXPECT_EQ(pn_unpin(heap_, buffer + pages / 2 * page_bytes, pages / 2 * page_bytes), 0);
+    make_far(buffer, pages);
+    for (std::uint64_t page = 0; page < pages; ++page) buffer[page * page_bytes] ^= 0xff;
+    EXPECT_EQ(wrong_pages(buffer, pages, Kind::text, 1), 0u);
+}
+
 TEST_F(Pages, DemotingTwiceAndPromotingTwiceIsNoError) {
     open_heap();
     constexpr std::uint64_t pages = 16;

@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "runtime/os/injection.h"
 #include "tests/runtime/heap_fixture.h"
 
 namespace pnode::test {
@@ -98,6 +99,27 @@ TEST_F(Poison, ReleasedPagesReadAsZerosAndCanBeUsedAgain) {
     fill_pages(buffer_, pages, Kind::text, 9);
     make_far(buffer_, pages);
     EXPECT_EQ(wrong_pages(buffer_, pages, Kind::text, 9), 0u);
+}
+
+// As before Linux 6.6: the process cannot be told in place, so that an access ends it; who asks is answered.
+TEST_F(Poison, WithoutPoisonInTheKernelOnlyAnAccessEndsTheProcess) {
+    lose_pages();
+    os::injection.store(
+        [](os::Call call, std::size_t*) noexcept { return call == os::Call::poison ? EINVAL : 0; });
+    EXPECT_EQ(pn_promote(heap_, buffer_, pages / 2 * page_bytes), EIO);
+    EXPECT_EQ(pn_promote(heap_, buffer_, pages / 2 * page_bytes), EIO);
+    EXPECT_EQ(pn_pin(heap_, buffer_ + (pages - 1) * page_bytes, page_bytes), EIO);
+    EXPECT_EQ(stats().poisoned, pages / 2 + 1);
+    os::injection.store(nullptr);
+    EXPECT_EXIT(
+        {
+            lose_pages();
+            os::injection.store(
+                [](os::Call call, std::size_t*) noexcept { return call == os::Call::poison ? EINVAL : 0; });
+            const volatile std::uint8_t* const byte = buffer_ + page_bytes;
+            std::printf("%d\n", *byte);
+        },
+        ended_by_sigbus, "cannot deliver that as SIGBUS: the process ends");
 }
 
 class StatsFile : public HeapTest {

@@ -46,18 +46,18 @@ typedef struct pn_heap pn_heap;
  * | mask                                            | refused with EINVAL when                      |
  * |-------------------------------------------------|-----------------------------------------------|
  * | any                                             | it has neither DEMOTE nor DIRECT              |
- * | PREFETCH, PIN                                   | it lacks DEMOTE                               |
+ * | RECOMPRESS, PREFETCH, PIN                       | it lacks DEMOTE                               |
  * | DIRECT                                          | the region compresses by itself ("sim:")      |
- * | RECOMPRESS, SPILL, a bit that is not named here | always: no such service in this version       | */
+ * | SPILL, a bit that is not named here             | always: no such service in this version       | */
 enum {
     PN_NODE_DEMOTE = 1,     /* heaps place their cold pages on it */
     PN_NODE_DIRECT = 2,     /* pn_node_alloc(): buffers whose bytes live on it, loaded and stored in place */
-    PN_NODE_RECOMPRESS = 4, /* blobs are made smaller in the background */
+    PN_NODE_RECOMPRESS = 4, /* blobs are made smaller in the background, where the heap's codec says so */
     PN_NODE_SPILL = 8,      /* blobs go on to a file */
     PN_NODE_PREFETCH = 16,  /* pn_prefetch() */
     PN_NODE_PIN = 32,       /* pn_pin(), on heaps that use it */
     PN_NODE_SHARE = 64,     /* several heaps at once */
-    PN_NODE_DEFAULT = PN_NODE_DEMOTE | PN_NODE_PREFETCH | PN_NODE_PIN | PN_NODE_SHARE
+    PN_NODE_DEFAULT = PN_NODE_DEMOTE | PN_NODE_RECOMPRESS | PN_NODE_PREFETCH | PN_NODE_PIN | PN_NODE_SHARE
 };
 
 /* The node holds `excess_bytes` more than its device can (pn_node_set_ratio), and the near limits have no
@@ -78,13 +78,16 @@ typedef struct pn_node_options {
 PN_API void pn_node_options_init(pn_node_options* options) PN_NOEXCEPT;
 
 /* Opens the node that `spec` names; SIZE with K, M, G, T or % of the memory the process may use.
- *   memory:SIZE                        embedded: compressed bytes in DRAM
- *   dax:/dev/daxX.Y[:OFFSET+SIZE]      a devdax device (CXL memory), or a file on a DAX or memory file
- * system; all of it, or a range at multiples of its alignment. Its contents are lost, and it is wiped when
- * the node is closed numa:N[:SIZE]                      memory of the NUMA node N, which must have no CPU:
- * all of SIZE is taken now, and stays there auto[:SIZE]                        the first dax device that can
- * be had, else such a NUMA node, else memory:SIZE; pn_node_notice() says which and why
- *   sim:SIZE[,ratio=R][,physical=SIZE] for tests: a device that compresses by itself and has less than SIZE
+ * - memory:SIZE: embedded, compressed bytes in DRAM
+ * - dax:/dev/daxX.Y[:OFFSET+SIZE]: a devdax device (CXL memory), or a file on a DAX or memory file system;
+ * all of it, or a range at multiples of its alignment. Its contents are lost, and it is wiped when the node
+ * is closed
+ * - numa:N[:SIZE]: memory of the NUMA node N, which must have no CPU. All of SIZE is taken now, and stays
+ * there
+ * - auto[:SIZE]: the first dax device that can be had whole, else all that such a NUMA node can give, else
+ * memory:SIZE; pn_node_notice() says which and why
+ * - sim:SIZE[,ratio=R][,physical=SIZE]: for tests, a device that compresses by itself and has less than SIZE
+ *
  * `options` may be NULL. The caller owns *out until pn_node_close(). dax: and numa: take SIGBUS (what is not
  * theirs goes to the handler that was there), so that memory that goes bad costs the pages on it, not the
  * process. EINVAL malformed, off alignment, a node with CPUs, services that do not go together · ENOENT
@@ -218,15 +221,17 @@ typedef struct pn_heap_options {
     const char* node_spec;      /* used when `node` is NULL; NULL: "memory:SIZE" as large as far_bytes_max or
                                    physical memory.      Copied. */
     pn_node* node;              /* borrowed until the heap or the node is closed */
-    const char* codec; /* "lz4" (default), "zstd", "zstd:LEVEL", "deflate", "iaa"; "device": pages as they
-                          are, for a device that compresses. Copied. */
+    const char* codec; /* "lz4" (default), "zstd", "zstd:LEVEL", "deflate", "iaa"; "auto": lz4, and what stays
+                          cold is made smaller in the background, for 1 % of one CPU ("auto:PERCENT");
+                          "zstd:LEVEL,dict": the same from zstd; "device": pages as they are, for a device
+                          that compresses. Copied. */
     uint32_t engine;   /* PN_ENGINE_... */
     uint32_t flags;    /* PN_HEAP_... */
 } pn_heap_options;
 
 enum {
-    PN_ENGINE_AUTO = 0,   /* the best that works here for every access, kernel-mode access included: the thread
-                             engine. (`pnode run`, which shields system calls, takes the inline one.) */
+    PN_ENGINE_AUTO = 0, /* the best that works here for every access, kernel-mode access included: the thread
+                           engine. (`pnode run`, which shields system calls, takes the inline one.) */
     PN_ENGINE_THREAD = 1, /* handler threads; needs a full userfaultfd */
     PN_ENGINE_INLINE = 2  /* resolved in the faulting thread; needs no privilege; system calls on far pages
                              return EFAULT: promote  or pin such buffers before the call */
@@ -362,43 +367,48 @@ PN_API int pn_extent(pn_heap* heap, const void* address, uint64_t bytes, pn_exte
 
 /* One list feeds the struct, the JSON and the documents: name, unit, sentence. Monotonic counters and gauges
  * (g). */
-#define PN_STATS_LIST(X)                                                                              \
-    X(heap_bytes, "bytes", "g: bytes of all buffers")                                                 \
-    X(near_bytes, "bytes",                                                                            \
-      "g: near and limbo pages, and fresh pages that may be touched unseen (an upper bound)")         \
-    X(near_bytes_peak, "bytes", "highest near_bytes since the heap was opened")                       \
-    X(near_bytes_max, "bytes", "g: the near limit; 0 is none")                                        \
-    X(limbo_bytes, "bytes", "g: pages taken out and still uncompressed, part of near_bytes")          \
-    X(pinned_bytes, "bytes", "g: pinned pages, part of near_bytes")                                   \
-    X(far_logical_bytes, "bytes", "g: uncompressed bytes of the far pages")                           \
-    X(far_bytes, "bytes", "g: physical bytes in the node: blobs, headers, slack and kept blobs")      \
-    X(far_bytes_max, "bytes", "g: the far limit")                                                     \
-    X(kept_blob_bytes, "bytes", "g: blobs of near pages, kept to drop the page when it is unchanged") \
-    X(metadata_bytes, "bytes", "g: page words and tables that are resident at most")                  \
-    X(demotions, "pages", "pages that became far")                                                    \
-    X(demotions_unchanged, "pages", "of these, dropped because their kept blob still told the truth") \
-    X(demotions_zero, "pages", "pages found all zero and made fresh")                                 \
-    X(promotions, "pages", "far pages brought near")                                                  \
-    X(limbo_returns, "pages", "pages that came back from limbo")                                      \
-    X(released_pages, "pages", "pages dropped because the application gave them back")                \
-    X(incompressible, "pages", "pages that did not save enough and stayed near")                      \
-    X(refused_pinned, "pages", "pages the kernel or a pin would not let go")                          \
-    X(far_full, "events", "blobs not placed because the node was full or gated")                      \
-    X(faults, "events", "faults served")                                                              \
-    X(faults_fresh, "events", "of these, first touches of fresh pages")                               \
-    X(faults_redundant, "events", "of these, found already served")                                   \
-    X(fault_p50_ns, "ns", "g: median time from a fault's message to its answer")                      \
-    X(fault_p99_ns, "ns", "g: the same, 99th percentile")                                             \
-    X(poisoned, "pages", "pages lost and reported")                                                   \
-    X(evictions_direct, "events", "batches taken out by a thread that needed room itself")            \
-    X(evictions_in_place, "pages",                                                                    \
-      "pages that could not be moved out: read-only, or a kernel without UFFDIO_MOVE")                \
-    X(leases, "events", "g: forked children that may still read blobs of this process")               \
-    X(fork_events, "events", "forks seen")                                                            \
-    X(prefetches, "pages", "pages that pn_prefetch() brought near")                                   \
-    X(prefetches_dropped, "events", "hints of pn_prefetch() that there was no room for")              \
-    X(accelerator_queues, "queues", "g: work queues of an accelerator in use")                        \
-    X(accelerator_pages, "pages", "pages compressed or decoded by an accelerator")                    \
+#define PN_STATS_LIST(X)                                                                                    \
+    X(heap_bytes, "bytes", "g: bytes of all buffers")                                                       \
+    X(near_bytes, "bytes",                                                                                  \
+      "g: near and limbo pages, and fresh pages that may be touched unseen (an upper bound)")               \
+    X(near_bytes_peak, "bytes", "highest near_bytes since the heap was opened")                             \
+    X(near_bytes_max, "bytes", "g: the near limit; 0 is none")                                              \
+    X(limbo_bytes, "bytes", "g: pages taken out and still uncompressed, part of near_bytes")                \
+    X(pinned_bytes, "bytes", "g: pinned pages, part of near_bytes")                                         \
+    X(far_logical_bytes, "bytes", "g: uncompressed bytes of the far pages")                                 \
+    X(far_bytes, "bytes", "g: physical bytes in the node: blobs, headers, slack, kept blobs; dictionaries") \
+    X(far_bytes_max, "bytes", "g: the far limit")                                                           \
+    X(kept_blob_bytes, "bytes", "g: blobs of near pages, kept to drop the page when it is unchanged")       \
+    X(metadata_bytes, "bytes", "g: page words and tables that are resident at most")                        \
+    X(demotions, "pages", "pages that became far")                                                          \
+    X(demotions_unchanged, "pages", "of these, dropped because their kept blob still told the truth")       \
+    X(demotions_zero, "pages", "pages found all zero and made fresh")                                       \
+    X(promotions, "pages", "far pages brought near")                                                        \
+    X(limbo_returns, "pages", "pages that came back from limbo")                                            \
+    X(released_pages, "pages", "pages dropped because the application gave them back")                      \
+    X(incompressible, "pages", "pages that did not save enough and stayed near")                            \
+    X(refused_pinned, "pages", "pages the kernel or a pin would not let go")                                \
+    X(far_full, "events", "blobs not placed because the node was full or gated")                            \
+    X(faults, "events", "faults served")                                                                    \
+    X(faults_fresh, "events", "of these, first touches of fresh pages")                                     \
+    X(faults_redundant, "events", "of these, found already served")                                         \
+    X(fault_p50_ns, "ns", "g: median time from a fault's message to its answer")                            \
+    X(fault_p99_ns, "ns", "g: the same, 99th percentile")                                                   \
+    X(poisoned, "pages", "pages lost and reported")                                                         \
+    X(evictions_direct, "events", "batches taken out by a thread that needed room itself")                  \
+    X(evictions_in_place, "pages",                                                                          \
+      "pages that could not be moved out: read-only, or a kernel without UFFDIO_MOVE")                      \
+    X(leases, "events", "g: forked children that may still read blobs of this process")                     \
+    X(fork_events, "events", "forks seen")                                                                  \
+    X(prefetches, "pages", "pages that pn_prefetch() brought near")                                         \
+    X(prefetches_dropped, "events", "hints of pn_prefetch() that there was no room for")                    \
+    X(recompressed, "pages", "far pages whose blob was made smaller in the background")                     \
+    X(recompression_cpu_ns, "ns", "CPU that this took, training included")                                  \
+    X(dictionaries, "dictionaries", "g: versions that blobs need, or that blobs are made with")             \
+    X(dictionary_bytes, "bytes", "g: their memory, part of far_bytes")                                      \
+    X(dictionaries_trained, "events", "versions made")                                                      \
+    X(accelerator_queues, "queues", "g: work queues of an accelerator in use")                              \
+    X(accelerator_pages, "pages", "pages compressed or decoded by an accelerator")                          \
     X(accelerator_fallbacks, "events", "operations meant for an accelerator and done in software")
 
 typedef struct pn_stats_t {

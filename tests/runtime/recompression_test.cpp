@@ -1,0 +1,248 @@
+// What stays far is made smaller in the background, with dictionaries trained on the heap's own pages; and
+// not one byte of it is ever another.
+#include <gtest/gtest.h>
+
+#include <csignal>
+#include <cstdio>
+#include <cstring>
+
+#include "runtime/handles.h"
+#include "tests/runtime/child_process.h"
+#include "tests/runtime/heap_fixture.h"
+
+namespace pnode::test {
+namespace {
+
+class Recompression : public HeapTest {
+  protected:
+    static constexpr std::uint64_t pages = 2048;
+
+    void SetUp() override {
+        HeapTest::SetUp();
+        options_.codec = "auto:100";
+    }
+    // A heap whose pages are far, and were all looked at.
+    std::uint8_t* open_and_recompress(Kind kind = Kind::text) {
+        open_heap();
+        std::uint8_t* const buffer = alloc_filled(pages, kind, 1);
+        make_far(buffer, pages);
+        return buffer;
+    }
+    bool most_are_recompressed(std::uint64_t least = pages * 9 / 10) {
+        return eventually([&] { return stats().recompressed >= least; });
+    }
+};
+
+TEST_F(Recompression, FarPagesBecomeSmallerAndReadTheSame) {
+    std::uint8_t* const buffer = open_and_recompress();
+    const std::uint64_t at_first = stats().far_bytes;
+    ASSERT_TRUE(most_are_recompressed());
+    EXPECT_TRUE(eventually([&] { return stats().far_bytes < at_first; }))
+        << stats().far_bytes << ' ' << at_first;
+    const pn_stats_t after = stats();
+    EXPECT_GE(after.dictionaries_trained, 1u);
+    EXPECT_GE(after.dictionaries, 1u);
+    EXPECT_GT(after.dictionary_bytes, 0u);
+    EXPECT_LT(after.dictionary_bytes, after.far_bytes);
+    EXPECT_GT(after.recompression_cpu_ns, 0u);
+    EXPECT_EQ(wrong_pages(buffer, pages, Kind::text, 1), 0u);
+    EXPECT_EQ(pn_heap_validate(heap_), nullptr);
+}
+
+TEST_F(Recompression, OtherCodecsLeaveBlobsAsTheyAre) {
+    for (const char* codec : {"lz4", "zstd"}) {
+        options_.codec = codec;
+        std::uint8_t* const buffer = open_and_recompress();
+        std::this_thread::sleep_for(std::chrono::milliseconds(100));
+        EXPECT_EQ(stats().recompressed, 0u);
+        EXPECT_EQ(stats().dictionaries, 0u);
+        EXPECT_EQ(stats().recompression_cpu_ns, 0u);
+        EXPECT_EQ(wrong_pages(buffer, pages, Kind::text, 1), 0u);
+        EXPECT_EQ(pn_heap_close(heap_), 0);
+        heap_ = nullptr;
+    }
+}
+
+TEST_F(Recompression, ZstdWithADictionaryToo) {
+    options_.codec = "zstd:1,dict";
+    open_heap();
+    std::uint8_t* const buffer = alloc_filled(pages, Kind::text, 1);
+    make_far(buffer, pages);
+    ASSERT_TRUE(most_are_recompressed(32));
+    EXPECT_EQ(wrong_pages(buffer, pages, Kind::text, 1), 0u);
+}
+
+// A recompressed page that came near and did not change goes out again without being compressed.
+TEST_F(Recompression, AKeptBlobIsStillTheOne) {
+    std::uint8_t* const buffer = open_and_recompress();
+    ASSERT_TRUE(most_are_recompressed());
+    const pn_stats_t before = stats();
+    EXPECT_EQ(wrong_pages(buffer, pages, Kind::text, 1), 0u);
+    make_far(buffer, pages);
+    EXPECT_GT(stats().demotions_unchanged, before.demotions_unchanged);
+    EXPECT_EQ(wrong_pages(buffer, pages, Kind::text, 1), 0u);
+    EXPECT_EQ(pn_heap_validate(heap_), nullptr);
+}
+
+TEST_F(Recompression, WhatGoesFarLaterIsMadeWithTheDictionaryAtOnce) {
+    std::uint8_t* const buffer = open_and_recompress();
+    ASSERT_TRUE(most_are_recompressed());
+    const Heap& heap = heap_->heap;
+    const std::uint64_t first = heap.page_at(reinterpret_cast<std::uint64_t>(buffer));
+    std::uint64_t seed = 100;
+    EXPECT_TRUE(eventually([&] {
+        fill_pages(buffer, pages, Kind::text, ++seed);
+        demote(buffer, pages);
+        std::uint64_t made_at_once = 0;
+        for (std::uint64_t page = first; page < first + pages; ++page) {
+            const PageWord word = heap.word(page).load();
+            made_at_once += word.dictionary() != 0 && !word.dense() ? 1 : 0;
+        }
+        return made_at_once != 0;
+    }));
+    EXPECT_EQ(wrong_pages(buffer, pages, Kind::text, seed), 0u);
+}
+
+TEST_F(Recompression, DictionariesGoWithTheirLastBlob) {
+    std::uint8_t* const buffer = open_and_recompress();
+    ASSERT_TRUE(most_are_recompressed());
+    EXPECT_EQ(pn_buffer_free(heap_, buffer, pages * page_bytes), 0);
+    const Dictionaries& dictionaries = heap_->heap.far.dictionaries();
+    EXPECT_TRUE(eventually([&] {  // being current is what is left
+        std::uint64_t references = 0;
+        for (unsigned slot = 0; slot < Dictionaries::slots; ++slot)
+            references += dictionaries.references(slot);
+        return references <= 1;
+    }));
+    EXPECT_EQ(pn_heap_validate(heap_), nullptr);
+}
+
+// Contents of another kind: the dictionary is of little use, and another is trained; the first goes with what
+// was made with it.
+TEST_F(Recompression, AnotherIsTrainedWhenTheDataChanges) {
+    options_.flags |= PN_HEAP_STRESS;  // each some hundred pages, whatever they gain
+    open_heap();
+    std::uint8_t* const buffer = alloc(pages);
+    for (std::uint64_t round = 1; stats().dictionaries_trained < 4; ++round) {
+        fill_pages(buffer, pages, round % 2 != 0 ? Kind::text : Kind::half, round * pages);
+        demote(buffer, pages);
+        const std::uint64_t before = stats().recompressed;
+        ASSERT_TRUE(eventually([&] {
+            demote(buffer, pages);
+            return stats().recompressed > before + pages / 4 || stats().dictionaries_trained >= 4;
+        }));
+        ASSERT_EQ(wrong_pages(buffer, pages, round % 2 != 0 ? Kind::text : Kind::half, round * pages), 0u);
+    }
+    EXPECT_LE(stats().dictionaries, 3u);
+    EXPECT_EQ(pn_heap_validate(heap_), nullptr);
+}
+
+TEST_F(Recompression, ANodeThatDoesNotPermitItIsLeftAlone) {
+    pn_node_options node_options;
+    pn_node_options_init(&node_options);
+    node_options.services &= ~static_cast<std::uint32_t>(PN_NODE_RECOMPRESS);
+    pn_node* node = nullptr;
+    ASSERT_EQ(pn_node_open("memory:64M", &node_options, &node), 0);
+    options_.node_spec = nullptr;
+    options_.node = node;
+    std::uint8_t* const buffer = open_and_recompress();
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    EXPECT_EQ(stats().recompressed, 0u);
+    EXPECT_EQ(wrong_pages(buffer, pages, Kind::text, 1), 0u);
+    EXPECT_EQ(pn_heap_close(heap_), 0);
+    heap_ = nullptr;
+    EXPECT_EQ(pn_node_close(node), 0);
+}
+
+// The child has copies of words, counts and dictionaries of its own: whatever becomes of the parent's.
+TEST_F(Recompression, AForkedChildDecodesWhatItInherited) {
+    if (thread_sanitized)
+        GTEST_SKIP() << "ThreadSanitizer cannot follow threads that are started after a fork";
+    std::uint8_t* const buffer = open_and_recompress();
+    ASSERT_TRUE(most_are_recompressed());
+    int ready[2];
+    ASSERT_EQ(pipe(ready), 0);
+    const pid_t child = fork();
+    if (child == 0) {
+        char go = 0;
+        if (read(ready[0], &go, 1) != 1) _exit(10);  // all of it is gone from the parent by now
+        if (wrong_pages(buffer, pages, Kind::text, 1) != 0) _exit(11);
+        fill_pages(buffer, pages / 2, Kind::text, 9);
+        if (pn_demote(heap_, buffer, pages * page_bytes, nullptr) != 0) _exit(12);
+        if (wrong_pages(buffer, pages / 2, Kind::text, 9) != 0) _exit(13);
+        if (wrong_pages(buffer + pages / 2 * page_bytes, pages / 2, Kind::text, 1 + pages / 2) != 0)
+            _exit(14);
+        _exit(pn_heap_validate(heap_) == nullptr ? 0 : 15);
+    }
+    ASSERT_GT(child, 0);
+    fill_pages(buffer, pages, Kind::text, 5);
+    make_far(buffer, pages);
+    heap_->heap.operations.shut_and_wait();
+    heap_->heap.far.dictionaries().withdraw();  // no blob of ours names it any more: it is unmapped
+    heap_->heap.operations.open();
+    ASSERT_EQ(write(ready[1], "!", 1), 1);
+    int status = 0;
+    ASSERT_EQ(waitpid(child, &status, 0), child);
+    EXPECT_TRUE(WIFEXITED(status));
+    EXPECT_EQ(WEXITSTATUS(status), 0);
+    close(ready[0]);
+    close(ready[1]);
+    EXPECT_EQ(wrong_pages(buffer, pages, Kind::text, 5), 0u);
+}
+
+class LostDictionary : public Recompression {
+  protected:
+    void TearDown() override { pn_heap_close(heap_); }  // its sums do not hold: pages were lost
+
+    // The dictionary's contents, in the runtime's memory; nobody trains or compresses meanwhile.
+    void damage_dictionary() {
+        Heap& heap = heap_->heap;
+        heap.operations.shut_and_wait();
+        const compress::Dictionary* const current = heap.far.dictionaries().current();
+        auto* const bytes = const_cast<std::byte*>(current->content().data());
+        for (std::size_t at = current->content().size() / 2; at < current->content().size(); ++at)
+            bytes[at] ^= std::byte{0x20};
+        heap.operations.open();
+    }
+};
+
+TEST_F(LostDictionary, EachPageThatNeedsItIsLostAloneAndNoWrongByteIsShown) {
+    std::uint8_t* const buffer = open_and_recompress();
+    ASSERT_TRUE(most_are_recompressed());
+    std::uint8_t* const other = alloc_filled(64, Kind::same, 8);  // needs none
+    make_far(other, 64);
+    damage_dictionary();
+    EXPECT_EQ(wrong_pages(other, 64, Kind::same, 8), 0u);
+    EXPECT_EQ(stats().poisoned, 0u) << "only what is asked for";
+    EXPECT_EQ(pn_promote(heap_, buffer, page_bytes), EIO);
+    EXPECT_EQ(stats().poisoned, 1u);
+    EXPECT_EQ(pn_promote(heap_, buffer, pages * page_bytes), EIO);
+    std::uint64_t lost = 0;
+    const std::vector<std::uint8_t> all = states(buffer, pages);
+    for (std::uint64_t page = 0; page < pages; ++page) {
+        if (all[page] == PN_PAGE_POISONED) {
+            ++lost;
+        } else {
+            EXPECT_TRUE(page_is(buffer + page * page_bytes, Kind::text, 1 + page)) << page;
+        }
+    }
+    EXPECT_GT(lost, pages / 2);
+    EXPECT_EQ(stats().poisoned, lost);
+    EXPECT_EQ(pn_release(heap_, buffer, pages * page_bytes), 0);
+    EXPECT_EQ(wrong_pages(buffer, pages, Kind::zeros, 0), 0u);
+}
+
+TEST_F(LostDictionary, TheReportNamesIt) {
+    EXPECT_EXIT(
+        {
+            std::uint8_t* const buffer = open_and_recompress();
+            if (most_are_recompressed(pages)) damage_dictionary();
+            pn_promote(heap_, buffer, pages * page_bytes);
+            std::_Exit(3);
+        },
+        ::testing::ExitedWithCode(3),
+        "page 0x[0-9a-f]+ is lost: .*the dictionary that the blob names has changed");
+}
+
+}  // namespace
+}  // namespace pnode::test

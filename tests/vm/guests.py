@@ -1,0 +1,111 @@
+"""The guests: what machine each is, and what runs in it."""
+import dataclasses
+import shlex
+
+CPUS = 2
+MIB = 1 << 20
+
+# A machine with two kinds of memory beside its own:
+#   - 256 MiB that the firmware calls special purpose: /dev/dax0.0, which would be node 1;
+#   - node 2 without CPUs, 384 MiB. HMAT tells both nodes' latency and bandwidth.
+# The kernel's memmap= says of the first what real firmware says in the memory map. Below 4 GiB lies node 0 alone.
+DEVICE_START = 4096 * MIB
+DEVICE_BYTES = 256 * MIB
+NODE_LATENCY_NS = 250
+NODE_BANDWIDTH_MBPS = 30720
+TIERS = f"""
+-M q35,hmat=on,max-ram-below-4g=2G -m 2688M
+-object memory-backend-ram,id=m0,size=2048M -object memory-backend-ram,id=m1,size=256M -object memory-backend-ram,id=m2,size=384M
+-numa node,nodeid=0,cpus=0-{CPUS - 1},memdev=m0 -numa node,nodeid=1,memdev=m1,initiator=0 -numa node,nodeid=2,memdev=m2,initiator=0
+-numa dist,src=0,dst=1,val=30 -numa dist,src=0,dst=2,val=20 -numa dist,src=1,dst=2,val=40
+-numa hmat-lb,initiator=0,target=0,hierarchy=memory,data-type=access-latency,latency=100
+-numa hmat-lb,initiator=0,target=0,hierarchy=memory,data-type=access-bandwidth,bandwidth=61440M
+-numa hmat-lb,initiator=0,target=1,hierarchy=memory,data-type=access-latency,latency=400
+-numa hmat-lb,initiator=0,target=1,hierarchy=memory,data-type=access-bandwidth,bandwidth=15360M
+-numa hmat-lb,initiator=0,target=2,hierarchy=memory,data-type=access-latency,latency={NODE_LATENCY_NS}
+-numa hmat-lb,initiator=0,target=2,hierarchy=memory,data-type=access-bandwidth,bandwidth={NODE_BANDWIDTH_MBPS}M
+"""
+PLAIN = "-M q35 -m 3G"
+
+
+@dataclasses.dataclass
+class Program:
+    name: str
+    command: str  # the first word is a program of the build folder
+    environment: str = ""
+    seconds_max: int = 300
+    has_report: bool = True
+    proves: tuple = ()  # tests that must pass here
+    says: tuple = ()  # patterns that it must print
+    before: str = ""  # in the guest's shell
+
+    def line(self, build):
+        words = [f"{build}/{self.command}"]
+        if self.has_report:
+            words.append(f"--gtest_output=xml:/results/{self.name}.xml")
+        environment = self.environment.format(build=build)
+        return f"{self.before}\nprogram {self.name} {self.seconds_max} env {environment} {' '.join(words)}"
+
+    def binary(self, build):
+        return f"{build}/{shlex.split(self.command)[0]}"
+
+
+@dataclasses.dataclass
+class Guest:
+    machine: str
+    programs: tuple
+    modules: tuple = ()
+    kernel_arguments: str = ""
+    before: str = ""  # in the guest's shell, before the programs
+    libraries: tuple = ()  # that programs load by name
+    seconds_max: int = 800
+
+    @property
+    def arguments(self):
+        return self.machine.split()
+
+    def binaries(self, build):
+        return sorted({program.binary(build) for program in self.programs} | {f"{build}/{name}" for name in self.libraries})
+
+    def script(self, build):
+        return "\n".join([self.before, *(program.line(build) for program in self.programs)]) + "\n"
+
+
+OF_THE_MACHINE = "PNODE_TEST_DAX=dax:/dev/dax0.0 PNODE_TEST_NUMA=numa:2"
+
+# What takes most of a minute under emulation, and does not ask what kind of memory it is on.
+SLOW = "--gtest_filter=-*C23_*:*C10_*:*C29_*"
+
+REGIONS = (
+    Program("probe", "bin/pnode probe", has_report=False,
+            says=(r"(?s)bytes max +256\.0 MiB\s+kind +dax\s+numa node +1\s.*spec +dax:/dev/dax0\.0",
+                  rf"(?s)kind +numa\s+numa node +2\s+read bandwidth mbps +{NODE_BANDWIDTH_MBPS}\s+read latency ns +{NODE_LATENCY_NS}\s")),
+    Program("regions", "bin/test_cxl", OF_THE_MACHINE,
+            proves=("DaxOfTheMachine.*", "NumaOfTheMachine.*")),
+    Program("contract-numa", f"bin/contract_test {SLOW}", "PNODE_STRESS=0 PNODE_TEST_NODES=numa:2",
+            proves=("Contract.C27_MemoryThatTheKernelFindsBadCostsThePagesOnIt", "Contract.C27_BadMemoryUnderANearPageIsTheProgramsToSee")),
+    # The contract's smallest node is 1 MiB, less than a device's usual alignment.
+    Program("contract-dax", f"bin/contract_test {SLOW}", "PNODE_STRESS=0 PNODE_TEST_NODES=dax:/dev/dax0.0", before="align_dax dax0.0 4096"),
+)
+
+# Suites of the runtime, and programs under the preload library: on a kernel without UFFDIO_MOVE and UFFDIO_POISON, and on one
+# that has them. Left out is what moves so many pages that emulation needs minutes for it.
+RUNTIME = (
+    Program("pages", "bin/runtime_pages_test", "PNODE_STRESS=0"),
+    Program("mapping", "bin/runtime_mapping_test", "PNODE_STRESS=0"),
+    Program("failures", "bin/runtime_failures_test", "PNODE_STRESS=0"),
+    Program("fork", "bin/runtime_fork_test", "PNODE_STRESS=0"),
+    Program("model", "bin/runtime_model_test", "PNODE_STRESS=0 PNODE_OPS=500"),
+    Program("limits", "bin/runtime_limits_test --gtest_filter=*Lowering*:*ALimitGivenLater*:*Strict*:*Incompressible*", "PNODE_STRESS=0"),
+    Program("api", "bin/runtime_api_test", "PNODE_STRESS=0"),
+)
+PRELOAD = tuple(Program(f"preload-{name}", f"bin/{name}", "PNODE_ACTIVATION=1M PNODE_NEAR=8M LD_PRELOAD={build}/lib/libpnode-preload.so")
+                for name in ("malloc_test", "fork_test", "mapping_test"))
+PRELOAD_LIBRARIES = ("lib/libpnode-preload.so",)
+
+GUESTS = {
+    "regions": Guest(machine=TIERS, programs=REGIONS, modules=("dax_hmem", "device_dax", "hwpoison-inject"),
+                     kernel_arguments=f"memmap={DEVICE_BYTES}%{DEVICE_START:#x}-1+0xefffffff",
+                     before="modules dax_hmem device_dax hwpoison-inject\nwait_for /dev/dax0.0"),
+    "runtime": Guest(machine=PLAIN, programs=RUNTIME + PRELOAD, libraries=PRELOAD_LIBRARIES),
+}
