@@ -71,7 +71,7 @@ const char* describe(UffdRung) noexcept {
 UffdOpened open_userfaultfd(std::uint64_t, bool) noexcept {
     UffdOpened opened;
     opened.fd = 1000;
-    opened.features = UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_POISON;
+    opened.features = UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_POISON | UFFD_FEATURE_SIGBUS;
     if (machine().has_move()) opened.features |= UFFD_FEATURE_MOVE;
     return opened;
 }

@@ -11,7 +11,16 @@
 // The Control tests break one rule each and require that this is found. Changes to the runtime that were
 // tried by hand, and what found them:
 //
-//  TRIED_BY_HAND
+//  - staging is given up without waiting for who copies from it: a page reads as what nobody wrote
+//  - the evictor goes on with a page that was taken back from limbo: changed by somebody who does not own it
+//  - a far page is near before its bytes are: changed by somebody who does not own it
+//  - a page that comes back from limbo forgets the blob it kept: a blob belongs to nobody
+//  - release drops before it owns, or a page in limbo in place is not dropped: in place, and its word says
+//  not
+//  - holds are not looked at: EFAULT on a held page
+//  - a page goes into limbo in place without write protection: it reads as what was there before the write
+//
+// Nothing finds that relocate() wakes nobody: whatever puts a page there wakes already, that is a second line.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 

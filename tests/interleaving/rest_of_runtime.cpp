@@ -1,5 +1,5 @@
 // What the explored verbs need of the runtime besides, where the machine has none of it: no handler threads,
-// no evictor but the actors, one heap, no fork.
+// no recompressor, no evictor but the actors, one heap, no fork.
 #include "tests/interleaving/machine.h"
 
 namespace pnode {
@@ -12,6 +12,12 @@ int FaultThreads::start(Heap&, unsigned) noexcept {
     return 0;
 }
 void FaultThreads::stop(Heap&) noexcept {}
+
+int Recompressor::start(Heap&) noexcept {
+    return 0;
+}
+void Recompressor::stop() noexcept {}
+void Recompressor::wake() noexcept {}
 
 int install_inline_engine() noexcept {
     return 0;

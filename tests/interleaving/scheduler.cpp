@@ -202,7 +202,8 @@ class Explorer {
             }
             if (count == 0 && all_done()) {
                 ++explored_.ends;
-                failure_ = world_.wrong_at_end();
+                const std::string wrong = world_.wrong_at_end();
+                if (failure_.empty()) failure_ = wrong;
                 return;
             }
             if (count == 0 && let_give_up()) continue;
