@@ -29,8 +29,8 @@ class ChunkTable {
     ChunkState state(std::uint64_t chunk) const noexcept {
         return chunks_[chunk].state.load(std::memory_order_acquire);
     }
-    // Untracked or tracked: waits for whoever tracks it just now. One look decides: after a second one it might
-    // be on its way.
+    // Untracked or tracked: waits for whoever tracks it just now. One look decides: after a second one it
+    // might be on its way.
     ChunkState settled_state(std::uint64_t chunk) const noexcept {
         for (os::Backoff backoff;; backoff.wait()) {
             if (const ChunkState seen = state(chunk); seen != ChunkState::tracking) return seen;

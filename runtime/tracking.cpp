@@ -18,12 +18,11 @@ std::uint64_t adopt_present_pages(Heap& heap, std::uint64_t first, std::uint64_t
         const std::uint64_t piece = std::min(piece_pages, pages - done);
         const bool known = os::find_present(heap.address_of(first + done), piece * page_bytes, present) == 0;
         for (std::uint64_t index = 0; index < piece; ++index) {
-            // Unknown means "there": a near page that is not there is harmless, resolve() and the evictor
-            // find out.
-            if (known && (present[index] & 1) == 0) continue;
-            found += heap.word(first + done + index).exchange(PageWord(), PageWord().with(PageState::near))
-                         ? 1
-                         : 0;
+            // Unknown means "there", if it is somebody's: a near page that is not there is harmless,
+            // resolve() and the evictor find out.
+            const std::uint64_t page = first + done + index;
+            if (known ? (present[index] & 1) == 0 : !heap.spans.is_allocated(page, 1)) continue;
+            found += heap.word(page).exchange(PageWord(), PageWord().with(PageState::near)) ? 1 : 0;
         }
     }
     return found;

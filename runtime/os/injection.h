@@ -31,6 +31,7 @@ enum class Call : std::uint8_t {
     move_page_tables,
     start_thread,
     wait,
+    signal_action,
     count
 };
 

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <mutex>
 
+#include "runtime/os/injection.h"
 #include "runtime/os/signals_blocked.h"
 
 namespace pnode::os {
@@ -110,10 +111,11 @@ int take_signal(int signal, void (*handler)(int, siginfo_t*, void*), unsigned lo
     if (taken.taken.exchange(true)) return 0;
     const SignalAction ours = action_of_ours(handler, SA_SIGINFO | SA_ONSTACK | SA_NODEFER, mask);
     SignalAction former;
-    const long result = set_kernel_action(signal, &ours, &former);
-    if (is_error(result)) {
+    int error = injected(Call::signal_action);
+    if (error == 0) error = error_of(set_kernel_action(signal, &ours, &former));
+    if (error != 0) {
         taken.taken.store(false);
-        return error_of(result);
+        return error;
     }
     set_program_action(signal, former);
     return 0;

@@ -24,10 +24,13 @@ alignas(compress::scratch_alignment) std::byte scratch_memory[scratch_bytes];
 class Guarded {
   public:
     explicit Guarded(std::size_t bytes) : memory_(bytes + 2 * guard_bytes, guard) {}
-    MutableBytes inside() { return MutableBytes(memory_).subspan(guard_bytes, memory_.size() - 2 * guard_bytes); }
+    MutableBytes inside() {
+        return MutableBytes(memory_).subspan(guard_bytes, memory_.size() - 2 * guard_bytes);
+    }
     void check() const {
         for (std::size_t at = 0; at < guard_bytes; ++at)
-            require(memory_[at] == guard && memory_[memory_.size() - 1 - at] == guard, "nothing outside is written");
+            require(memory_[at] == guard && memory_[memory_.size() - 1 - at] == guard,
+                    "nothing outside is written");
     }
 
   private:
@@ -62,9 +65,12 @@ bool are_equal(Bytes one, Bytes other) {
 void decode(Bytes stream, std::size_t block_bytes) {
     const Judged judged = judge(stream, block_bytes);
     Guarded by_codec(block_bytes);
-    const bool ok = compress::codec_by_name("deflate")->decompress(stream, by_codec.inside(), MutableBytes(scratch_memory));
+    const bool ok = compress::codec_by_name("deflate")->decompress(stream, by_codec.inside(),
+                                                                   MutableBytes(scratch_memory));
     by_codec.check();
-    if (ok) require(judged.whole && are_equal(judged.contents, by_codec.inside()), "the codec says what zlib says");
+    if (ok)
+        require(judged.whole && are_equal(judged.contents, by_codec.inside()),
+                "the codec says what zlib says");
 
     Guarded by_model(block_bytes);
     const compress::iaa::model::Coded coded = compress::iaa::model::decode(stream, by_model.inside());

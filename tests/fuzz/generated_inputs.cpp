@@ -34,7 +34,8 @@ void leave_input(int signal) {
     const int fd = ::open(crash_path, O_WRONLY | O_CREAT | O_TRUNC, 0644);
     if (at_hand != nullptr && fd >= 0) {
         [[maybe_unused]] const ssize_t written = ::write(fd, at_hand->data(), at_hand->size());
-        ::dprintf(STDERR_FILENO, "the input that ended this run is in %s, and can be given by that name\n", crash_path);
+        ::dprintf(STDERR_FILENO, "the input that ended this run is in %s, and can be given by that name\n",
+                  crash_path);
     }
     ::signal(signal, SIG_DFL);
     ::raise(signal);
@@ -94,7 +95,8 @@ Bytes vary(const std::vector<Bytes>& seeds, std::mt19937_64& random) {
                 if (!bytes.empty()) bytes[at] = static_cast<std::uint8_t>(random());
                 break;
             case 1:
-                bytes.insert(bytes.begin() + static_cast<std::ptrdiff_t>(at), static_cast<std::uint8_t>(random()));
+                bytes.insert(bytes.begin() + static_cast<std::ptrdiff_t>(at),
+                             static_cast<std::uint8_t>(random()));
                 break;
             case 2:
                 if (!bytes.empty()) bytes.erase(bytes.begin() + static_cast<std::ptrdiff_t>(at));
@@ -102,7 +104,8 @@ Bytes vary(const std::vector<Bytes>& seeds, std::mt19937_64& random) {
             default:
                 bytes.resize(at);
                 if (!other.empty())
-                    bytes.insert(bytes.end(), other.begin() + static_cast<std::ptrdiff_t>(random() % other.size()),
+                    bytes.insert(bytes.end(),
+                                 other.begin() + static_cast<std::ptrdiff_t>(random() % other.size()),
                                  other.end());
         }
     }
@@ -117,7 +120,8 @@ void run_generated(const std::vector<Bytes>& seeds, long inputs) {
     std::fflush(stdout);  // before anything aborts
     std::mt19937_64 random(seed);
     for (const Bytes& input : seeds) run(input);
-    for (long i = 0; i < inputs; ++i) run(!seeds.empty() && random() % 2 == 0 ? vary(seeds, random) : generate(random));
+    for (long i = 0; i < inputs; ++i)
+        run(!seeds.empty() && random() % 2 == 0 ? vary(seeds, random) : generate(random));
 }
 
 }  // namespace

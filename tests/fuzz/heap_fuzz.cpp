@@ -1,6 +1,6 @@
-// Any bytes as a sequence of calls on a heap (allocate, free, write, read, demote, promote, pin, unpin, query,
-// a new near limit, a fork whose child checks its snapshot), against the shadow copy of tests/runtime/model.h:
-// page table, blob store, eviction and faults together.
+// Any bytes as a sequence of calls on a heap (allocate, free, write, read, demote, promote, pin, unpin,
+// query, a new near limit, a fork whose child checks its snapshot), against the shadow copy of
+// tests/runtime/model.h: page table, blob store, eviction and faults together.
 //
 // The heap is one, for it takes longer to open than a sequence does; each sequence gives everything back, and
 // leaves a sound heap. PNODE_TEST_ENGINE=inline has the inline engine serve.
@@ -18,7 +18,8 @@ pn_heap* open_heap() {
     options.activation_bytes = 0;
     options.near_bytes_max = 2 * test::mib;
     options.node_spec = "memory:64M";
-    options.engine = engine != nullptr && std::string_view(engine) == "inline" ? PN_ENGINE_INLINE : PN_ENGINE_THREAD;
+    options.engine =
+        engine != nullptr && std::string_view(engine) == "inline" ? PN_ENGINE_INLINE : PN_ENGINE_THREAD;
     pn_heap* heap = nullptr;
     if (pn_heap_open(&options, &heap) != 0) require(false, pn_last_message());
     return heap;
@@ -37,7 +38,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     constexpr std::uint64_t operations_max = 200;
     test::ModelOf<fuzz::Input> model(heap, {.pages_max = 1024, .forks = true, .moves_limit = true},
                                      fuzz::Input(data, size));
-    for (std::uint64_t done = 0; !model.choices().is_empty() && done < operations_max; ++done) fuzz::check(model.step());
+    for (std::uint64_t done = 0; !model.choices().is_empty() && done < operations_max; ++done)
+        fuzz::check(model.step());
     fuzz::check(model.finish());
     const char* const unsound = pn_heap_validate(heap);
     fuzz::require(unsound == nullptr, unsound);

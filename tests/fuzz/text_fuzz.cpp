@@ -22,7 +22,8 @@ void parse_as_size(std::string_view text) {
         require(parse_size(std::to_string(bytes), &again, &why) && again == bytes, "bytes are a size");
         require(!format_size(bytes).empty(), "a size can be shown");
     } else {
-        require(!why.empty() && bytes == untouched, "a size that is refused has a reason and changes nothing");
+        require(!why.empty() && bytes == untouched,
+                "a size that is refused has a reason and changes nothing");
     }
 }
 
@@ -38,7 +39,8 @@ void parse_as_node(std::string_view text) {
 
 void parse_as_codec(std::string_view text) {
     compress::CodecChoice choice;
-    if (!compress::parse_codec_choice(text, &choice)) return require(choice.codec == nullptr, "it changes nothing");
+    if (!compress::parse_codec_choice(text, &choice))
+        return require(choice.codec == nullptr, "it changes nothing");
     require(choice.codec != nullptr, "a choice names a codec");
     compress::CodecChoice again;
     require(compress::parse_codec_choice(compress::name_of(choice), &again) && again.codec == choice.codec,
@@ -66,7 +68,9 @@ void read_environment(Input input) {
     for (std::string& name : names) {
         const std::span<const OptionSpec> table = option_table();
         const std::uint64_t which = input.below(table.size() + 2);
-        name = which < table.size() ? table[which].environment : which == table.size() ? "PNODE_SEED" : "PNODE_X";
+        name = which < table.size()    ? table[which].environment
+               : which == table.size() ? "PNODE_SEED"
+                                       : "PNODE_X";
         std::string value(input.below(24), '\0');
         for (char& c : value) c = static_cast<char>(1 + input.below(255));
         ::setenv(name.c_str(), value.c_str(), 1);

@@ -30,7 +30,8 @@ class Hash {
 void fill(std::byte* page, std::uint64_t number) {
     std::uint64_t words[words_a_page];
     std::fill(std::begin(words), std::end(words), number);
-    if (number >= incompressible_from) std::generate(std::begin(words) + 1, std::end(words), std::mt19937_64(number));
+    if (number >= incompressible_from)
+        std::generate(std::begin(words) + 1, std::end(words), std::mt19937_64(number));
     std::memcpy(page, words, sizeof words);
 }
 
@@ -59,7 +60,9 @@ Machine::Machine(Setup setup) : setup_(std::move(setup)), heap_(std::make_unique
     }
     heap_->page_count = pages_;
     heap_->chunk_pages = setup_.chunk_pages;
-    if (heap_->allocate(pages_ * page_bytes, {}, &buffer) != 0 || heap_->page_at(reinterpret_cast<std::uint64_t>(buffer)) != 0) std::abort();
+    if (heap_->allocate(pages_ * page_bytes, {}, &buffer) != 0 ||
+        heap_->page_at(reinterpret_cast<std::uint64_t>(buffer)) != 0)
+        std::abort();
     heap_->evictor.join();
     const auto* const bytes = reinterpret_cast<const std::byte*>(heap_.get());
     heap_before_.assign(bytes, bytes + sizeof(Heap));
@@ -100,7 +103,8 @@ void Machine::begin() {
     refusals_left_ = 0;
     blobs_before_ = blobs();
     if (setup_.tracked) {
-        for (std::uint64_t chunk = 0; chunk <= heap_->chunk_of(pages_ - 1); ++chunk) track_chunk(*heap_, chunk);
+        for (std::uint64_t chunk = 0; chunk <= heap_->chunk_of(pages_ - 1); ++chunk)
+            track_chunk(*heap_, chunk);
     }
     setup_.before(*this);
     refusals_left_ = setup_.refusals;
@@ -411,7 +415,8 @@ std::uint64_t Machine::state() {
     const auto add_page = [&](const Page& page, const std::byte* at) {
         std::uint64_t number = 0;
         if (page.present) std::memcpy(&number, at, sizeof number);
-        hash.add(number * 8 + (page.present ? 4 : 0) + (page.write_protected ? 2 : 0) + (page.watched ? 1 : 0));
+        hash.add(number * 8 + (page.present ? 4 : 0) + (page.write_protected ? 2 : 0) +
+                 (page.watched ? 1 : 0));
     };
     for (std::uint64_t page = 0; page < pages_; ++page) {
         PageWord word;
@@ -428,8 +433,10 @@ std::uint64_t Machine::state() {
     for (std::size_t slot = 0; slot < staging_.size() && slot < std::size_t{4} * batch_pages; ++slot) {
         const OutgoingPage& out = heap_->slot(slot);
         add_page(staging_[slot], heap_->evict_lanes[0].staging + slot * page_bytes);
-        if (slot % batch_pages == 0) hash.add(heap_->evict_lanes[static_cast<unsigned>(slot / batch_pages)].out_count);
-        if (slot % batch_pages >= heap_->evict_lanes[static_cast<unsigned>(slot / batch_pages)].out_count) continue;
+        if (slot % batch_pages == 0)
+            hash.add(heap_->evict_lanes[static_cast<unsigned>(slot / batch_pages)].out_count);
+        if (slot % batch_pages >= heap_->evict_lanes[static_cast<unsigned>(slot / batch_pages)].out_count)
+            continue;
         hash.add(out.page * 4 + (out.in_place ? 2 : 0) + (out.contents != nullptr ? 1 : 0));
         hash.add(out.word.without_blob().bits());
     }
@@ -437,7 +444,9 @@ std::uint64_t Machine::state() {
         const ThreadHolds* const holds = running_actor() == actor ? my_holds : holds_[actor];
         hash.add(holds != nullptr ? static_cast<std::uint64_t>(holds - hold_threads) + 1 : 0);
         const Waiter& waiter = waiters_[actor];
-        hash.add(waiter.woken ? 0 : waiter.page * 8 + (waiter.told ? 4 : 0) + static_cast<std::uint64_t>(waiter.kind));
+        hash.add(waiter.woken
+                     ? 0
+                     : waiter.page * 8 + (waiter.told ? 4 : 0) + static_cast<std::uint64_t>(waiter.kind));
     }
     hash.add(heap_->hand * 64 + heap_->keep_hand);
     hash.add(heap_->near.pages() * 64 + heap_->statistics.far_pages.value());
@@ -454,7 +463,8 @@ std::uint64_t Machine::blobs() const {
 
 std::uint64_t Machine::blobs_in_words() const {
     std::uint64_t count = 0;
-    for (std::uint64_t page = 0; page < pages_; ++page) count += heap_->word(page).load().place() != cxl::no_blob;
+    for (std::uint64_t page = 0; page < pages_; ++page)
+        count += heap_->word(page).load().place() != cxl::no_blob;
     return count;
 }
 

@@ -102,7 +102,7 @@ class Machine : public World {
     struct Truth {
         std::set<std::uint64_t> may_be{0};
         std::set<std::uint64_t> written_meanwhile;
-        unsigned giving_up = 0;             // releases under way
+        unsigned giving_up = 0;            // releases under way
         std::uint64_t moves_to = nowhere;  // while it is relocated
     };
 

@@ -8,8 +8,8 @@
 //  - a page that a system call holds, or that is pinned, is there
 //  - at the end every count is right, every blob belongs to a page, and no staging page is left behind.
 //
-// The Control tests break one rule each and require that this is found. Changes to the runtime that were tried
-// by hand, and what found them:
+// The Control tests break one rule each and require that this is found. Changes to the runtime that were
+// tried by hand, and what found them:
 //
 //  TRIED_BY_HAND
 #include <gmock/gmock.h>
@@ -76,10 +76,10 @@ const Named states[] = {{"fresh", fresh},
                         {"far", far},
                         {"near, blob kept", near_with_blob},
                         {"near, blob outdated", near_changed_since}};
-const Named acts[] = {{"write", write},     {"demote", demote},   {"release", release},
-                      {"evict", evict},     {"read", read},       {"promote", promote},
-                      {"pin", pin},         {"drop", drop_kept},  {"relocate", relocate},
-                      {"system call", system_call}};
+const Named acts[] = {
+    {"write", write},       {"demote", demote},          {"release", release}, {"evict", evict},
+    {"read", read},         {"promote", promote},        {"pin", pin},         {"drop", drop_kept},
+    {"relocate", relocate}, {"system call", system_call}};
 constexpr std::size_t acts_often = 4;  // the first of them
 
 bool is(const Named& act, const char* name) {
@@ -138,7 +138,8 @@ class InMode : public PageWords, public ::testing::WithParamInterface<Mode> {
     void any_two(std::size_t count, unsigned refusals) {
         for (const Named& state : states) {
             for (std::size_t one = 0; one < count; ++one) {
-                for (std::size_t other = one; other < count; ++other) meet(state, acts[one], acts[other], refusals);
+                for (std::size_t other = one; other < count; ++other)
+                    meet(state, acts[one], acts[other], refusals);
             }
         }
     }
@@ -155,7 +156,8 @@ class InMode : public PageWords, public ::testing::WithParamInterface<Mode> {
 };
 
 std::string name_of_mode(const ::testing::TestParamInfo<Mode>& mode) {
-    return std::string(mode.param.has_holds() ? "inline" : "handler") + (mode.param.has_move ? "" : "_without_move");
+    return std::string(mode.param.has_holds() ? "inline" : "handler") +
+           (mode.param.has_move ? "" : "_without_move");
 }
 INSTANTIATE_TEST_SUITE_P(Some, InMode, ::testing::ValuesIn(modes), name_of_mode);
 
@@ -245,8 +247,10 @@ TEST(Control, TwoOwnersAreFound) {
 }
 
 TEST(Control, AWaitForEverIsFound) {
-    EXPECT_THAT(explored({.before = far, .actors = {read}, .faults_by = FaultsBy::a_handler, .broken = Broken::wakes}).failure,
-                ::testing::StartsWith("somebody waits for ever"));
+    EXPECT_THAT(
+        explored({.before = far, .actors = {read}, .faults_by = FaultsBy::a_handler, .broken = Broken::wakes})
+            .failure,
+        ::testing::StartsWith("somebody waits for ever"));
 }
 
 TEST(Control, AHeldPageThatLeavesIsFound) {
@@ -255,8 +259,10 @@ TEST(Control, AHeldPageThatLeavesIsFound) {
 }
 
 TEST(Control, ALostPageIsFound) {
-    EXPECT_NE(explored({.before = near, .actors = {demote, read}, .refusals = 1, .broken = Broken::cancelled_move}).failure,
-              "");
+    EXPECT_NE(
+        explored({.before = near, .actors = {demote, read}, .refusals = 1, .broken = Broken::cancelled_move})
+            .failure,
+        "");
 }
 
 }  // namespace

@@ -26,8 +26,8 @@ std::uint64_t mix(std::uint64_t hash, std::uint64_t value) noexcept {
 
 enum class Status : std::uint8_t { ready, waits_for_change, waits_for_flag, done };
 
-// Where a fiber stands. It is begun by makecontext(3), and from then on entered and left by _longjmp(3), which
-// makes no system call.
+// Where a fiber stands. It is begun by makecontext(3), and from then on entered and left by _longjmp(3),
+// which makes no system call.
 struct Actor {
     ucontext_t start;
     jmp_buf here;

@@ -7,6 +7,7 @@
 #include <initializer_list>
 
 #include "runtime/os/injection.h"
+#include "runtime/os/signal_actions.h"
 #include "tests/runtime/child_process.h"
 #include "tests/runtime/heap_fixture.h"
 
@@ -69,6 +70,10 @@ class Failures : public HeapTest {
         plan.failed = 0;
         plan.every = every;
     }
+    static bool hides_move() {
+        const char* const hidden = std::getenv("PNODE_HIDE");
+        return hidden != nullptr && std::string_view(hidden) == "move";
+    }
     static unsigned failed(Call call) { return plan_of(call).failed; }
     static void mend() {
         for (Plan& plan : plans) plan.every = plan.pages_max = plan.spins = 0;
@@ -121,6 +126,7 @@ TEST_F(Failures, WhatPassesIsInvisible) {
         {Call::write_protect, EAGAIN}, {Call::write_protect, ENOENT}, {Call::read_faults, EINTR},
         {Call::read_faults, EAGAIN},   {Call::drop, EAGAIN},          {Call::drop, EINVAL},
         {Call::wait, EINTR},           {Call::wake, EAGAIN},          {Call::register_range, ENOMEM},
+        {Call::find_present, EAGAIN},  {Call::populate, EAGAIN},
     };
     open_heap();
     std::uint64_t seed = 1;
@@ -187,6 +193,49 @@ TEST_F(Failures, AChunkThatCannotBeWatchedStaysNear) {
     EXPECT_EQ(wrong_pages(buffer, 64, Kind::text, 5), 0u);
 }
 
+// Which pages are there cannot be asked: all count as there, and those that are not read as zeros.
+TEST_F(Failures, PagesThatCannotBeAskedForCountAsNear) {
+    open_heap();
+    constexpr std::uint64_t pages = 64;
+    std::uint8_t* const buffer = alloc(pages);
+    fill_pages(buffer, pages / 2, Kind::text, 5);
+    fail(Call::find_present, ENOMEM);
+    EXPECT_EQ(pn_pin(heap_, buffer, page_bytes), 0);  // watches the chunk
+    EXPECT_GE(failed(Call::find_present), 1u);
+    EXPECT_EQ(pn_unpin(heap_, buffer, page_bytes), 0);
+    mend();
+    EXPECT_EQ(wrong_pages(buffer, pages / 2, Kind::text, 5), 0u);
+    EXPECT_EQ(wrong_pages(buffer + pages / 2 * page_bytes, pages / 2, Kind::zeros, 0), 0u);
+    make_far(buffer, pages);
+    EXPECT_EQ(wrong_pages(buffer, pages / 2, Kind::text, 5), 0u);
+}
+
+// Pages that a child shared cannot be moved before they are the process's own again: they stay near.
+TEST_F(Failures, SharedPagesThatCannotBeMadeOwnStayNear) {
+    open_heap();
+    std::uint8_t* const buffer = alloc_filled(64, Kind::text, 5);
+    ASSERT_EQ(verdict_of_child([] { return Verdict::good; }), Verdict::good);
+    fail(Call::populate, ENOMEM);
+    const std::uint64_t done = demote(buffer, 64);
+    EXPECT_TRUE(failed(Call::populate) == 0 || done == 0) << done;
+    EXPECT_EQ(failed(Call::populate) != 0, !hides_move());
+    EXPECT_EQ(wrong_pages(buffer, 64, Kind::text, 5), 0u);
+    mend();
+    make_far(buffer, 64);
+    EXPECT_EQ(wrong_pages(buffer, 64, Kind::text, 5), 0u);
+}
+
+// The kernel keeps the range as several mappings: then page by page.
+TEST_F(Failures, WhatCannotBeMovedAsAWholeIsMovedPageByPage) {
+    open_heap();
+    std::uint8_t* const from = alloc_filled(64, Kind::text, 5);
+    std::uint8_t* const to = alloc(64);
+    fail(Call::move_page_tables, EINVAL);
+    EXPECT_EQ(pn_relocate(heap_, from, to, 64 * page_bytes), 0);
+    EXPECT_EQ(wrong_pages(to, 64, Kind::text, 5), 0u);
+    EXPECT_EQ(wrong_pages(from, 64, Kind::zeros, 0), 0u);
+}
+
 // No memory for a promotion: the fault waits, and is served when there is some again.
 TEST_F(Failures, AFaultWaitsForMemory) {
     open_heap();
@@ -240,6 +289,17 @@ TEST_F(Failures, WithoutAddressSpaceTheHeapSaysSo) {
     EXPECT_EQ(work(4), 0u);
 }
 
+TEST_F(Failures, WithoutItsSignalTheInlineEngineSaysSo) {
+    if (os::is_taken(SIGBUS)) GTEST_SKIP() << "a process takes the signal once: to be run by itself";
+    options_.engine = PN_ENGINE_INLINE;
+    fail(Call::signal_action, EINVAL);
+    EXPECT_EQ(pn_heap_open(&options_, &heap_), EINVAL);
+    heap_ = nullptr;
+    mend();
+    open_heap();
+    EXPECT_EQ(work(3), 0u);
+}
+
 TEST_F(Failures, WithoutAFirstThreadTheHeapSaysSo) {
     if (tests_inline_engine()) return;  // it has no handlers
     fail(Call::start_thread, EAGAIN);
@@ -287,8 +347,9 @@ TEST_F(FailuresDeathTest, AChildThatCannotWatchItsFarMemoryEnds) {
     std::uint8_t* const buffer = alloc_filled(8, Kind::text, 5);
     make_far(buffer, 8);
     for (const Call call : {Call::enable_features, Call::raise_descriptor, Call::register_range, Call::map,
-                            Call::start_thread}) {
-        if (call == Call::start_thread && tests_inline_engine()) continue;
+                            Call::start_thread, Call::unregister_range}) {
+        // The inline engine starts no thread, and answers by signal from the start.
+        if ((call == Call::start_thread || call == Call::unregister_range) && tests_inline_engine()) continue;
         fail(call, EAGAIN);
         const Verdict verdict = verdict_of_child([&] { return Verdict::good; });
         EXPECT_EQ(static_cast<int>(verdict), 127) << static_cast<int>(call);

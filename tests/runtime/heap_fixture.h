@@ -52,8 +52,9 @@ bool eventually(Condition&& condition) {
 
 // Asked of the kernel, not of the runtime: a runtime that wrongly answers EPERM must fail its tests, not skip
 // them.
-inline bool userfaultfd_allowed() {
-    int fd = static_cast<int>(syscall(SYS_userfaultfd, O_CLOEXEC));
+inline bool userfaultfd_allowed(bool user_mode_will_do) {
+    constexpr int user_mode_only = 1;  // UFFD_USER_MODE_ONLY: what everybody is allowed
+    int fd = static_cast<int>(syscall(SYS_userfaultfd, O_CLOEXEC | (user_mode_will_do ? user_mode_only : 0)));
     if (fd < 0) fd = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
     if (fd < 0) return false;
     close(fd);
@@ -81,7 +82,7 @@ inline std::string broken_sum(const pn_stats_t& s) {
 class HeapTest : public ::testing::Test {
   protected:
     void SetUp() override {
-        if (!userfaultfd_allowed())
+        if (!userfaultfd_allowed(tests_inline_engine()))
             GTEST_SKIP() << "needs a userfaultfd: sysctl vm.unprivileged_userfaultfd=1";
         options_ = fresh_options();
     }

@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <csignal>
 #include <cstdio>
 #include <fstream>
@@ -78,6 +79,20 @@ TEST_F(Poison, AccessRaisesSigbusAndTheReportNamesTheCause) {
             std::printf("%d\n", *byte);
         },
         ended_by_sigbus, "page 0x[0-9a-f]+ is lost: its blob at 0x[0-9a-f]+ of the node");
+}
+
+// Rather than go on with a wrong byte.
+TEST_F(Poison, WhereTheKernelCannotTellTheProgramItEnds) {
+    EXPECT_EXIT(
+        {
+            lose_pages();
+            os::injection = [](os::Call call, std::size_t*) noexcept {
+                return call == os::Call::poison ? ENOSYS : 0;
+            };
+            const volatile std::uint8_t* const byte = buffer_ + 3 * page_bytes + 100;
+            std::printf("%d\n", *byte);
+        },
+        ended_by_sigbus, "this kernel cannot deliver that as SIGBUS: the process ends");
 }
 
 TEST_F(Poison, PromoteAndPinSayEioAndNothingElseIsHarmed) {
