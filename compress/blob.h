@@ -41,9 +41,8 @@ class BlobKey {
 inline constexpr std::size_t blob_header_bytes = 24;
 inline constexpr std::size_t block_bytes_min = 64;  // blocks are multiples of this, up to 64 KiB
 
-// Scratch (rules in codec.h) for encode with `choice`, also with a dictionary where it says that there will be
-// one, and for decode of any blob. One stretch as large as
-// the larger of the two may serve both.
+// Scratch (rules in codec.h) for encode with `choice`, also with a dictionary where it says that there will
+// be one, and for decode of any blob. One stretch as large as the larger of the two may serve both.
 std::size_t encode_scratch_bytes(const CodecChoice& choice) noexcept;
 std::size_t decode_scratch_bytes_max() noexcept;
 

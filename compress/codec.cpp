@@ -23,6 +23,7 @@ bool parse_level(std::string_view text, const Codec& codec, int* level) noexcept
 
 // ":10": 1 to 100.
 bool parse_percent(std::string_view detail, unsigned* percent) noexcept {
+    if (!detail.starts_with(':')) return false;
     const char* const end = detail.data() + detail.size();
     const auto [stopped, error] = std::from_chars(detail.data() + 1, end, *percent);
     return error == std::errc{} && stopped == end && *percent >= 1 && *percent <= 100;
@@ -83,10 +84,12 @@ bool parse_codec_choice(std::string_view text, CodecChoice* choice) noexcept {
     if (text.substr(0, colon) == "iaa") return parse_iaa(text.substr(3), choice);
     if (text.substr(0, colon) == "auto") return parse_auto(text.substr(4), choice);
     constexpr std::string_view with_dictionary = ",dict";
-    if (text.ends_with(with_dictionary)) {
+    if (const std::size_t comma = text.find(','); comma != std::string_view::npos) {
         CodecChoice found;
-        if (!parse_codec_choice(text.substr(0, text.size() - with_dictionary.size()), &found)) return false;
-        if (found.codec != &zstd_codec || found.recompress_level != 0) return false;
+        if (!parse_codec_choice(text.substr(0, comma), &found) || found.codec != &zstd_codec) return false;
+        if (!text.substr(comma).starts_with(with_dictionary)) return false;
+        const std::string_view detail = text.substr(comma + with_dictionary.size());
+        if (!detail.empty() && !parse_percent(detail, &found.recompress_cpu_pct)) return false;
         found.recompress_level = found.level;
         *choice = found;
         return true;

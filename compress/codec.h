@@ -71,7 +71,7 @@ enum class Offload : std::uint8_t { none, iaa, iaa_model };
 // What a heap is told to use: "lz4", "zstd", "zstd:5", "zstd:-3", "deflate"; "iaa" is deflate by an
 // accelerator, "iaa:10" with a tenth of what it compresses verified instead of all, "iaa:model" by a model of
 // one. "auto" is lz4, and what stays cold recompressed for 1 % of one CPU, "auto:5" for 5 %; "zstd:5,dict" is
-// zstd:5, and the same at that level.
+// zstd:5, and the same at that level ("zstd:5,dict:PERCENT").
 struct CodecChoice {
     const Codec* codec = nullptr;
     int level = 0;

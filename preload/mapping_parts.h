@@ -23,8 +23,8 @@ inline constexpr std::uint8_t all_notes = 0xff;
 // Are mappings the heap's, not allocations alone?
 bool captures_mappings() noexcept;
 
-// madvise(2) with MADV_POPULATE_READ or MADV_POPULATE_WRITE, as the kernel gives it. Without the frame, and of
-// any addresses.
+// madvise(2) with MADV_POPULATE_READ or MADV_POPULATE_WRITE, as the kernel gives it. Without the frame, and
+// of any addresses.
 long populate_pages(Range range, int advice) noexcept;
 
 // 0 or an errno of mlock(2).

@@ -24,7 +24,7 @@ inline constexpr unsigned batch_pages =
     16;  // FACTS.md: UFFDIO_MOVE costs 1.3 us alone and 0.28 us a page in runs of 16
 
 // For bringing a page near: a buffer it is decoded into.
-struct ResolveLane {
+struct alignas(64) ResolveLane {
     std::atomic<bool> taken{false};
     std::byte* page = nullptr;  // 4 KiB
     std::span<std::byte> scratch;
@@ -48,7 +48,7 @@ struct UnwrittenPage {
 };
 
 // For taking pages out: staging for a batch, and room to compress its pages.
-struct EvictLane {
+struct alignas(64) EvictLane {
     static constexpr std::size_t blob_bytes_max = 2 * page_bytes;  // a page as it is, and a header
     std::atomic<bool> taken{false};
     std::byte* staging = nullptr;  // batch_pages pages, registered, not inherited by children
@@ -66,6 +66,15 @@ struct EvictLane {
     bool is_empty() const noexcept { return out_count + unwritten_count == 0; }
 };
 
+// Where a thread looks first, each somewhere else: what a lane's buffers hold is in the cache of the
+// processor where its last holder ran, and to fetch 4 KiB from another's costs as much as to decode them.
+inline unsigned lane_home() noexcept {
+    static constinit std::atomic<unsigned> threads{0};
+    static constinit thread_local unsigned home __attribute__((tls_model("initial-exec"))) = 0;
+    if (home == 0) home = 1 + threads.fetch_add(1, std::memory_order_relaxed);
+    return home;
+}
+
 template <class Lane, unsigned lane_count>
 class LanePool {
   public:
@@ -74,7 +83,9 @@ class LanePool {
 
     // Null when all are taken.
     Lane* try_take() noexcept {
-        for (Lane& lane : lanes_) {
+        const unsigned home = lane_home();
+        for (unsigned tried = 0; tried < count; ++tried) {
+            Lane& lane = lanes_[(home + tried) % count];
             if (!lane.taken.load(std::memory_order_relaxed) &&
                 !lane.taken.exchange(true, std::memory_order_acquire))
                 return &lane;

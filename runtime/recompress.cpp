@@ -13,7 +13,7 @@ constexpr unsigned survey_words = 1 << 17;   // counted in a piece of the survey
 constexpr unsigned piece_words = 8192;       // looked at, and
 constexpr unsigned piece_pages = 16;         // made anew before the gate is left and the CPU counted
 constexpr unsigned soon_epochs = 4;          // a page that comes back by then is warm (resolve.cpp, warmed)
-constexpr std::uint64_t quiet_ns = 1'000'000'000;
+constexpr std::uint64_t quiet_ns = 500'000'000;
 constexpr unsigned oldest = Recompressor::ages - 1;
 
 unsigned age_of(const Heap& heap, PageWord word) noexcept {

@@ -85,7 +85,7 @@ void* Recompressor::main(void* argument) noexcept {
 
 // What was taken is paid back in rest: a hundredth of the time is worked at 1 %.
 void Recompressor::rest(Heap& heap, Next next, std::uint64_t cpu_ns) noexcept {
-    const std::uint64_t soon_ns = heap.config.stress ? 5'000'000 : 500'000'000;
+    const std::uint64_t soon_ns = heap.config.stress ? 5'000'000 : 250'000'000;
     const unsigned pct = heap.far.codec().recompress_cpu_pct;
     const std::uint64_t owed_ns = cpu_ns * (100 - pct) / pct;
     if (next == Next::when_something_is_far) wait(heap, until_something_is_far, 0);

@@ -19,10 +19,12 @@ struct Candidate {
 // Sums first; then per page.
 void add(const CorpusResults& result, std::vector<Candidate>* candidates) {
     for (const CodecRow& row : result.rows) {
-        if (!row.variant.is_for_heaps() || !row.packed) continue;
-        auto found = std::find_if(candidates->begin(), candidates->end(),
-                                  [&](const Candidate& each) { return each.codec == row.variant.codec; });
-        if (found == candidates->end()) found = candidates->insert(found, Candidate{row.variant.codec});
+        if (row.variant.heap_codec().empty() || !row.packed) continue;
+        auto found = std::find_if(candidates->begin(), candidates->end(), [&](const Candidate& each) {
+            return each.codec == row.variant.heap_codec();
+        });
+        if (found == candidates->end())
+            found = candidates->insert(found, Candidate{row.variant.heap_codec()});
         const auto pages = static_cast<double>(row.packed->pages);
         const auto far_pages = static_cast<double>(row.packed->stored_pages - row.packed->zero_pages);
         const double ns = row.fault_p50_ns > 0 ? row.fault_p50_ns : row.packed->decode.p50_ns;

@@ -9,7 +9,6 @@
 #include "bench/common/samples.h"
 #include "bench/common/together.h"
 #include "compress/blob.h"
-#include "compress/dictionary_set.h"
 #include "cxl/blob_store.h"
 #include "cxl/region.h"
 #include "runtime/offload.h"
@@ -20,7 +19,7 @@ namespace {
 using namespace pnode::compress;
 
 constexpr std::size_t page_bytes = 4096;
-constexpr std::size_t dictionary_bytes = 32768;
+constexpr std::size_t dictionary_bytes_max = 32768;
 constexpr std::size_t sampled = 16;  // one page in so many is trained on; of few pages, more
 constexpr std::size_t samples_min = 128;
 
@@ -52,8 +51,11 @@ class Packer {
 
     bool decode(Bytes blob, MutableBytes block) {
         return compress::decode(blob, key_, block, scratch_->span(), offload_.accelerator(),
-                                &dictionaries_) == DecodeResult::ok;
+                                choice_.dictionary) == DecodeResult::ok;
     }
+
+    // Prepared, as a heap keeps it.
+    std::size_t dictionary_bytes() { return memory_ ? memory_->span().size() : 0; }
 
   private:
     static constexpr std::byte seed[32] = {};
@@ -63,14 +65,12 @@ class Packer {
             throw std::runtime_error("too little, or too unlike, to train a dictionary on");
         memory_.emplace(Dictionary::memory_bytes(trained.content().size(), choice_.level));
         choice_.dictionary = Dictionary::make(memory_->span(), trained.content(), choice_.level, 1);
-        if (choice_.dictionary == nullptr || !dictionaries_.publish(*choice_.dictionary))
-            throw std::runtime_error("the dictionary cannot be made");
+        if (choice_.dictionary == nullptr) throw std::runtime_error("the dictionary cannot be made");
     }
 
     BlobKey key_;
     CodecChoice choice_;
     std::optional<Scratch> memory_;  // the dictionary's
-    DictionarySet dictionaries_;
     std::optional<Scratch> scratch_;
     pnode::Offload offload_;
 };
@@ -170,7 +170,7 @@ TrainedContent::TrainedContent(Bytes corpus) {
         const Bytes page = corpus.subspan(at, page_bytes);
         if (!is_zero(page)) samples.insert(samples.end(), page.begin(), page.end());
     }
-    content_.resize(std::min(dictionary_bytes, samples.size() / 10));
+    content_.resize(std::min(dictionary_bytes_max, samples.size() / 10));
     if (!content_.empty()) content_.resize(Dictionary::train(samples, page_bytes, content_));
 }
 
@@ -181,7 +181,7 @@ Packed pack(Bytes corpus, const Variant& variant, const TrainedContent& trained)
     const std::vector<StoredBlock> stored = store_all(corpus, variant, packer, shelf, &packed);
     check_all(corpus, variant, stored, packer, shelf, &packed);
     const cxl::StoreCounters counters = shelf.counters();
-    packed.far_bytes = counters.physical_bytes + (variant.has_dictionary ? trained.content().size() : 0);
+    packed.far_bytes = counters.physical_bytes + packer.dictionary_bytes();
     packed.slot_bytes = counters.slot_bytes;
     packed.blob_bytes = counters.blob_bytes;
     return packed;

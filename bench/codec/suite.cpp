@@ -103,13 +103,13 @@ class Suite {
     void add_faults(const Corpus& corpus, CorpusResults* result) const {
         std::vector<std::string> codecs;
         for (const CodecRow& row : result->rows)
-            if (row.packed && row.variant.is_for_heaps()) codecs.push_back(row.variant.codec);
+            if (row.packed && row.variant.is_a_heaps_at_once()) codecs.push_back(row.variant.codec);
         const FaultCosts costs =
             measure_faults(corpus.bytes, codecs, swap_ ? &*swap_ : nullptr, options_.rounds);
         for (CodecRow& row : result->rows)
-            if (row.packed && row.variant.is_for_heaps()) add_fault(costs, &row);
+            if (row.packed && row.variant.is_a_heaps_at_once()) add_fault(costs, &row);
         for (CodecRow& row : result->rows)
-            if (row.packed && !row.variant.is_for_heaps()) compute_fault(*result, &row);
+            if (row.packed && !row.variant.is_a_heaps_at_once()) compute_fault(*result, &row);
         if (const auto found = costs.by_codec.find("zram"); found != costs.by_codec.end())
             result->zram_fault = found->second;
         else
@@ -128,7 +128,7 @@ class Suite {
     // All of a fault but its decoding is the same whatever is decoded.
     static void compute_fault(const CorpusResults& result, CodecRow* row) {
         const auto heap = std::find_if(result.rows.begin(), result.rows.end(), [](const CodecRow& each) {
-            return each.variant.is_for_heaps() && each.fault_p50_ns > 0;
+            return each.variant.is_a_heaps_at_once() && each.fault_p50_ns > 0;
         });
         if (heap == result.rows.end() || row->packed->decode.p50_ns <= 0) return;
         const auto pages = static_cast<double>(row->variant.block_bytes) / 4096;

@@ -12,14 +12,22 @@ std::string Variant::name() const {
     return codec + (has_dictionary ? "+dict" : "") + ", " + std::to_string(block_bytes / 1024) + " KiB";
 }
 
+std::string Variant::heap_codec() const {
+    if (is_a_heaps_at_once()) return codec;
+    return block_bytes == 4096 && has_dictionary && codec.starts_with("zstd") ? codec + ",dict" : "";
+}
+
 std::vector<Variant> all_variants(const std::vector<std::string>& codecs,
                                   const std::vector<std::size_t>& block_bytes, bool dictionaries) {
     std::vector<Variant> variants;
     for (const std::string& codec : codecs) {
         compress::CodecChoice choice;
-        if (codec != "same" && !compress::parse_codec_choice(codec, &choice))
-            throw std::invalid_argument("no codec is called '" + codec + "'; there are same, " +
-                                        compress::codec_choice_grammar);
+        // What is made smaller later is two ways; both are here.
+        if (codec != "same" &&
+            (!compress::parse_codec_choice(codec, &choice) || choice.recompress_level != 0))
+            throw std::invalid_argument("no codec is called '" + codec +
+                                        "'; there are same, lz4, zstd, "
+                                        "zstd:LEVEL, deflate, iaa, iaa:model");
         const bool is_offloaded = choice.offload != compress::Offload::none;
         const bool takes_dictionary = dictionaries && !is_offloaded && choice.codec != nullptr &&
                                       compress::dictionary_codec_of(choice.codec) != nullptr;

@@ -13,8 +13,10 @@ struct Variant {
     bool has_dictionary = false;
     bool operator==(const Variant&) const = default;
 
-    // Heaps store pages one by one, without a dictionary that they were not told of.
-    bool is_for_heaps() const { return block_bytes == 4096 && !has_dictionary && codec != "same"; }
+    // A heap stores pages one by one, and a dictionary comes to it in the background.
+    bool is_a_heaps_at_once() const { return block_bytes == 4096 && !has_dictionary && codec != "same"; }
+    // What to tell a heap that it stores what is cold like this; "" where it cannot.
+    std::string heap_codec() const;
     std::string name() const;  // "zstd:3+dict, 16 KiB"
 };
 

@@ -146,7 +146,7 @@ int main(int count, char** arguments) {
         "costs.");
     app.add_option("file", options.file, "pages to compress; without: the package catalogue");
     app.add_option("--pid", options.process, "or the heap of this process");
-    app.add_option("--codecs", options.codecs, "comma-separated")->delimiter(',')->capture_default_str();
+    app.add_option("--codecs", options.codecs, "codecs, one after another")->capture_default_str();
     app.add_option("--pages", options.pages_max, "at most")->capture_default_str();
     app.add_option("--settle", options.settle_s, "seconds for recompression, at most")->capture_default_str();
     CLI11_PARSE(app, count, arguments);

@@ -29,10 +29,14 @@ std::vector<Candidate> all_policies() {
     return candidates;
 }
 
-// Named "levels MAX/RISE/SINK", with "+SKIPS" for pages that were changed.
+// Named "levels MAX/RISE/SINK", with "+SKIPS" for pages that were changed, and ">>SHIFT" for those that kept
+// their blob.
 std::vector<Candidate> all_levels() {
     std::vector<Candidate> candidates;
     for (const LevelParameters& parameters : std::initializer_list<LevelParameters>{{5, 4, 16, 0},
+                                                                                    {5, 4, 16, 0, 0},
+                                                                                    {5, 4, 16, 0, 1},
+                                                                                    {5, 4, 16, 0, 3},
                                                                                     {3, 4, 16, 0},
                                                                                     {4, 4, 16, 0},
                                                                                     {6, 4, 16, 0},
@@ -52,6 +56,7 @@ std::vector<Candidate> all_levels() {
                            std::to_string(parameters.rise_eighths) + "/" +
                            std::to_string(parameters.sink_eighths);
         if (parameters.changed_skips != 0) name += "+" + std::to_string(parameters.changed_skips);
+        name += ">>" + std::to_string(parameters.kept_shift);
         candidates.push_back({name, false, [parameters](const Trace& trace, std::uint32_t near_pages) {
                                   return make_levels(trace.pages, near_pages, parameters);
                               }});

@@ -23,7 +23,7 @@ class Optimum final : public Policy {
         queue_.erase({due_[page], page});
         insert(page);
     }
-    void came(std::uint32_t page) override { insert(page); }
+    void came(std::uint32_t page, bool) override { insert(page); }
     std::uint32_t choose() override {
         const auto last = std::prev(queue_.end());
         const std::uint32_t page = last->second;
@@ -49,7 +49,7 @@ class Lru final : public Policy {
   public:
     explicit Lru(std::uint32_t pages) : places_(pages) {}
     void hit(std::uint32_t page) override { order_.splice(order_.end(), order_, places_[page]); }
-    void came(std::uint32_t page) override { places_[page] = order_.insert(order_.end(), page); }
+    void came(std::uint32_t page, bool) override { places_[page] = order_.insert(order_.end(), page); }
     std::uint32_t choose() override {
         const std::uint32_t page = order_.front();
         order_.pop_front();
@@ -67,7 +67,7 @@ class Clock final : public Policy {
   public:
     Clock(std::uint32_t pages, bool bits) : accessed_(pages), bits_(bits) {}
     void hit(std::uint32_t page) override { accessed_[page] = bits_; }
-    void came(std::uint32_t page) override {
+    void came(std::uint32_t page, bool) override {
         accessed_[page] = false;
         queue_.push_back(page);
     }
@@ -101,7 +101,7 @@ class S3Fifo final : public Policy {
     void hit(std::uint32_t page) override {
         if (bits_ && hits_[page] < hits_max) ++hits_[page];
     }
-    void came(std::uint32_t page) override {
+    void came(std::uint32_t page, bool) override {
         const bool again = left_at_[page] != 0 && chosen_ - left_at_[page] < remembered_;
         hits_[page] = 0;
         (again ? main_ : small_).push_back(page);
@@ -141,14 +141,15 @@ class Levels final : public Policy {
   public:
     Levels(std::uint32_t pages, std::uint32_t near_pages, const LevelParameters& parameters)
         : words_(pages), epoch_pages_(std::max<std::uint32_t>(near_pages / 8, 1)), parameters_(parameters) {}
-    void came(std::uint32_t page) override {
+    void came(std::uint32_t page, bool kept) override {
         Word& word = words_[page];
         if (word.has_left) {
             const std::uint64_t age = epoch() - word.stamp;
             if (age <= parameters_.rise_eighths && word.level < parameters_.level_max) ++word.level;
             if (age > parameters_.sink_eighths && word.level > 0) --word.level;
         }
-        word.skip = (1u << word.level) - 1 + (word.changed ? parameters_.changed_skips : 0);
+        word.skip = (((1u << word.level) - 1) >> (kept ? parameters_.kept_shift : 0)) +
+                    (word.changed ? parameters_.changed_skips : 0);
         word.near = true;
     }
     std::uint32_t choose() override {

@@ -18,8 +18,8 @@ class Policy {
     virtual ~Policy() = default;
     // A near page was accessed.
     virtual void hit(std::uint32_t page) { static_cast<void>(page); }
-    // A page came near.
-    virtual void came(std::uint32_t page) = 0;
+    // A page came near; did it keep its blob?
+    virtual void came(std::uint32_t page, bool kept) = 0;
     // Chooses a near page and forgets that it is near. There is one.
     virtual std::uint32_t choose() = 0;
     // The page just chosen: had it been written to since it came near? Known when it is hashed, after it was
@@ -41,6 +41,7 @@ struct LevelParameters {
     unsigned rise_eighths = 4;   // back within so many evictions, in eighths of the near pages: a level up
     unsigned sink_eighths = 16;  // back after more than so many: a level down
     unsigned changed_skips = 0;  // passed over so often more when it was changed when it left last
+    unsigned kept_shift = 2;     // passed over by so many powers of two less often when it kept its blob
 };
 
 struct PolicyChoice {

@@ -38,7 +38,7 @@ class Simulation {
         page.has_blob = page.has_blob && kept_ < kept_max_;
         kept_ += page.has_blob ? 1 : 0;
         ++near_;
-        policy_.came(number);
+        policy_.came(number, page.has_blob);
     }
 
     void demote(std::uint32_t number) {

@@ -22,6 +22,7 @@ struct Stack {
     std::byte* address = nullptr;         // mapped once, then kept for the next thread
 };
 constinit Stack stacks[stacks_max];
+constinit std::atomic<unsigned> stacks_end{0};  // none from here on was ever used
 
 struct OfThread {
     Stack* ours;
@@ -53,6 +54,10 @@ Stack* take_stack() noexcept {
         if (stack.taken.load(std::memory_order_relaxed) != 0 ||
             !stack.taken.compare_exchange_strong(nobody, process))
             continue;
+        const auto past = static_cast<unsigned>(&stack - stacks) + 1;
+        unsigned end = stacks_end.load();
+        while (end < past && !stacks_end.compare_exchange_weak(end, past)) {
+        }
         if (map_stack(stack)) return &stack;
         stack.taken.store(0);
         return nullptr;
@@ -162,9 +167,8 @@ std::atomic<std::uint32_t>* stack_taken() noexcept {
 void alternate_stacks_after_fork_in_child() noexcept {
     const std::uint32_t process = this_process();
     if (mine.ours != nullptr) mine.ours->taken.store(process);
-    for (Stack& stack : stacks) {
-        const std::uint32_t taken = stack.taken.load();
-        if (taken != 0 && taken != process) stack.taken.store(0);
+    for (unsigned index = 0; index < stacks_end.load(); ++index) {
+        if (stacks[index].taken.load() != process) stacks[index].taken.store(0);
     }
 }
 

@@ -1,7 +1,7 @@
-// Each armed thread has an alternate signal stack of ours, and all handlers that the kernel knows run on it: a
-// thread may run on a stack of managed memory, a program's own alternate stack may be managed memory, and the
-// kernel cannot write a signal frame to a page that is far. Where the program's handlers run is its own choice
-// all the same (signal_frames.h): what it says to sigaltstack(2) is kept here.
+// Each armed thread has an alternate signal stack of ours, and all handlers that the kernel knows run on it:
+// a thread may run on a stack of managed memory, a program's own alternate stack may be managed memory, and
+// the kernel cannot write a signal frame to a page that is far. Where the program's handlers run is its own
+// choice all the same (signal_frames.h): what it says to sigaltstack(2) is kept here.
 //
 // Thread rule: each thread for itself, from a signal handler of ours.
 #pragma once

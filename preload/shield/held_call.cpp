@@ -272,7 +272,11 @@ long call_once(long number, const long (&arguments)[6], ucontext_t* dispatched, 
         const long(&a)[6] = pointers.arguments();
         long result = 0;
         if (dispatched != nullptr) {
-            OpenCall call{dispatched, number, done, &pointers.held(), pointers.temporary_mask(),
+            OpenCall call{dispatched,
+                          number,
+                          done,
+                          &pointers.held(),
+                          pointers.temporary_mask(),
                           mask_during(number, *dispatched)};
             result = make_open_call(call, a);
         } else {

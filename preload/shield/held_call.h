@@ -11,9 +11,9 @@
 
 namespace pnode::preload {
 
-// As the kernel gives it: the value, or minus an errno. `dispatched`: from the handler of a dispatched call, with the
-// context that goes on after it, and signals blocked. Null: from one of our functions, called by the program as it
-// calls libc's.
+// As the kernel gives it: the value, or minus an errno. `dispatched`: from the handler of a dispatched call,
+// with the context that goes on after it, and signals blocked. Null: from one of our functions, called by the
+// program as it calls libc's.
 long held_call(long number, const long (&arguments)[6], ucontext_t* dispatched) noexcept;
 
 // Of our own, of a page or less, from where the program says; false: it cannot be read.

@@ -47,7 +47,8 @@ void end_interrupted_call(ucontext_t* interrupted) noexcept {
     const bool again = at <= address(pnode_open_made) || result == -EFAULT;
     call.hold->~Hold();
     take_context(interrupted, *call.program);
-    interrupted->uc_stack = call.program->uc_stack;  // it may be the first call, with which the thread gets one
+    interrupted->uc_stack =
+        call.program->uc_stack;  // it may be the first call, with which the thread gets one
     gregset_t& programs = interrupted->uc_mcontext.gregs;
     if (call.done != 0) {
         programs[REG_RAX] = call.done + (again || result < 0 ? 0 : result);

@@ -1,7 +1,7 @@
-// A dispatched call while the kernel makes it: the one moment in which the handler of a dispatched call lets signals
-// in. A signal ends it, as it ends a call of the program's own: the call is made again when the program's handler has
-// returned, or it has failed with EINTR, and that handler runs where the program's stack is. So no handler of the
-// program's ever runs on top of ours.
+// A dispatched call while the kernel makes it: the one moment in which the handler of a dispatched call lets
+// signals in. A signal ends it, as it ends a call of the program's own: the call is made again when the
+// program's handler has returned, or it has failed with EINTR, and that handler runs where the program's
+// stack is. So no handler of the program's ever runs on top of ours.
 //
 // Thread rule: each thread for itself, from a signal handler of ours.
 #pragma once
@@ -13,9 +13,9 @@
 namespace pnode::preload {
 
 struct OpenCall {
-    ucontext_t* program;   // what it goes on with, at the instruction behind the call
+    ucontext_t* program;  // what it goes on with, at the instruction behind the call
     long number;
-    long done;             // bytes transferred by calls before this one
+    long done;  // bytes transferred by calls before this one
     Hold* hold;
     const unsigned long* temporary_mask;  // which the call sets while it waits, or null
     unsigned long mask;                   // while the call is made

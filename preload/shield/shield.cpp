@@ -22,6 +22,7 @@
 #include "preload/shield/stubs.h"
 #include "runtime/os/descriptors.h"
 #include "runtime/os/signal_actions.h"
+#include "runtime/os/signals_blocked.h"
 #include "runtime/process.h"
 
 namespace pnode::preload {
@@ -106,31 +107,33 @@ void hold_for_child(std::uint64_t flags, std::uint64_t stack_top, std::uint64_t 
     }
 }
 
-// The stub makes the call when nobody holds the program's structure any more: it gets a copy. False: a
-// structure of a later kernel's, longer than ours, or one that wishes for what this cannot give: as on a kernel
-// that does not know it yet.
-bool prepare_clone3(Dispatched& call) noexcept {
+// The stub makes the call when nobody holds the program's structure any more: it gets a copy. An errno: as an
+// older kernel answers to a structure of a later kernel's, longer than ours, and to a wish that cannot be
+// granted.
+int prepare_clone3(Dispatched& call) noexcept {
     static __thread clone_args copy __attribute__((tls_model("initial-exec")));
     constexpr std::uint64_t clear_handlers = 0x100000000;  // CLONE_CLEAR_SIGHAND: ours among them
     const std::uint64_t bytes = call.value(1);
-    if (bytes > sizeof copy) return false;
+    if (bytes > sizeof copy) return E2BIG;
     Hold hold;
     hold.add(call.value(0), bytes);
     copy = {};
-    if (!peek(&copy, call.value(0), bytes)) return true;  // the kernel says what is wrong with it
-    if ((copy.flags & clear_handlers) != 0) return false;
+    if (!peek(&copy, call.value(0), bytes)) return 0;  // the kernel says what is wrong with it
+    if ((copy.flags & clear_handlers) != 0) return EINVAL;
     hold_while_alive(Lasting::clone_arguments, reinterpret_cast<std::uint64_t>(&copy), sizeof copy);
     hold_clone_results((copy.flags & CLONE_PARENT_SETTID) != 0 ? copy.parent_tid : 0,
                        (copy.flags & CLONE_PIDFD) != 0 ? copy.pidfd : 0);
     hold_for_child(copy.flags, copy.stack != 0 ? copy.stack + copy.stack_size : 0, copy.child_tid);
     call.at(REG_RDI) = reinterpret_cast<greg_t>(&copy);
-    return true;
+    return 0;
 }
 
 void make_thread(Dispatched& call) noexcept {
     const void* stub = stub_for(static_cast<std::uint64_t>(call.at(REG_RIP)));
     if (stub == nullptr) return call.answer(-EAGAIN);
-    if (call.number == SYS_clone3 && !prepare_clone3(call)) return call.answer(-EINVAL);
+    if (call.number == SYS_clone3) {
+        if (const int error = prepare_clone3(call)) return call.answer(-error);
+    }
     if (call.number == SYS_clone) {
         const bool writes = (call.value(0) & (CLONE_PARENT_SETTID | CLONE_PIDFD)) != 0;
         hold_clone_results(writes ? call.value(2) : 0, 0);
@@ -146,6 +149,8 @@ void end_thread(Dispatched& call) noexcept {
         hold_robust_list();
         holds_end_thread();
         taken = stack_taken();
+        // No signal may come any more on a stack that is about to be another thread's.
+        set_mask_by_program(call.context, ~os::signals_left_open);
     }
     call.at(REG_RBX) = reinterpret_cast<greg_t>(taken != nullptr ? taken : &nobody);
     call.go_on_at(pnode_exit_stub);
@@ -234,7 +239,8 @@ bool spare_descriptor(Dispatched& call) noexcept {
 bool may_use_rings() noexcept {
     if (serve_by_handler_threads()) return true;
     static std::atomic<bool> told{false};
-    if (!told.exchange(true)) say("io_uring is refused (EPERM): far memory is served inline; --engine thread serves it");
+    if (!told.exchange(true))
+        say("io_uring is refused (EPERM): far memory is served inline; --engine thread serves it");
     return false;
 }
 
@@ -249,8 +255,8 @@ void answer(Dispatched& call) noexcept {
         case SYS_rt_sigaction:
             return call.answer(change_action(call.arguments));
         case SYS_sigaltstack:
-            return call.answer(set_alternate_stack(static_cast<std::uint64_t>(call.at(REG_RSP)), call.value(0),
-                                                   call.value(1)));
+            return call.answer(set_alternate_stack(static_cast<std::uint64_t>(call.at(REG_RSP)),
+                                                   call.value(0), call.value(1)));
         case SYS_clone:
         case SYS_clone3:
         case SYS_fork:
@@ -328,7 +334,8 @@ int shield_raise() noexcept {
 
 bool program_uses_rings() noexcept {
     const auto visit = [](dl_phdr_info* object, std::size_t, void*) {
-        return object->dlpi_name != nullptr && std::strstr(object->dlpi_name, "/liburing.so") != nullptr ? 1 : 0;
+        return object->dlpi_name != nullptr && std::strstr(object->dlpi_name, "/liburing.so") != nullptr ? 1
+                                                                                                         : 0;
     };
     return ::dl_iterate_phdr(visit, nullptr) != 0;
 }

@@ -77,7 +77,8 @@ bool is_function(const os::SignalAction& action) noexcept {
 
 // As the kernel is told it.
 os::SignalAction as_kernel_has_it(const os::SignalAction& action) noexcept {
-    if (is_function(action)) return os::action_of_ours(on_signal, action.flags | SA_SIGINFO | SA_ONSTACK, ~0UL);
+    if (is_function(action))
+        return os::action_of_ours(on_signal, action.flags | SA_SIGINFO | SA_ONSTACK, ~0UL);
     os::SignalAction open = action;
     open.mask &= ~signals_left_open;
     return open;
@@ -155,7 +156,7 @@ long change_action(const long (&arguments)[6]) noexcept {
     hold.add(from, from != 0 ? sizeof next : 0);
     hold.add(to, to != 0 ? sizeof next : 0);
     if (from != 0 && !peek(&next, from, sizeof next)) return -EFAULT;
-    const auto change = os::is_taken(signal)      ? change_taken_action
+    const auto change = os::is_taken(signal)    ? change_taken_action
                         : is_shielded_process() ? change_other_action
                                                 : change_action_of_child;
     const long result = change(signal, from != 0 ? &next : nullptr, &former);

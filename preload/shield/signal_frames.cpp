@@ -49,8 +49,9 @@ Place place_below(std::uint64_t top, std::size_t state_bytes) noexcept {
     return place;
 }
 
-// Where the kernel would put it. Where our own frames are in the way (a sent SIGBUS has interrupted our handler, or
-// there was no alternate stack to be had), below them, and with no signal on top of what is written then.
+// Where the kernel would put it. Where our own frames are in the way (a sent SIGBUS has interrupted our
+// handler, or there was no alternate stack to be had), below them, and with no signal on top of what is
+// written then.
 Place find_place(std::uint64_t pointer, bool wants_alternate, std::size_t state_bytes) noexcept {
     const auto here = reinterpret_cast<std::uint64_t>(__builtin_frame_address(0));
     const bool was_on_ours = is_on_alternate_stack_of_ours(pointer);
@@ -60,7 +61,8 @@ Place find_place(std::uint64_t pointer, bool wants_alternate, std::size_t state_
         place.fits = !is_below_alternate_stack(place.frame);
         return place;
     }
-    if (was_on_ours != is_on_alternate_stack_of_ours(here)) return place_below(pointer - red_zone_bytes, state_bytes);
+    if (was_on_ours != is_on_alternate_stack_of_ours(here))
+        return place_below(pointer - red_zone_bytes, state_bytes);
     os::block_signals();
     // Managed memory may fault while it is written, which is a signal on this very stack.
     return place_below(here - (was_on_ours ? std::uint64_t{4} << 10 : std::uint64_t{64} << 10), state_bytes);
@@ -130,7 +132,8 @@ void end_handler(ucontext_t* context) noexcept {
     const stack_t programs = ended->uc_stack;
     unsigned long mask = 0;
     std::memcpy(&mask, &ended->uc_sigmask, sizeof mask);
-    // Our frame has room for all that this thread's processor state may be: a larger one is none of the kernel's.
+    // Our frame has room for all that this thread's processor state may be: a larger one is none of the
+    // kernel's.
     if (!take_context(context, *ended)) return end_by_segv();
     restore_alternate_stack_of_program(static_cast<std::uint64_t>(context->uc_mcontext.gregs[REG_RSP]),
                                        programs);

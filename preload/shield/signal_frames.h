@@ -1,8 +1,8 @@
 // Where the program's signal handlers run: where the kernel would run them. It is told that all handlers are
-// ours, on an alternate stack of ours, because it cannot write a frame to a page that is far, nor read it back
-// there: a stack may be managed memory (a thread's, a coroutine's, an alternate one). Our handler writes the
-// frame itself, where a far page is served as any other, and has the thread go on in the program's handler.
-// When that returns, we read the frame back.
+// ours, on an alternate stack of ours, because it cannot write a frame to a page that is far, nor read it
+// back there: a stack may be managed memory (a thread's, a coroutine's, an alternate one). Our handler writes
+// the frame itself, where a far page is served as any other, and has the thread go on in the program's
+// handler. When that returns, we read the frame back.
 //
 // Thread rule: from a signal handler of ours.
 #pragma once
@@ -22,8 +22,8 @@ void begin_handler(int signal, const siginfo_t& info, void* context, const os::S
 // interrupted goes on.
 void end_handler(ucontext_t* context) noexcept;
 
-// Processor state and registers of `from`, another frame of the calling thread's, with the mask; false: there is no
-// room for that state.
+// Processor state and registers of `from`, another frame of the calling thread's, with the mask; false: there
+// is no room for that state.
 bool take_context(ucontext_t* to, const ucontext_t& from) noexcept;
 
 }  // namespace pnode::preload

@@ -17,9 +17,10 @@ extern const std::uint64_t pnode_fork_stub_bytes;
 extern const unsigned char pnode_exit_stub[];  // rbx: the address of an int that it clears; then exit(rdi)
 
 // Makes a system call with the signal mask at `open`, and sets the one at `closed` after it. Where a signal
-// interrupts it: from `first` to `made`, the call is still to be made; at `done`, rax is its result; from there to
-// before `end`, r14 is.
-long pnode_open_call(long number, const long* arguments, const unsigned long* open, const unsigned long* closed);
+// interrupts it: from `first` to `made`, the call is still to be made; at `done`, rax is its result; from
+// there to before `end`, r14 is.
+long pnode_open_call(long number, const long* arguments, const unsigned long* open,
+                     const unsigned long* closed);
 extern const unsigned char pnode_open_first[];
 extern const unsigned char pnode_open_made[];
 extern const unsigned char pnode_open_done[];

@@ -93,6 +93,7 @@ TEST(CodecChoice, WhatStaysColdIsRecompressed) {
                       {"auto:100", CodecId::lz4, 0, 3, 100, "auto"},
                       {"zstd,dict", CodecId::zstd, 3, 3, 1, "zstd,dict"},
                       {"zstd:6,dict", CodecId::zstd, 6, 6, 1, "zstd,dict"},
+                      {"zstd:6,dict:50", CodecId::zstd, 6, 6, 50, "zstd,dict"},
                       {"zstd:-3,dict", CodecId::zstd, -3, -3, 1, "zstd,dict"},
                       {"lz4", CodecId::lz4, 0, 0, 1, "lz4"}};
     for (const auto& [text, id, level, recompress_level, cpu_pct, name] : good) {
@@ -153,6 +154,10 @@ TEST(CodecChoice, RefusesTheRestAndLeavesTheChoiceUntouched) {
         "zstd:3,lz4",
         "zstd:3,",
         "zstd:3,dict,dict",
+        "zstd:3,dict:",
+        "zstd:3,dict:0",
+        "zstd:3,dictx",
+        "zstd:3,di",
         "zstd:20,dict",
         "lz4,dict",
         "deflate,dict",

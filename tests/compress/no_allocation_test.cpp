@@ -1,5 +1,6 @@
 // Encoding and decoding never allocate: this program's malloc counts, for the thread that asks it to.
 
+#include "compress/dictionary_set.h"
 #include "tests/compress/blocks.h"
 
 namespace {

@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <filesystem>
@@ -165,9 +166,6 @@ TEST(DaxRegion, what_went_bad_unread_is_not_used_any_more) {
 }
 
 TEST(DaxRegion, bad_news_end_no_load) {
-#ifdef __SANITIZE_THREAD__
-    GTEST_SKIP() << "ThreadSanitizer delivers a signal when it likes";
-#endif
     const ShmFile file(4 * MiB);
     const Opened opened = open_spec(file.spec());
     ASSERT_EQ(opened.error, 0);
@@ -186,13 +184,23 @@ TEST(DaxRegion, bad_news_end_no_load) {
     EXPECT_FALSE(opened.region->next_bad_news(&bad));
 }
 
+// A sanitizer catches the signal, and ends the process with a code of its own.
+bool ended_by_sigbus(int status) {
+    if (WIFSIGNALED(status)) return WTERMSIG(status) == SIGBUS;
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+    return WEXITSTATUS(status) != 0;
+#else
+    return false;
+#endif
+}
+
 // As without a node: the guard is in front of the default, and not instead of it.
 TEST(DaxRegionDeathTest, what_is_sent_and_not_about_a_region_ends_the_process) {
     const ShmFile file(4 * MiB);
     const Opened opened = open_spec(file.spec());
     ASSERT_EQ(opened.error, 0);
-    EXPECT_EXIT(kill(getpid(), SIGBUS), ::testing::KilledBySignal(SIGBUS), "");
-    EXPECT_EXIT(send_bad_news(&file, 12), ::testing::KilledBySignal(SIGBUS), "");
+    EXPECT_EXIT(kill(getpid(), SIGBUS), ended_by_sigbus, "");
+    EXPECT_EXIT(send_bad_news(&file, 12), ended_by_sigbus, "");
 }
 
 // ---- NUMA ----

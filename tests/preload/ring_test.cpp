@@ -1,5 +1,6 @@
-// io_uring under the shield: the kernel's accesses come later, from nowhere that can be held. A program that sets a
-// ring up before anything is far gets handler threads, which serve them; one that comes later is refused.
+// io_uring under the shield: the kernel's accesses come later, from nowhere that can be held. A program that
+// sets a ring up before anything is far gets handler threads, which serve them; one that comes later is
+// refused.
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <liburing.h>

@@ -407,6 +407,57 @@ TEST(Signals, SigwaitLoopsWithFarArguments) {
     std::free(far);
 }
 
+// Signals come at every moment of a system call that is nobody's function: what it did is told, and done
+// once.
+TEST(Signals, NoCallsResultIsLost) {
+    FarBlock other(large_bytes, 12);
+    sampled = &other;
+    samples_wrong = 0;
+    int ends[2];
+    ASSERT_EQ(pipe(ends), 0);
+    constexpr std::uint32_t numbers = 40000;
+    std::thread writer([&] {
+        sigset_t alarm_alone;
+        sigemptyset(&alarm_alone);
+        sigaddset(&alarm_alone, SIGALRM);
+        pthread_sigmask(SIG_BLOCK, &alarm_alone, nullptr);
+        for (std::uint32_t number = 0; number < numbers; ++number) {
+            if (write(ends[1], &number, sizeof number) != sizeof number) std::abort();
+        }
+    });
+    const int file = static_cast<int>(syscall(SYS_memfd_create, "calls", 0));
+    std::uint32_t wrong = 0;
+    {
+        const Storm storm(sample_far_memory);
+        for (std::uint32_t number = 0; number < numbers; ++number) {
+            std::uint32_t read_number = ~0U;
+            wrong += syscall(SYS_read, ends[0], &read_number, sizeof read_number) != sizeof read_number;
+            wrong += read_number != number;
+            if (number % 4 == 0)  // a file's offset moves once a call
+                wrong += syscall(SYS_write, file, &number, sizeof number) != sizeof number;
+        }
+        while (seen.calls < storm_signals) wrong += syscall(SYS_getppid) != getppid();
+    }
+    writer.join();
+    EXPECT_EQ(wrong, 0U);
+    EXPECT_EQ(lseek(file, 0, SEEK_END), static_cast<off_t>(numbers));
+    // Without SA_RESTART a call that sleeps ends, having done nothing.
+    struct sigaction action = {};
+    action.sa_handler = sample_far_memory;
+    struct sigaction former;
+    sigaction(SIGALRM, &action, &former);
+    const itimerval soon = {{0, 0}, {0, 20000}};
+    setitimer(ITIMER_REAL, &soon, nullptr);
+    char byte = 0;
+    errno = 0;
+    EXPECT_EQ(syscall(SYS_read, ends[0], &byte, 1), -1);
+    EXPECT_EQ(errno, EINTR);
+    sigaction(SIGALRM, &former, nullptr);
+    sampled = nullptr;
+    EXPECT_EQ(samples_wrong, 0);
+    for (const int fd : {file, ends[0], ends[1]}) close(fd);
+}
+
 // ---- where handlers run, and what the program is told ----
 
 // A signal comes while a coroutine runs on a stack from malloc, and the page below its frame is far: the

@@ -118,6 +118,9 @@ TEST_P(ModelOf, OneThreadHoldsEveryByte) {
     open_heap();
     Model model(heap_, {.seed = seed_, .pages_max = 2048, .forks = !thread_sanitized, .moves_limit = true});
     EXPECT_EQ(model.run(from_environment("PNODE_OPS", sanitized ? 1500 : 4000)), "");
+    if (stats().recompressed != 0)
+        std::cout << stats().recompressed << " pages recompressed, " << stats().dictionaries_trained
+                  << " dictionaries\n";
     EXPECT_EQ(model.finish(), "");
     expect_empty_heap();
 }

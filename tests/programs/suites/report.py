@@ -43,7 +43,7 @@ def row(results, mode):
     run = sum(len(plain[piece]) for piece in common)
     passed_plain = sum(sum(plain[piece].values()) for piece in common)
     passed = sum(1 for piece, tests in common.items() for test, good in plain[piece].items() if good and tests.get(test))
-    share = f"{100 * made['share_far']:.0f} %" if made["far_bytes"] else "0 %"
+    share = f"{100 * made['share_far']:.0f} %" if made["far_bytes"] else "not told"
     return (f"| {results['title']} | {results['version']} | {mode} | {run} | {passed_plain} | {passed} | {made['near']} | {share} | "
             f"{made['demotions']:,} |")
 
@@ -51,11 +51,11 @@ def row(results, mode):
 HEAD = """\
 # Programs under their own tests
 
-Made by `tests/programs/suites/run.py report` from a run of the tests labelled `full`. Each program runs its own tests plainly first; what
-fails then, fails by itself and does not count. Then the same under `pnode run` with each engine, and with `--stress`, which demotes at
-every chance. *Passed* counts, of the tests that passed plainly, those that pass under pnode too; suites that look at the clock get
+Made by `tests/programs/suites/run.py report` of what was run last, which may be a part; `./quickstart test --full` runs all of it.
+Each program runs its own tests plainly first; what fails then, fails by itself and does not count. Then the same under `pnode run` with
+each engine, and with `--stress`, which demotes at every chance. *Passed* counts, of the tests that passed plainly, those that pass under pnode too; suites that look at the clock get
 a second chance for what failed. *Share far* is the largest part of its heap that the process with the most far memory had away at once; *pages out*
-counts demotions over all processes.
+counts demotions over all processes. Forked children write no statistics: of stress-ng's stressors, and of PostgreSQL's backends, nothing is told.
 
 | program | version | mode | tests | passed plainly | passed under pnode | near limit | share far | pages out |
 | --- | --- | --- | --- | --- | --- | --- | --- | --- |

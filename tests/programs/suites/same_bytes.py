@@ -102,4 +102,4 @@ def pieces(folder):
 
 SUITES = [suite.Suite("same-bytes", "gcc, sort, xz, zstd, perl, python, awk, git, java, RocksDB",
                       ["build-essential", "dpkg-dev", "tcl-dev", "sqlite3", "git", "xz-utils", "zstd", "rocksdb-tools", "default-jdk-headless"],
-                      "8M", prepare, pieces)]
+                      "32M", prepare, pieces)]

@@ -62,4 +62,4 @@ def pieces(folder):
     return made
 
 
-SUITES = [suite.Suite("sqlite", "SQLite", ["build-essential", "dpkg-dev", "tcl-dev", "sqlite3"], "1M", prepare, pieces)]
+SUITES = [suite.Suite("sqlite", "SQLite", ["build-essential", "dpkg-dev", "tcl-dev", "sqlite3"], "4M", prepare, pieces)]
