@@ -129,7 +129,13 @@ TEST(Capture, ASmallOneIsTheKernels) {
 
 TEST(Capture, SharedOnesAndStacksAreTheKernels) {
     const Mapped shared(2 * mib, MAP_SHARED | MAP_ANONYMOUS);
-    EXPECT_FALSE(shared.goes_far());
+    madvise(shared.data(), shared.bytes(), MADV_PAGEOUT);
+    if (fork() == 0) {
+        *shared.at(mib) = std::byte{0xa5};
+        _exit(0);
+    }
+    wait(nullptr);
+    EXPECT_EQ(*shared.at(mib), std::byte{0xa5});
     const Mapped stack(2 * mib, private_anonymous | MAP_STACK);
     EXPECT_FALSE(stack.goes_far());
 }
