@@ -228,7 +228,9 @@ TEST_F(LostDictionary, EachPageThatNeedsItIsLostAloneAndNoWrongByteIsShown) {
     EXPECT_EQ(wrong_pages(other, 64, Kind::same, 8), 0u);
     EXPECT_EQ(stats().poisoned, 0u) << "only what is asked for";
     ::testing::internal::CaptureStderr();
-    EXPECT_EQ(pn_promote(heap_, buffer, page_bytes), EIO);
+    std::uint64_t first = 0;  // some do without it
+    while (first < pages && pn_promote(heap_, buffer + first * page_bytes, page_bytes) == 0) ++first;
+    ASSERT_LT(first, pages);
     EXPECT_EQ(stats().poisoned, 1u);
     EXPECT_EQ(pn_promote(heap_, buffer, pages * page_bytes), EIO);
     EXPECT_NE(::testing::internal::GetCapturedStderr().find("the dictionary that the blob names has changed"),
@@ -242,7 +244,7 @@ TEST_F(LostDictionary, EachPageThatNeedsItIsLostAloneAndNoWrongByteIsShown) {
             EXPECT_TRUE(page_is(buffer + page * page_bytes, Kind::text, 1 + page)) << page;
         }
     }
-    EXPECT_GT(lost, pages / 2);
+    EXPECT_GT(lost, pages / 8);
     EXPECT_EQ(stats().poisoned, lost);
     EXPECT_EQ(pn_release(heap_, buffer, pages * page_bytes), 0);
     EXPECT_EQ(wrong_pages(buffer, pages, Kind::zeros, 0), 0u);

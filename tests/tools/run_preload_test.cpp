@@ -81,7 +81,7 @@ TEST(RunPreload, StatisticsAreWrittenAsJson) {
 TEST(RunPreload, VerboseSaysWhatWasSetUp) {
     const Outcome outcome = pnode_run({"--near", "8M", "--codec", "zstd:1", "--verbose"}, growing);
     EXPECT_EQ(outcome.output, expected_sum()) << outcome.errors;
-    EXPECT_EQ(lines_with(outcome.errors, "thread engine"), 1) << outcome.errors;
+    EXPECT_EQ(lines_with(outcome.errors, " engine, "), 1) << outcome.errors;
     EXPECT_EQ(lines_with(outcome.errors, "codec zstd, near limit 8.0 MiB"), 1) << outcome.errors;
 }
 
