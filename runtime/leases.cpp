@@ -32,7 +32,8 @@ void Leases::child() noexcept {
     os::close_descriptor(new_read_end_);
     for (unsigned index = 0; index < count_; ++index) os::close_descriptor(read_ends_[index]);
     new_read_end_ = new_write_end_ = -1;
-    count_ = permanent_ = 0;
+    count_ = 0;
+    permanent_ = 0;
 }
 
 unsigned Leases::expire(cxl::BlobStore& store) noexcept {

@@ -8,6 +8,7 @@
 // under the operations gate.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 
 #include "cxl/blob_store.h"
@@ -26,13 +27,17 @@ class Leases {
     void child() noexcept;
     // Ends what has ended; how many leases are left.
     unsigned expire(cxl::BlobStore& store) noexcept;
-    unsigned count() const noexcept { return count_ + permanent_; }
+    // By any thread.
+    unsigned count() const noexcept {
+        return count_.load(std::memory_order_relaxed) + permanent_.load(std::memory_order_relaxed);
+    }
     void close() noexcept;
 
   private:
     int read_ends_[leases_max];
-    unsigned count_ = 0;
-    unsigned permanent_ = 0;
+    // Changed inside the operations gate or by who has shut it.
+    std::atomic<unsigned> count_{0};
+    std::atomic<unsigned> permanent_{0};
     int new_read_end_ = -1;
     int new_write_end_ = -1;
 };

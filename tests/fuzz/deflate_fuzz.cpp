@@ -2,6 +2,7 @@
 // judge, agree on what it says; none reads or writes outside of what it was given.
 #include <zlib.h>
 
+#include <algorithm>
 #include <array>
 #include <vector>
 
@@ -90,7 +91,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     const std::size_t block_bytes = (1 + input.below(16)) * 4096;
     const std::span<const std::uint8_t> rest = input.rest();
     std::vector<std::byte> stream(rest.size());  // of its own, so that a sanitizer sees its end
-    std::memcpy(stream.data(), rest.data(), rest.size());
+    std::ranges::copy(std::as_bytes(rest), stream.begin());
     decode(stream, block_bytes);
     return 0;
 }

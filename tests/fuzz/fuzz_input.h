@@ -22,7 +22,7 @@ class Input {
         std::uint64_t value = 0;
         const std::size_t width = limit <= 256 ? 1 : limit <= 65536 ? 2 : 4;
         const std::size_t taken = std::min(width, bytes_.size());
-        std::memcpy(&value, bytes_.data(), taken);
+        if (taken != 0) std::memcpy(&value, bytes_.data(), taken);
         bytes_ = bytes_.subspan(taken);
         return value % limit;
     }

@@ -126,6 +126,9 @@ TEST_F(Poison, WithoutPoisonInTheKernelOnlyAnAccessEndsTheProcess) {
     EXPECT_EQ(pn_pin(heap_, buffer_ + (pages - 1) * page_bytes, page_bytes), EIO);
     EXPECT_EQ(stats().poisoned, pages / 2 + 1);
     os::injection.store(nullptr);
+#ifdef __SANITIZE_THREAD__
+    GTEST_SKIP() << "ThreadSanitizer cannot follow threads that are started after a fork";
+#endif
     EXPECT_EXIT(
         {
             lose_pages();

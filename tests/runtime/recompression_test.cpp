@@ -88,9 +88,9 @@ TEST_F(Recompression, ZstdWithADictionaryToo) {
     std::uint8_t* const buffer = alloc(pages);
     for (std::uint64_t page = 0; page < pages; ++page) fill_with_pieces(buffer + page * page_bytes, page);
     make_far(buffer, pages);
-    const std::uint64_t at_first = stats().far_bytes;
     ASSERT_TRUE(most_are_recompressed());
-    EXPECT_TRUE(eventually([&] { return stats().far_bytes < at_first / 2; })) << at_first;
+    // Half of each page is noise, which only a dictionary knows.
+    EXPECT_TRUE(eventually([&] { return stats().far_bytes < pages * page_bytes / 4; })) << stats().far_bytes;
     std::uint64_t wrong = 0;
     for (std::uint64_t page = 0; page < pages; ++page)
         wrong += has_pieces(buffer + page * page_bytes, page) ? 0 : 1;
