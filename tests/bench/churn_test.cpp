@@ -53,7 +53,9 @@ TEST(BenchChurn, WithoutPrivilegeSaysWhatIsMissing) {
     const nlohmann::json* zram = find(lines, "read-uniform", "zram");
     ASSERT_NE(zram, nullptr);
     EXPECT_TRUE(zram->at("per_s").is_null());
-    EXPECT_NE(zram->at("reason").get<std::string>().find("root"), std::string::npos) << *zram;
+    // Another test may have it swapping just then, which is told first.
+    EXPECT_THAT(zram->at("reason").get<std::string>(),
+                ::testing::AnyOf(::testing::HasSubstr("root"), ::testing::HasSubstr("already swaps")));
     EXPECT_TRUE(find(lines, "read-uniform", "inline")->at("per_s").is_number());
 }
 

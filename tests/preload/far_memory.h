@@ -67,7 +67,7 @@ inline std::size_t resident_pages(const void* address, std::size_t bytes) {
     const auto first = reinterpret_cast<std::uintptr_t>(address) / page_bytes;
     const std::size_t end = (reinterpret_cast<std::uintptr_t>(address) + bytes + page_bytes - 1) / page_bytes;
     std::vector<std::uint64_t> pages(end - first);
-    const int pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+    const int pagemap = open("/proc/thread-self/pagemap", O_RDONLY | O_CLOEXEC);
     const ssize_t length = pread(pagemap, pages.data(), pages.size() * sizeof(pages[0]),
                                  static_cast<off_t>(first * sizeof(pages[0])));
     close(pagemap);
