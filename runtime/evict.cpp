@@ -479,10 +479,10 @@ struct Cleared {
     unsigned left = 0;  // far or fresh now
     bool node_full = false;
 };
-Cleared clear(Heap& heap, EvictLane& lane) noexcept {
+Cleared clear(Heap& heap, EvictLane& lane, Evicting who) noexcept {
     Cleared cleared{.left = drop_unwritten(heap, lane)};
     unsigned staged_end = 0;
-    encode_ahead(heap, lane);
+    if (who != Evicting::handler) encode_ahead(heap, lane);  // no fault waits for a device
     for (unsigned index = 0; index < lane.out_count; ++index) {
         OutgoingPage& out = lane.out[index];
         if (out.contents == nullptr) continue;
@@ -554,7 +554,7 @@ unsigned evict_batch(Heap& heap, EvictLane& lane, Evicting who) noexcept {
     if (heap.near.is_resting()) return 0;
     pick(heap, lane, who);
     take_out(heap, lane);
-    const Cleared cleared = clear(heap, lane);
+    const Cleared cleared = clear(heap, lane, who);
     if (heap.far.is_nearly_full()) drop_kept_blobs(heap);
     if (cleared.left == 0 && cleared.node_full) heap.near.rest();
     return cleared.left;
@@ -590,7 +590,7 @@ int demote(Heap& heap, std::uint64_t first, std::uint64_t pages, std::uint64_t* 
             add_if_near(heap, *lane, page);
         }
         take_out(heap, *lane);
-        node_full |= clear(heap, *lane).node_full;
+        node_full |= clear(heap, *lane, Evicting::other).node_full;
         if (node_full && heap.far.is_nearly_full()) drop_kept_blobs(heap);
     }
     *done = 0;

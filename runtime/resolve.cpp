@@ -59,11 +59,12 @@ void wake(Heap& heap, std::uint64_t page) noexcept {
 }
 
 // A thread that serves its own faults makes room itself (make_room) past `hard`: to have another thread do it
-// would cost the interrupts by which two processors flush each other's TLB, more than what is done.
+// would cost the interrupts by which two processors flush each other's TLB, more than what is done. But a
+// device is the evictor's to wait for.
 void charge(Heap& heap) noexcept {
-    heap.near.charge(
-        1, heap.statistics,
-        heap.engine == Engine::in_line ? NearLedger::Room::by_caller : NearLedger::Room::by_evictor);
+    const bool by_caller = heap.engine == Engine::in_line && heap.offload.accelerator() == nullptr;
+    heap.near.charge(1, heap.statistics,
+                     by_caller ? NearLedger::Room::by_caller : NearLedger::Room::by_evictor);
 }
 
 // A page that came back soon after it left rises, and is passed over exponentially more sweeps; one that came

@@ -1,6 +1,6 @@
 // The atomics by which threads hand pages to each other: page words, chunk states, the hand, holds.
 //
-// They are std::atomic. Built for the interleaving test (PNODE_STEPPED, tests/interleaving), each operation
+// They are std::atomic. Built for the interleaving test (PNODE_STEPPED names its header), each operation
 // first asks the test's scheduler who goes on, so that the very code of the runtime is walked through every
 // order in which its threads may take these steps.
 #pragma once
@@ -8,7 +8,7 @@
 #include <atomic>
 
 #ifdef PNODE_STEPPED
-#include "tests/interleaving/stepped_atomic.h"
+#include PNODE_STEPPED
 #endif
 
 namespace pnode::os {

@@ -11,7 +11,7 @@
 #include "runtime/os/system_call.h"
 
 #ifdef PNODE_STEPPED
-#include "tests/interleaving/stepped_atomic.h"
+#include PNODE_STEPPED
 #endif
 
 namespace pnode::os {

@@ -1,4 +1,6 @@
 // pnode-bench-churn with as little work as it takes: the form of its answers, with privilege and without.
+#include <gmock/gmock.h>
+
 #include "tests/bench/json_lines.h"
 
 namespace pnode::test {
