@@ -37,6 +37,28 @@ class Fork : public HeapTest {
         if (pn_promote(heap_, buffer, pages * page_bytes) != 0) return Verdict::call_failed;
         return check(buffer, seed);
     }
+    // A second heap with the first one's options: each child, and the parent after it, reads what is far in
+    // both.
+    void fork_with_another_heap(int rounds) {
+        pn_heap* other = nullptr;
+        ASSERT_EQ(pn_heap_open(&options_, &other), 0) << pn_last_message();
+        std::uint8_t* const buffer = alloc_mixed(1);
+        void* memory = nullptr;
+        ASSERT_EQ(pn_buffer_alloc(other, pages * page_bytes, 0, &memory), 0);
+        auto* const others = static_cast<std::uint8_t*>(memory);
+        fill_pages(others, pages, Kind::text, 600);
+        ASSERT_EQ(pn_demote(other, others, pages * page_bytes, nullptr), 0);
+        for (int round = 0; round < rounds; ++round) {
+            EXPECT_EQ(verdict_of_child([&] {
+                          if (check(others, 600) != Verdict::good) return Verdict::wrong_bytes;
+                          return churn(buffer, 1);
+                      }),
+                      Verdict::good);
+            EXPECT_EQ(check(others, 600), Verdict::good);
+            EXPECT_EQ(churn(buffer, 1), Verdict::good);
+        }
+        EXPECT_EQ(pn_heap_close(other), 0);
+    }
 };
 
 TEST_F(Fork, ChildReadsNearFarAndFreshPages) {
@@ -553,21 +575,7 @@ TEST_F(Fork, ChildStartsThreadsOfItsOwn) {
 
 TEST_F(Fork, WithTwoHeaps) {
     open_heap();
-    pn_heap* other = nullptr;
-    ASSERT_EQ(pn_heap_open(&options_, &other), 0) << pn_last_message();
-    std::uint8_t* const buffer = alloc_mixed(1);
-    void* others = nullptr;
-    ASSERT_EQ(pn_buffer_alloc(other, pages * page_bytes, 0, &others), 0);
-    fill_pages(static_cast<std::uint8_t*>(others), pages, Kind::text, 600);
-    ASSERT_EQ(pn_demote(other, others, pages * page_bytes, nullptr), 0);
-    EXPECT_EQ(verdict_of_child([&] {
-                  if (check(static_cast<std::uint8_t*>(others), 600) != Verdict::good)
-                      return Verdict::wrong_bytes;
-                  return churn(buffer, 1);
-              }),
-              Verdict::good);
-    EXPECT_EQ(check(static_cast<std::uint8_t*>(others), 600), Verdict::good);
-    EXPECT_EQ(pn_heap_close(other), 0);
+    fork_with_another_heap(1);
 }
 
 // One store, two heaps that each prepare for the fork.
@@ -576,24 +584,7 @@ TEST_F(Fork, WithTwoHeapsOnOneNode) {
     ASSERT_EQ(pn_node_open("memory:256M", nullptr, &node), 0) << pn_last_message();
     options_.node = node;
     open_heap();
-    pn_heap* other = nullptr;
-    ASSERT_EQ(pn_heap_open(&options_, &other), 0) << pn_last_message();
-    std::uint8_t* const buffer = alloc_mixed(1);
-    void* others = nullptr;
-    ASSERT_EQ(pn_buffer_alloc(other, pages * page_bytes, 0, &others), 0);
-    fill_pages(static_cast<std::uint8_t*>(others), pages, Kind::text, 600);
-    ASSERT_EQ(pn_demote(other, others, pages * page_bytes, nullptr), 0);
-    for (int round = 0; round < 2; ++round) {  // the second time there may be a lease to end
-        EXPECT_EQ(verdict_of_child([&] {
-                      if (check(static_cast<std::uint8_t*>(others), 600) != Verdict::good)
-                          return Verdict::wrong_bytes;
-                      return churn(buffer, 1);
-                  }),
-                  Verdict::good);
-        EXPECT_EQ(check(static_cast<std::uint8_t*>(others), 600), Verdict::good);
-        EXPECT_EQ(churn(buffer, 1), Verdict::good);
-    }
-    EXPECT_EQ(pn_heap_close(other), 0);
+    fork_with_another_heap(2);  // the second time there may be a lease to end
     EXPECT_EQ(pn_heap_close(std::exchange(heap_, nullptr)), 0);
     EXPECT_EQ(pn_node_close(node), 0);
 }
