@@ -20,8 +20,8 @@ class IaaFaults : public ::testing::TestWithParam<Backend> {
         ASSERT_EQ(failed, "");
         compressed_before_ = counters().compressed;
     }
-    void compress(std::size_t pages) {
-        Pages batch(random_, pages, compressible);
+    void compress(std::size_t pages, std::span<const Pattern> patterns = compressible) {
+        Pages batch(random_, pages, patterns);
         ASSERT_NO_FATAL_FAILURE(batch.compress_and_check(rig_->accelerator, rig_->scratch()));
     }
     const Counters& counters() const { return rig_->accelerator.counters(); }
@@ -98,9 +98,13 @@ TEST_P(IaaFaults, WhatComesOutWrongIsFoundAndDoneInSoftware) {
                               Fault{Misdeed::wrong_size, 0, 0, 5000}, Fault{Misdeed::wrong_crc, 0, 0, 0}}) {
         SCOPED_TRACE(static_cast<int>(fault.misdeed));
         start(always(fault));
-        compress(8);
-        // A flipped bit may happen to change nothing, where the page repeats itself.
-        EXPECT_LE(by_device(), fault.misdeed == Misdeed::flip_byte ? 2u : 0u);
+        constexpr Pattern text[] = {Pattern::text};
+        compress(8, text);
+        // A flipped bit may change nothing where a page repeats itself (another distance, the same bytes):
+        // then the answer is right, which compress() has checked.
+        if (fault.misdeed != Misdeed::flip_byte) {
+            EXPECT_EQ(by_device(), 0u);
+        }
         EXPECT_GE(rig_->software(Cause::wrong) + rig_->software(Cause::analytics), 1u);
         EXPECT_EQ(by_software() + by_device(), 8u);
     }
