@@ -16,6 +16,7 @@
 #include "runtime/heap.h"
 #include "runtime/holds.h"
 #include "runtime/os/signals_blocked.h"
+#include "runtime/under_our_feet.h"
 
 namespace pnode {
 namespace {
@@ -48,26 +49,6 @@ bool is_full(const Heap& heap, const EvictLane& lane) noexcept {
     const std::uint64_t unwritten_max =
         std::clamp<std::uint64_t>(heap.near.hard_pages() / 32, batch_pages, EvictLane::unwritten_max);
     return lane.out_count == batch_pages || lane.unwritten_count >= unwritten_max;
-}
-
-// A thread may run on a stack that the program allocated: a coroutine's, a signal's, its own with its
-// thread-local storage on top. What it uses of that while it owns pages stays: its fault there, or the
-// kernel's when it preempts the thread (rseq(2)), would wait for itself.
-struct Window {
-    std::uint64_t below_bytes, above_bytes;
-    bool reaches(std::uint64_t around, std::uint64_t address) const noexcept {
-        return address + page_bytes > around - below_bytes && address < around + above_bytes;
-    }
-};
-constexpr Window stack_window = {64 * 1024, 8 * 1024};
-constexpr Window thread_window = {32 * 1024, 8 * 1024};  // static thread-local storage, libc's own structure
-
-bool is_under_our_feet(const Heap& heap, std::uint64_t page) noexcept {
-    const auto stack = reinterpret_cast<std::uint64_t>(__builtin_frame_address(0));
-    const auto thread = reinterpret_cast<std::uint64_t>(__builtin_thread_pointer());
-    if (!heap.contains(stack) && !heap.contains(thread)) return false;
-    const auto address = reinterpret_cast<std::uint64_t>(heap.address_of(page));
-    return stack_window.reaches(stack, address) || thread_window.reaches(thread, address);
 }
 
 // Looks at one page under the hand: takes it, or passes over it once more.

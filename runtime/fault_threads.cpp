@@ -169,14 +169,15 @@ void FaultThreads::serve(Handler& handler, ResolveLane& lane, const uffd_msg& me
     if (!heap.contains(address)) {
         // Staging: only the doorbell is ever touched while it is absent.
         std::size_t done = 0;
-        os::uffd_copy(heap.uffd.fd, align_page(message), lane.page, page_bytes, &done);
+        os::uffd_copy(heap.uffd.fd, align_page(message), lane.pages, page_bytes, &done);
         return;
     }
     const std::uint64_t started_ns = os::now_ns();
     const FaultKind kind = (message.arg.pagefault.flags & UFFD_PAGEFAULT_FLAG_WP) != 0
                                ? FaultKind::write_protected
                                : FaultKind::missing;
-    const Resolved resolved = resolve(heap, heap.page_at(address), kind, lane);
+    const std::uint64_t page = heap.page_at(address);
+    const Resolved resolved = resolve(heap, page, kind, lane, lane.streams.run_at(page));
     heap.statistics.faults.add();
     if (resolved == Resolved::fresh) heap.statistics.faults_fresh.add();
     if (resolved == Resolved::redundant) heap.statistics.faults_redundant.add();

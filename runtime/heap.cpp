@@ -104,17 +104,18 @@ int Heap::map_lanes(std::string* message) {
     const std::uint64_t decode_bytes = round_up(compress::decode_scratch_bytes_max(), page_bytes);
     const std::uint64_t encode_bytes = round_up(compress::encode_scratch_bytes(config.far.codec), page_bytes);
     constexpr std::uint64_t blobs_bytes = batch_pages * EvictLane::blob_bytes_max;
+    constexpr std::uint64_t pages_bytes = ResolveLane::pages_max * page_bytes;
     const std::uint64_t total =
-        ResolveLanes::count * (page_bytes + decode_bytes) + EvictLanes::count * (blobs_bytes + encode_bytes);
+        ResolveLanes::count * (pages_bytes + decode_bytes) + EvictLanes::count * (blobs_bytes + encode_bytes);
     if (int error = lanes_memory_.map(total)) {
         *message = "cannot map the fault path's buffers";
         return error;
     }
     std::byte* at = lanes_memory_.address();
     for (unsigned index = 0; index < ResolveLanes::count; ++index) {
-        resolve_lanes[index].page = at;
-        resolve_lanes[index].scratch = {at + page_bytes, decode_bytes};
-        at += page_bytes + decode_bytes;
+        resolve_lanes[index].pages = at;
+        resolve_lanes[index].scratch = {at + pages_bytes, decode_bytes};
+        at += pages_bytes + decode_bytes;
     }
     for (unsigned index = 0; index < EvictLanes::count; ++index) {
         evict_lanes[index].blob = at;

@@ -2,10 +2,11 @@
 // beside it have the verbs:
 //
 //     tracking   the kernel's pages to page words         resolve   bring one page near
-//     evict      take pages out                           release   drop contents
-//     mapping    protect, reserve, hand out               relocate  contents to other addresses
-//     pin        promise that a page stays                fault_threads, inline_engine   who calls resolve
-//     fork       a child reads its snapshot               heap      open, allocate, activate
+//     promote    bring a run of far pages near            evict     take pages out
+//     mapping    protect, reserve, hand out               release   drop contents
+//     pin        promise that a page stays                relocate  contents to other addresses
+//     fork       a child reads its snapshot               fault_threads, inline_engine   who calls resolve
+//     heap       open, allocate, activate
 //
 // Lock order: activation, operations gate, serving gate, evict hand, chunk tracking, span lock, blob store.
 // Waiting for a busy page comes last of all: an owner of a busy page waits for nobody's page but in ascending
@@ -222,8 +223,10 @@ class ChunksClaimed {
 // page may be put in place write-protected.
 enum class FaultKind : std::uint8_t { asked, missing, missing_to_read, write_protected, unknown };
 enum class Resolved : std::uint8_t { served, fresh, redundant, poisoned, gone };
-// Brings one page near and wakes who waits for it. Never fails silently.
-Resolved resolve(Heap& heap, std::uint64_t page, FaultKind kind, ResolveLane& lane) noexcept;
+// Brings one page near and wakes who waits for it. Never fails silently. If it is far, the next ones come
+// with it, up to `pages` in all, as far as that costs no waiting; nothing is said of them.
+Resolved resolve(Heap& heap, std::uint64_t page, FaultKind kind, ResolveLane& lane,
+                 unsigned pages = 1) noexcept;
 // What was put in place write-protected may be written to, by the kernel too: without a fault of the
 // program's that would be EFAULT.
 void make_writable(Heap& heap, std::uint64_t page) noexcept;

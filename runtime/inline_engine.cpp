@@ -45,7 +45,7 @@ bool serve(Heap& heap, std::uint64_t page, FaultKind kind) noexcept {
     const Serving serving(heap);
     const std::uint64_t started_ns = os::now_ns();
     LentResolveLane lane(heap.resolve_lanes);
-    const Resolved resolved = resolve(heap, page, kind, *lane);
+    const Resolved resolved = resolve(heap, page, kind, *lane, lane->streams.run_at(page));
     heap.statistics.faults.add();
     if (resolved == Resolved::fresh) heap.statistics.faults_fresh.add();
     if (resolved == Resolved::redundant) heap.statistics.faults_redundant.add();

@@ -17,17 +17,20 @@
 #include "runtime/os/memory.h"
 #include "runtime/os/wait.h"
 #include "runtime/page_word.h"
+#include "runtime/streams.h"
 
 namespace pnode {
 
 inline constexpr unsigned batch_pages =
     16;  // FACTS.md: UFFDIO_MOVE costs 1.3 us alone and 0.28 us a page in runs of 16
 
-// For bringing a page near: a buffer it is decoded into.
+// For bringing a page near, or a run of them: a buffer they are decoded into.
 struct alignas(64) ResolveLane {
+    static constexpr unsigned pages_max = Streams::run_max;
     std::atomic<bool> taken{false};
-    std::byte* page = nullptr;  // 4 KiB
+    std::byte* pages = nullptr;  // pages_max of them
     std::span<std::byte> scratch;
+    Streams streams;  // of the faults that were served with it
 };
 
 // A page on its way out. `kept_*` is the blob it kept from its last visit to the node, if any.

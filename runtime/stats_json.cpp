@@ -121,6 +121,7 @@ void take_snapshot(Heap& heap, pn_stats_t* out) noexcept {
     out->dictionaries = heap.far.dictionaries().count();
     out->dictionary_bytes = heap.far.dictionaries().bytes();
     out->dictionaries_trained = counted.dictionaries_trained.value();
+    out->promotions_ahead = counted.promotions_ahead.value();
     if (compress::iaa::Accelerator* const accelerator = heap.offload.accelerator())
         take_snapshot(*accelerator, out);
 }

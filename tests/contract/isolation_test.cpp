@@ -182,7 +182,7 @@ TEST_F(Contract, C05_NothingOfTheRuntimesIsInANodeOrManaged) {
     const void* const own[] = {&heap,
                                heap.words,
                                heap.pins,
-                               heap.resolve_lanes[0].page,
+                               heap.resolve_lanes[0].pages,
                                heap.resolve_lanes[0].scratch.data(),
                                heap.evict_lanes[0].staging,
                                heap.evict_lanes[0].blob,

@@ -255,7 +255,7 @@ void Machine::fault(std::uint64_t page, FaultKind kind) {
     const unsigned me = running_actor();
     if (me == nobody || setup_.faults_by == FaultsBy::the_thread_itself) {
         LentResolveLane lane(heap_->resolve_lanes);
-        resolve(*heap_, page, FaultKind::unknown, *lane);
+        resolve(*heap_, page, FaultKind::unknown, *lane, setup_.fault_pages);
         return;
     }
     waiters_[me] = {.woken = false, .told = false, .page = page, .kind = kind};
@@ -290,7 +290,8 @@ void Machine::handle_faults() {
         if (take_message(&message)) {
             const std::uint64_t page = message->page;
             saw(page * 4 + static_cast<std::uint64_t>(message->kind));
-            if (resolve(*heap_, page, message->kind, heap_->resolve_lanes[0]) == Resolved::gone)
+            if (resolve(*heap_, page, message->kind, heap_->resolve_lanes[0], setup_.fault_pages) ==
+                Resolved::gone)
                 os::uffd_wake(heap_->uffd.fd, heap_->address_of(page), page_bytes);
         } else if (others_are_done()) {
             return;

@@ -43,7 +43,8 @@ class Machine : public World {
         std::uint64_t chunk_pages = pages_max;
         bool tracked = true;
         bool has_move = true;
-        unsigned refusals = 0;  // so many times a run, the kernel or the node refuses what it may refuse
+        unsigned fault_pages = 1;  // that a fault brings near if it can
+        unsigned refusals = 0;     // so many times a run, the kernel or the node refuses what it may refuse
         Broken broken = Broken::nothing;
     };
     explicit Machine(Setup setup);

@@ -48,17 +48,20 @@ int for_each_page(const char* what, void* address, std::size_t bytes, Visit visi
 
 int copy(void* destination, const void* source, std::size_t bytes, bool protect, std::size_t* done) noexcept {
     *done = 0;
+    const auto* from = static_cast<const std::byte*>(source);
     const int error = for_each_page("copy", destination, bytes, [&](Page& page, std::byte* at) {
         if (page.present) return EEXIST;
         if (!page.watched) return ENOENT;
         if (machine().is_refused()) return EAGAIN;
-        std::memcpy(at, source, page_bytes);
+        std::memcpy(at, from, page_bytes);
         page.present = true;
         page.write_protected = protect;
         if (!machine().breaks(Broken::wakes)) machine().wake(at);
+        *done += page_bytes;
+        from += page_bytes;
         return 0;
     });
-    if (error == 0) *done = bytes;
+    if (error == 0) *done = bytes;  // also where the destination is memory of the runtime's own
     return error;
 }
 

@@ -236,6 +236,32 @@ TEST_F(PageWords, NeighboursLeaveTogether) {
     }
 }
 
+// A fault brings its neighbour near with it, whatever happens to that meanwhile.
+TEST_F(PageWords, ANeighbourComesNearAhead) {
+    const Act far_both = [](Machine& m) {
+        m.write(0, 7);
+        m.write(1, 9);
+        m.demote(0, 2);
+    };
+    const Act of_neighbour[] = {
+        [](Machine& m) { m.write(1, 8); },         [](Machine& m) { m.read(1); },
+        [](Machine& m) { m.demote(1, 1); },        [](Machine& m) { m.release(1, 1); },
+        [](Machine& m) { m.promote(1, 1); },       [](Machine& m) { m.relocate(1, 2, 1); },
+        [](Machine& m) { m.system_call_on(1, 6); }};
+    for (const Mode& mode : modes) {
+        for (const Act& act : of_neighbour) {
+            if (&act == std::end(of_neighbour) - 1 && !mode.has_holds()) continue;
+            for (const unsigned refusals : {0u, 1u}) {
+                Machine::Setup setup = mode.setup(far_both, {read, act});
+                setup.fault_pages = 2;
+                setup.refusals = refusals;
+                expect_sound(std::move(setup));
+                if (HasFatalFailure()) return;
+            }
+        }
+    }
+}
+
 // A chunk comes under watch while threads that fault on nothing use its pages.
 TEST_F(PageWords, AChunkIsWatchedWhileItIsUsed) {
     const Act track = [](Machine& m) { m.track(0); };

@@ -384,6 +384,7 @@ PN_API int pn_extent(pn_heap* heap, const void* address, uint64_t bytes, pn_exte
     X(demotions_unchanged, "pages", "of these, dropped because their kept blob still told the truth")       \
     X(demotions_zero, "pages", "pages found all zero and made fresh")                                       \
     X(promotions, "pages", "far pages brought near")                                                        \
+    X(promotions_ahead, "pages", "of these, with a neighbour that was wanted, before anybody asked")        \
     X(limbo_returns, "pages", "pages that came back from limbo")                                            \
     X(released_pages, "pages", "pages dropped because the application gave them back")                      \
     X(incompressible, "pages", "pages that did not save enough and stayed near")                            \

@@ -1,0 +1,45 @@
+// Who reads pages one after another? A few streams of faults are remembered; a fault just past where one of
+// them got to continues it, and each time it does, twice as many pages are brought near with it.
+//
+// A stream only guesses: what it brings near in vain costs a decode, and leaves first. So a lone fault brings
+// one page, and three faults in a row begin to pay.
+//
+// Thread rule: one thread at a time: it is part of a lane (lanes.h), which a thread finds again as a rule.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+
+namespace pnode {
+
+class Streams {
+  public:
+    static constexpr unsigned run_max = 16;
+
+    // How many pages from this one on to bring near, 1 to run_max. `page` counts over the whole address
+    // space.
+    unsigned run_at(std::uint64_t page) noexcept {
+        for (Stream& stream : streams_) {
+            // Past what it brought near, or just past that: some pages were near already.
+            if (page - stream.page - 1 > stream.run) continue;
+            stream = {page, std::min(2 * stream.run, run_max)};
+            return stream.run;
+        }
+        streams_[next_] = {page, 1};
+        next_ = (next_ + 1) % streams_max;
+        return 1;
+    }
+
+  private:
+    static constexpr unsigned streams_max = 4;
+    struct Stream {
+        std::uint64_t page = UINT64_MAX / 2;  // where its last fault was: for now, where none will be
+        unsigned run = 1;
+    };
+    // Two ranges that are compared or copied are two streams; others go on beside them.
+    std::array<Stream, streams_max> streams_;
+    unsigned next_ = 0;
+};
+
+}  // namespace pnode

@@ -1,0 +1,154 @@
+// Who reads far pages one after another gets the next ones before asking; who does not, does not; and no page
+// is ever another's.
+#include <cstring>
+
+#include "runtime/streams.h"
+#include "tests/runtime/heap_fixture.h"
+
+namespace pnode::test {
+namespace {
+
+TEST(Streams, ALoneFaultBringsOnePage) {
+    Streams streams;
+    for (std::uint64_t page : {5u, 500u, 100u, 9000u, 300u, 7u, 550u}) EXPECT_EQ(streams.run_at(page), 1u);
+}
+
+TEST(Streams, FaultsInARowBringTwiceAsManyEachTime) {
+    Streams streams;
+    std::uint64_t page = 1000;
+    for (const unsigned run : {1u, 2u, 4u, 8u, 16u, 16u, 16u}) {
+        EXPECT_EQ(streams.run_at(page), run);
+        page += run;
+    }
+    EXPECT_EQ(streams.run_at(page + 1), 16u);   // one was near already
+    EXPECT_EQ(streams.run_at(page + 100), 1u);  // somewhere else
+    EXPECT_EQ(streams.run_at(page + 17), 16u);  // the first goes on
+    EXPECT_EQ(streams.run_at(page + 17), 1u);   // the page itself again is no progress
+    EXPECT_EQ(streams.run_at(page - 1), 1u);    // nor is one before
+}
+
+TEST(Streams, TwoRangesAreReadSideBySide) {
+    Streams streams;
+    streams.run_at(0);
+    streams.run_at(1'000'000);
+    unsigned run = 1;
+    for (std::uint64_t page = 1; page < 200; page += run) {
+        run = std::min(2 * run, Streams::run_max);
+        EXPECT_EQ(streams.run_at(page), run);
+        EXPECT_EQ(streams.run_at(1'000'000 + page), run);
+    }
+}
+
+TEST(Streams, TheFirstPagesOfAllAreFaultsLikeOthers) {
+    Streams streams;
+    EXPECT_EQ(streams.run_at(0), 1u);
+    EXPECT_EQ(streams.run_at(1), 2u);
+    EXPECT_EQ(streams.run_at(UINT64_MAX / 4096), 1u);
+}
+
+class ReadAhead : public HeapTest {};
+class CalmReadAhead : public HeapTest {
+  protected:
+    static constexpr std::uint64_t pages = 256;
+};
+
+TEST_F(CalmReadAhead, FewFaultsServeWhoReadsInOrder) {
+    open_heap();
+    std::uint8_t* const buffer = alloc_filled(pages, Kind::text, 1);
+    make_far(buffer, pages);
+    const std::uint64_t faults = stats().faults;
+    EXPECT_EQ(wrong_pages(buffer, pages, Kind::text, 1), 0u);
+    EXPECT_TRUE(eventually([&] { return stats().promotions == pages; })) << stats().promotions;
+    EXPECT_LE(stats().faults - faults,
+              32u);  // 4 until runs are of 16, then one a run; handlers may be several
+    EXPECT_GE(stats().promotions_ahead, pages - 32);
+}
+
+TEST_F(CalmReadAhead, WhoJumpsAboutGetsWhatWasAskedFor) {
+    open_heap();
+    std::uint8_t* const buffer = alloc_filled(pages, Kind::text, 1);
+    make_far(buffer, pages);
+    for (std::uint64_t i = pages; i-- > 0;) {  // backwards, every page: no page is ahead of its time
+        EXPECT_TRUE(page_is(buffer + i * page_bytes, Kind::text, 1 + i)) << i;
+    }
+    EXPECT_TRUE(eventually([&] { return stats().promotions == pages; }));
+    EXPECT_EQ(stats().promotions_ahead, 0u);
+}
+
+TEST_F(CalmReadAhead, APromotedRangeComesInRuns) {
+    open_heap();
+    std::uint8_t* const buffer = alloc_filled(pages, Kind::text, 1);
+    make_far(buffer, pages);
+    ASSERT_EQ(pn_promote(heap_, buffer + page_bytes, (pages - 2) * page_bytes), 0);
+    EXPECT_EQ(states(buffer, 1)[0], PN_PAGE_FAR);  // not one more than was asked for
+    EXPECT_EQ(states(buffer + (pages - 1) * page_bytes, 1)[0], PN_PAGE_FAR);
+    expect_near(buffer + page_bytes, pages - 2);
+    EXPECT_GT(stats().promotions_ahead, pages / 2);
+    EXPECT_EQ(wrong_pages(buffer, pages, Kind::text, 1), 0u);
+}
+
+// A run ends at what is not far, and goes on behind it.
+TEST_F(CalmReadAhead, GoesAroundWhatIsNearOrGone) {
+    open_heap();
+    std::uint8_t* const buffer = alloc_filled(pages, Kind::text, 1);
+    make_far(buffer, pages);
+    for (std::uint64_t i = 10; i < pages; i += 23)
+        ASSERT_EQ(pn_promote(heap_, buffer + i * page_bytes, page_bytes), 0);
+    for (std::uint64_t i = 17; i < pages; i += 29)
+        ASSERT_EQ(pn_release(heap_, buffer + i * page_bytes, page_bytes), 0);
+    std::uint64_t wrong = 0;
+    for (std::uint64_t i = 0; i < pages; ++i) {
+        const bool released = i >= 17 && (i - 17) % 29 == 0;
+        wrong += page_is(buffer + i * page_bytes, released ? Kind::zeros : Kind::text, 1 + i) ? 0 : 1;
+    }
+    EXPECT_EQ(wrong, 0u);
+}
+
+// What is written while it is ahead of its time is written: it leaves changed.
+TEST_F(ReadAhead, WritesToPagesThatCameAheadStay) {
+    options_.near_bytes_max = 2 * mib;
+    open_heap();
+    constexpr std::uint64_t pages = 2048;
+    std::uint8_t* const buffer = alloc_filled(pages, Kind::text, 1);
+    for (int round = 0; round < 3; ++round) {
+        std::uint64_t wrong = 0;
+        for (std::uint64_t i = 0; i < pages; ++i) {
+            std::uint8_t* const page = buffer + i * page_bytes;
+            wrong += page_is(page, Kind::text, 1 + i + static_cast<std::uint64_t>(round)) ? 0 : 1;
+            fill_pages(page, 1, Kind::text, 2 + i + static_cast<std::uint64_t>(round));
+        }
+        EXPECT_EQ(wrong, 0u) << round;
+    }
+    EXPECT_LE(stats().near_bytes_peak, 2 * mib + overshoot_bytes_max);
+}
+
+// Several threads read the same range at once, and one gives parts of it back: each page is its own, or
+// zeros.
+TEST_F(ReadAhead, ThreadsShareOneRange) {
+    options_.near_bytes_max = 4 * mib;
+    open_heap();
+    constexpr std::uint64_t pages = 2048;
+    std::uint8_t* const buffer = alloc_filled(pages, Kind::half, 1);
+    std::atomic<std::uint64_t> wrong{0};
+    std::vector<std::thread> readers;
+    for (unsigned reader = 0; reader < 3; ++reader) {
+        readers.emplace_back([&, reader] {
+            for (std::uint64_t i = 0; i < 2 * pages; ++i) {
+                const std::uint64_t page = (i + reader * 8) % pages;
+                const std::uint8_t* const at = buffer + page * page_bytes;
+                if (!page_is(at, Kind::half, 1 + page) && !page_is(at, Kind::zeros, 0)) ++wrong;
+            }
+        });
+    }
+    Random random(7);
+    for (int i = 0; i < 200; ++i) {
+        const std::uint64_t page = random.below(pages / 2) * 2;
+        EXPECT_EQ(pn_release(heap_, buffer + page * page_bytes, page_bytes), 0);
+    }
+    for (std::thread& reader : readers) reader.join();
+    EXPECT_EQ(wrong.load(), 0u);
+    EXPECT_LE(stats().near_bytes_peak, 4 * mib + overshoot_bytes_max);
+}
+
+}  // namespace
+}  // namespace pnode::test
