@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <mutex>
 
 #include "runtime/heap.h"
 #include "runtime/os/runtime_scope.h"
@@ -177,12 +178,18 @@ void FaultThreads::serve(Handler& handler, ResolveLane& lane, const uffd_msg& me
                                ? FaultKind::write_protected
                                : FaultKind::missing;
     const std::uint64_t page = heap.page_at(address);
-    const Resolved resolved = resolve(heap, page, kind, lane, lane.streams.run_at(page));
+    const Resolved resolved = resolve(heap, page, kind, lane, run_at(page));
     heap.statistics.faults.add();
     if (resolved == Resolved::fresh) heap.statistics.faults_fresh.add();
     if (resolved == Resolved::redundant) heap.statistics.faults_redundant.add();
     if (resolved == Resolved::gone) os::uffd_wake(heap.uffd.fd, align_page(message), page_bytes);
     heap.statistics.fault_ns.record(os::now_ns() - started_ns);
+}
+
+// How many pages a fault on this one is to bring near.
+unsigned FaultThreads::run_at(std::uint64_t page) noexcept {
+    const std::lock_guard lock(streams_lock_);
+    return streams_.run_at(page);
 }
 
 // Keeps the handler where the faults are.

@@ -20,7 +20,9 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "cxl/spin_lock.h"
 #include "runtime/os/thread.h"
+#include "runtime/streams.h"
 
 struct uffd_msg;
 
@@ -62,11 +64,14 @@ class FaultThreads {
     int start_up_to(unsigned count) noexcept;
     void run(Handler& handler) noexcept;
     void serve(Handler& handler, ResolveLane& lane, const uffd_msg& message) noexcept;
+    unsigned run_at(std::uint64_t page) noexcept;
     void follow(Handler& handler, std::uint32_t thread) noexcept;
     void set_awake(unsigned count) noexcept;
 
     os::Thread threads_[threads_max];
     Handler handlers_[threads_max] = {};
+    cxl::SpinLock streams_lock_;  // no handler is inside when a process forks (Heap::serving)
+    Streams streams_;
     std::atomic<unsigned> count_{0};       // handlers started
     unsigned wanted_ = 0;                  // to be started in all; written before any handler runs
     std::atomic<Rest> rest_{Rest::none};   // of the handlers

