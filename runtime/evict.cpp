@@ -83,6 +83,26 @@ void pick_leased(Heap& heap, EvictLane& lane) noexcept {
     }
 }
 
+std::uint64_t end_of_chunk(const Heap& heap, std::uint64_t chunk) noexcept {
+    return std::min((chunk + 1) * heap.chunk_pages, heap.page_count);
+}
+
+// At the first page of a group (near_map.h): is nothing of it near, and has it been told so? The hand's
+// holder asks.
+bool is_group_away(Heap& heap, std::uint64_t first) noexcept {
+    if (first % NearMap::group_pages != 0) return false;
+    if (!heap.near_map.may_be_near(first)) return true;
+    return heap.near_map.clear_if(first, [&] {
+        const std::uint64_t end = std::min(first + NearMap::group_pages, heap.page_count);
+        for (std::uint64_t page = first; page < end; ++page) {
+            const PageState state = heap.word(page).load().state();
+            if (state != PageState::fresh && state != PageState::far && state != PageState::poisoned)
+                return false;
+        }
+        return true;
+    });
+}
+
 // Until a batch is full or enough was looked at.
 void move_hand(Heap& heap, EvictLane& lane) noexcept {
     unsigned looked_at = 0;
@@ -94,6 +114,11 @@ void move_hand(Heap& heap, EvictLane& lane) noexcept {
         if (heap.chunks.allocated_pages(chunk) == 0 || !track_chunk(heap, chunk)) {
             heap.hand = (chunk + 1) * heap.chunk_pages;
             ++chunks_passed;
+        } else if (is_group_away(heap, heap.hand)) {
+            const std::uint64_t end = end_of_chunk(heap, chunk);
+            heap.hand = heap.near_map.next(heap.hand, end);
+            chunks_passed += heap.hand == end ? 1 : 0;
+            ++looked_at;
         } else {
             consider(heap, lane, heap.hand++);
             ++looked_at;
@@ -515,8 +540,11 @@ void drop_kept_blobs(Heap& heap) noexcept {
     if (heap.hand_taken.exchange(true, std::memory_order_acquire)) return;
     for (std::uint64_t looked_at = 0; looked_at < looked_at_max; ++looked_at) {
         const std::uint64_t chunk = heap.chunk_of(heap.keep_hand);
+        const std::uint64_t end = end_of_chunk(heap, chunk);
         if (heap.chunks.state(chunk) != ChunkState::tracked) {
-            heap.keep_hand = (chunk + 1) * heap.chunk_pages;
+            heap.keep_hand = end;
+        } else if (!heap.near_map.may_be_near(heap.keep_hand)) {
+            heap.keep_hand = heap.near_map.next(heap.keep_hand, end);
         } else {
             AtomicPageWord& at = heap.word(heap.keep_hand++);
             const PageWord word = at.load();

@@ -83,6 +83,7 @@ int Heap::reserve(std::string* message) {
         error = spans.init(pages, reinterpret_cast<std::uint64_t>(address_space_.address()) / page_bytes);
     if (error == 0) error = chunks.init(bytes / chunk_bytes);
     if (error == 0) error = traits.init(pages);
+    if (error == 0) error = near_map.init(pages);
     if (error != 0) {
         *message = "cannot reserve " + format_size(bytes) +
                    " of address space: lower address_bytes_max or raise the address-space limit (ulimit -v)";

@@ -29,6 +29,7 @@
 #include "runtime/leased_pages.h"
 #include "runtime/leases.h"
 #include "runtime/near_ledger.h"
+#include "runtime/near_map.h"
 #include "runtime/nominations.h"
 #include "runtime/offload.h"
 #include "runtime/os/userfaultfd.h"
@@ -134,6 +135,7 @@ class Heap : private cxl::NodeUser {
     SpanAllocator spans;
     PageTraits traits;
     ChunkTable chunks;
+    NearMap near_map;
     cxl::SpinLock activation_lock;
     cxl::SpinLock span_lock;
     NearLedger near;

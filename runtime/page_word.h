@@ -94,9 +94,10 @@ class AtomicPageWord {
     PageWord load() const noexcept { return PageWord(bits_.load(std::memory_order_acquire)); }
     void publish(PageWord word) noexcept { bits_.store(word.bits(), std::memory_order_release); }
     // One winner: `expected` to `desired`, acquire so that the winner sees what the last owner left.
+    // Sequentially consistent for near_map.h.
     bool exchange(PageWord expected, PageWord desired) noexcept {
         std::uint64_t bits = expected.bits();
-        return bits_.compare_exchange_strong(bits, desired.bits(), std::memory_order_acq_rel,
+        return bits_.compare_exchange_strong(bits, desired.bits(), std::memory_order_seq_cst,
                                              std::memory_order_relaxed);
     }
     bool make_busy(PageWord expected) noexcept { return exchange(expected, expected.with(PageState::busy)); }

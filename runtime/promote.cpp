@@ -160,6 +160,7 @@ void settle(Heap& heap, std::uint64_t page, const Run& run, const Run::Page& pro
     } else {
         near_word = near_word.without_blob();
     }
+    heap.near_map.mark(page);
     heap.word(page).publish(near_word);
     if (word.store() != heap.far.own_store() && near_word.skip() == 0) heap.leased_pages.add(page);
     if (!promoted.keep) heap.far.drop(word);

@@ -27,9 +27,14 @@ std::uint64_t for_each_word(Heap& heap, std::uint64_t page, Visit visit) noexcep
         const std::uint64_t chunk = heap.chunk_of(page);
         if (heap.chunks.state(chunk) != ChunkState::tracked) {
             page = (chunk + 1) * heap.chunk_pages;
-        } else if (const std::uint64_t here = page++; !visit(here, heap.word(here).load())) {
-            break;
+            continue;
         }
+        // What was never near is not far.
+        const std::uint64_t end = std::min((chunk + 1) * heap.chunk_pages, heap.page_count);
+        page = heap.near_map.next_ever(page, end);
+        if (page == end) continue;
+        const std::uint64_t here = page++;
+        if (!visit(here, heap.word(here).load())) break;
     }
     return page;
 }

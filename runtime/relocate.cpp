@@ -46,6 +46,7 @@ bool copy_near(Heap& heap, const Piece& piece, unsigned index) noexcept {
 }
 
 void publish(Heap& heap, const Piece& piece, unsigned index, PageWord word) noexcept {
+    if (word.state() != PageState::fresh) heap.near_map.mark(piece.to + index);
     heap.word(piece.to + index).publish(word);
     heap.word(piece.from + index).publish(PageWord());
 }

@@ -43,6 +43,7 @@ Resolved resolve_fresh(Heap& heap, std::uint64_t page, PageWord word) noexcept {
         return Resolved::gone;
     }
     if (copied == Copied::present) wake(heap, page);
+    heap.near_map.mark(page);
     heap.word(page).publish(PageWord().with_pinned(word.pinned()).with(PageState::near));
     return Resolved::fresh;
 }

@@ -22,6 +22,8 @@ std::uint64_t adopt_present_pages(Heap& heap, std::uint64_t first, std::uint64_t
             // resolve() and the evictor find out.
             const std::uint64_t page = first + done + index;
             if (known ? (present[index] & 1) == 0 : !heap.spans.is_allocated(page, 1)) continue;
+            // The hand does not come here before the chunk is tracked.
+            heap.near_map.mark(page);
             found += heap.word(page).exchange(PageWord(), PageWord().with(PageState::near)) ? 1 : 0;
         }
     }

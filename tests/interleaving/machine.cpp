@@ -85,6 +85,7 @@ void Machine::begin() {
     std::memcpy(static_cast<void*>(heap_.get()), heap_before_.data(), sizeof(Heap));
     std::memset(static_cast<void*>(heap_->words), 0, pages_ * sizeof(AtomicPageWord));
     std::memset(static_cast<void*>(heap_->pins), 0, pages_);
+    heap_->near_map.clear_if(0, [] { return true; });
     for (std::uint64_t chunk = 0; chunk <= heap_->chunk_of(pages_ - 1); ++chunk)
         heap_->chunks.set_state(chunk, ChunkState::untracked);
     kernel_.fill({});
@@ -413,6 +414,7 @@ void Machine::switch_thread(unsigned from, unsigned to) {
 
 std::uint64_t Machine::state() {
     Hash hash;
+    hash.add(heap_->near_map.may_be_near(0) ? 1 : 0);
     const auto add_page = [&](const Page& page, const std::byte* at) {
         std::uint64_t number = 0;
         if (page.present) std::memcpy(&number, at, sizeof number);

@@ -60,6 +60,20 @@ class SteppedAtomic {
         expected = same ? expected : value_;
         return same;
     }
+    T fetch_or(T bits, std::memory_order = std::memory_order_seq_cst) noexcept {
+        step();
+        const T before = value_;
+        saw(meaning(this, as_number(before)));
+        change_to(before | bits, false);
+        return before;
+    }
+    T fetch_and(T bits, std::memory_order = std::memory_order_seq_cst) noexcept {
+        step();
+        const T before = value_;
+        saw(meaning(this, as_number(before)));
+        change_to(before & bits, false);
+        return before;
+    }
 
   private:
     static std::uint64_t as_number(T value) noexcept { return static_cast<std::uint64_t>(value); }

@@ -16,6 +16,27 @@ class Limits : public HeapTest {
 };
 class CalmLimits : public Limits {};
 
+// What is near is found, however far between: the hand does not walk over all of the addresses.
+TEST_F(Limits, HoldWhereLittleOfMuchIsUsed) {
+    options_.address_bytes_max = 64 * gib;
+    options_.near_bytes_max = 4 * mib;
+    open_heap();
+    constexpr std::uint64_t areas = 16, area_pages = 512;
+    void* buffer = nullptr;
+    ASSERT_EQ(pn_buffer_alloc(heap_, 64 * gib, 0, &buffer), 0);
+    const auto area = [&](std::uint64_t index) {
+        return static_cast<std::uint8_t*>(buffer) + index * (64 * gib / areas);
+    };
+    for (std::uint64_t index = 0; index < areas; ++index)
+        fill_pages(area(index), area_pages, Kind::text, index);
+    EXPECT_LE(stats().near_bytes_peak, 4 * mib + overshoot_bytes_max);
+    std::uint64_t wrong = 0;
+    for (std::uint64_t index = areas; index-- > 0;)
+        wrong += wrong_pages(area(index), area_pages, Kind::text, index);
+    EXPECT_EQ(wrong, 0u);
+    EXPECT_LE(stats().near_bytes_peak, 4 * mib + overshoot_bytes_max);
+}
+
 TEST_F(Limits, LoadOfFourTimesTheNearLimitStaysBelowIt) {
     constexpr std::uint64_t near = 4 * mib;
     constexpr std::uint64_t pages = 4 * near / page_bytes;
