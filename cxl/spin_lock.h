@@ -17,6 +17,7 @@ class SpinLock {
         // Acquire pairs with the release in unlock().
         while (held_.exchange(1, std::memory_order_acquire) != 0) wait();
     }
+    bool try_lock() noexcept { return held_.exchange(1, std::memory_order_acquire) == 0; }
     void unlock() noexcept { held_.store(0, std::memory_order_release); }
 
   private:

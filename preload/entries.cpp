@@ -19,6 +19,11 @@ bool ready() noexcept {
     return __builtin_expect(thread_state == thread_ready, 1);
 }
 
+// A large block is the slow path's: it costs enough itself.
+bool ready_for(std::size_t bytes) noexcept {
+    return __builtin_expect(thread_state == thread_ready && bytes < large_bytes_min, 1);
+}
+
 // Free needs no arena of its own, but must stay out of jemalloc inside the runtime, and knows the bootstrap
 // arena.
 bool is_jemallocs(const void* address) noexcept {
@@ -35,17 +40,21 @@ bool is_thread_specific_block(std::size_t count, std::size_t bytes) noexcept {
 }  // namespace
 
 PN_ENTRY void* malloc(std::size_t bytes) noexcept {
-    return ready() ? pn_je_malloc(bytes) : slow_malloc(bytes);
+    return ready_for(bytes) ? pn_je_malloc(bytes) : slow_malloc(bytes);
 }
 
 PN_ENTRY void* calloc(std::size_t count, std::size_t bytes) noexcept {
-    if (!ready() || is_thread_specific_block(count, bytes)) return slow_calloc(count, bytes);
+    std::size_t all = 0;
+    if (__builtin_mul_overflow(count, bytes, &all) || !ready_for(all) ||
+        is_thread_specific_block(count, bytes))
+        return slow_calloc(count, bytes);
     return pn_je_calloc(count, bytes);
 }
 
 // jemalloc 5.3 forgets errno when the new size is past its largest.
 PN_ENTRY void* realloc(void* address, std::size_t bytes) noexcept {
-    void* block = is_jemallocs(address) ? pn_je_realloc(address, bytes) : slow_realloc(address, bytes);
+    void* block = ready_for(bytes) && is_jemallocs(address) ? pn_je_realloc(address, bytes)
+                                                            : slow_realloc(address, bytes);
     if (__builtin_expect(block == nullptr && bytes != 0, 0)) errno = ENOMEM;
     return block;
 }
@@ -64,11 +73,12 @@ PN_ENTRY void* reallocarray(void* address, std::size_t count, std::size_t bytes)
 }
 
 PN_ENTRY int posix_memalign(void** out, std::size_t alignment, std::size_t bytes) noexcept {
-    return ready() ? pn_je_posix_memalign(out, alignment, bytes) : slow_posix_memalign(out, alignment, bytes);
+    return ready_for(bytes) ? pn_je_posix_memalign(out, alignment, bytes)
+                            : slow_posix_memalign(out, alignment, bytes);
 }
 
 PN_ENTRY void* aligned_alloc(std::size_t alignment, std::size_t bytes) noexcept {
-    return ready() ? pn_je_aligned_alloc(alignment, bytes) : slow_aligned_alloc(alignment, bytes);
+    return ready_for(bytes) ? pn_je_aligned_alloc(alignment, bytes) : slow_aligned_alloc(alignment, bytes);
 }
 
 // As glibc has it, an alignment that is no power of two is raised to one; jemalloc would call it undefined.
@@ -99,11 +109,12 @@ PN_ENTRY std::size_t malloc_usable_size(void* address) noexcept {
 // ----
 
 PN_ENTRY void* mallocx(std::size_t bytes, int flags) noexcept {
-    return ready() ? pn_je_mallocx(bytes, flags) : slow_mallocx(bytes, flags);
+    return ready_for(bytes) ? pn_je_mallocx(bytes, flags) : slow_mallocx(bytes, flags);
 }
 
 PN_ENTRY void* rallocx(void* address, std::size_t bytes, int flags) noexcept {
-    return is_jemallocs(address) ? pn_je_rallocx(address, bytes, flags) : slow_rallocx(address, bytes, flags);
+    return ready_for(bytes) && is_jemallocs(address) ? pn_je_rallocx(address, bytes, flags)
+                                                     : slow_rallocx(address, bytes, flags);
 }
 
 PN_ENTRY std::size_t xallocx(void* address, std::size_t bytes, std::size_t extra, int flags) noexcept {

@@ -5,6 +5,7 @@
 
 #include "preload/jemalloc.h"
 #include "preload/process.h"
+#include "preload/thread_state.h"
 
 namespace pnode::preload {
 namespace {
@@ -39,6 +40,12 @@ std::size_t usable_bytes(void* address) noexcept {
     return bootstrap_owns(address) ? bootstrap_usable_bytes(address) : pn_je_malloc_usable_size(address);
 }
 
+bool slow_ready_for(std::size_t bytes) noexcept {
+    if (!slow_ready()) return false;
+    if (bytes >= large_bytes_min) before_large_block(bytes);
+    return true;
+}
+
 }  // namespace
 
 bool slow_ready() noexcept {
@@ -46,7 +53,7 @@ bool slow_ready() noexcept {
 }
 
 void* slow_malloc(std::size_t bytes) noexcept {
-    return slow_ready() ? pn_je_malloc(bytes) : from_bootstrap(bytes, natural_alignment);
+    return slow_ready_for(bytes) ? pn_je_malloc(bytes) : from_bootstrap(bytes, natural_alignment);
 }
 
 void* slow_calloc(std::size_t count, std::size_t bytes) noexcept {
@@ -55,14 +62,14 @@ void* slow_calloc(std::size_t count, std::size_t bytes) noexcept {
         errno = ENOMEM;
         return nullptr;
     }
-    if (!slow_ready()) return from_bootstrap(all, natural_alignment);
+    if (!slow_ready_for(all)) return from_bootstrap(all, natural_alignment);
     // Only the entry's special case comes here from a thread that was ready; for any other it does no harm.
     if (count == 32 && bytes == 16) return pn_je_mallocx(all, plain_memory | MALLOCX_ZERO);
     return pn_je_calloc(count, bytes);
 }
 
 void* slow_realloc(void* address, std::size_t bytes) noexcept {
-    const bool ready = slow_ready();
+    const bool ready = slow_ready_for(bytes);
     if (ready && !bootstrap_owns(address)) return pn_je_realloc(address, bytes);
     if (address == nullptr) return from_bootstrap(bytes, natural_alignment);
     if (bytes == 0) {
@@ -78,7 +85,7 @@ void slow_free(void* address) noexcept {
 }
 
 int slow_posix_memalign(void** out, std::size_t alignment, std::size_t bytes) noexcept {
-    if (slow_ready()) return pn_je_posix_memalign(out, alignment, bytes);
+    if (slow_ready_for(bytes)) return pn_je_posix_memalign(out, alignment, bytes);
     if (!is_power_of_two(alignment) || alignment < sizeof(void*)) return EINVAL;
     void* block = bootstrap_allocate(bytes, alignment);
     if (block == nullptr) return ENOMEM;
@@ -87,18 +94,19 @@ int slow_posix_memalign(void** out, std::size_t alignment, std::size_t bytes) no
 }
 
 void* slow_aligned_alloc(std::size_t alignment, std::size_t bytes) noexcept {
-    if (slow_ready()) return pn_je_aligned_alloc(alignment, bytes);
+    if (slow_ready_for(bytes)) return pn_je_aligned_alloc(alignment, bytes);
     if (is_power_of_two(alignment)) return from_bootstrap(bytes, alignment);
     errno = EINVAL;
     return nullptr;
 }
 
 void* slow_mallocx(std::size_t bytes, int flags) noexcept {
-    return slow_ready() ? pn_je_mallocx(bytes, flags) : bootstrap_allocate(bytes, alignment_of(flags));
+    return slow_ready_for(bytes) ? pn_je_mallocx(bytes, flags)
+                                 : bootstrap_allocate(bytes, alignment_of(flags));
 }
 
 void* slow_rallocx(void* address, std::size_t bytes, int flags) noexcept {
-    const bool ready = slow_ready();
+    const bool ready = slow_ready_for(bytes);
     if (ready && !bootstrap_owns(address)) return pn_je_rallocx(address, bytes, flags);
     void* block = ready ? pn_je_mallocx(bytes, flags) : bootstrap_allocate(bytes, alignment_of(flags));
     return move_block(address, usable_bytes(address), block, bytes);

@@ -145,6 +145,7 @@ void before_fork() noexcept {
     thread_state = thread_inside;
     mappings_hold();
     keep_near();
+    hold_for_fork();
 }
 
 // Last of all, in the parent and in the child: everything is up again.

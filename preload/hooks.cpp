@@ -9,6 +9,7 @@
 #include "preload/arenas.h"
 #include "preload/say.h"
 #include "preload/thread_state.h"
+#include "runtime/process.h"
 
 namespace pnode::preload {
 namespace {
@@ -57,12 +58,17 @@ void* map_plain(std::size_t bytes, std::size_t alignment) noexcept {
 
 int allocate_managed(std::size_t bytes, std::size_t alignment, void** out) noexcept {
     const InsideRuntime inside;
-    const int error = pn_buffer_alloc(served_heap, bytes, alignment, out);
+    const int error = allocate_under_locks(served_heap, bytes, alignment, out);
     // ENOMEM passes, and is nothing to report; any other answer says that this process cannot be managed.
     if (error != 0 && error != ENOMEM && !refused_for_good.exchange(true, std::memory_order_relaxed)) {
         say_unmanaged(error);
     }
     return error;
+}
+
+// jemalloc's locks are held here: the thread sees to it when it is out of them.
+void note_if_due() noexcept {
+    if (thread_state == thread_ready && is_activation_due(served_heap)) thread_state = thread_due;
 }
 
 void* allocate(extent_hooks_t*, void* wanted, std::size_t bytes, std::size_t alignment, bool* zero,
@@ -74,6 +80,7 @@ void* allocate(extent_hooks_t*, void* wanted, std::size_t bytes, std::size_t ali
         const int error = allocate_managed(bytes, alignment, &extent);
         if (error == ENOMEM && strict_limit) return nullptr;
         if (error == 0) {
+            note_if_due();
             const auto first = reinterpret_cast<std::uintptr_t>(extent);
             note_bounds(first, first + bytes);
         }

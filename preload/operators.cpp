@@ -20,7 +20,8 @@ using namespace pnode::preload;
 using Handler = void (*)();
 
 void* allocate(std::size_t bytes) noexcept {
-    return __builtin_expect(thread_state == thread_ready, 1) ? pn_je_malloc(bytes) : std::malloc(bytes);
+    const bool at_once = thread_state == thread_ready && bytes < large_bytes_min;
+    return __builtin_expect(at_once, 1) ? pn_je_malloc(bytes) : std::malloc(bytes);
 }
 
 void* allocate(std::size_t bytes, std::align_val_t alignment) noexcept {

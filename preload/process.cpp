@@ -18,6 +18,7 @@
 #include "preload/thread_state.h"
 #include "runtime/os/runtime_scope.h"
 #include "runtime/os/userfaultfd.h"
+#include "runtime/process.h"
 
 namespace pnode::preload {
 
@@ -115,12 +116,29 @@ bool start_once() noexcept {
     thread_may_allocate();
 }
 
+void activate(std::size_t bytes) noexcept {
+    const InsideRuntime inside;
+    activate_if_due(heap_served(), bytes);
+}
+
 }  // namespace
+
+void before_large_block(std::size_t bytes) noexcept {
+    const int saved_errno = errno;
+    if (managed) activate(bytes);
+    errno = saved_errno;
+}
 
 bool thread_may_allocate() noexcept {
     if (thread_state == thread_ready) return true;
     if (thread_state == thread_inside || os::inside_runtime != 0) return false;
     const int saved_errno = errno;
+    if (thread_state == thread_due) {
+        activate(0);
+        thread_state = thread_ready;
+        errno = saved_errno;
+        return true;
+    }
     const bool ready = start_once();
     if (ready && managed) {
         const InsideRuntime inside;

@@ -4,13 +4,20 @@
 // code it interrupts left it, which is what it needs.
 #pragma once
 
+#include <cstddef>
+
 namespace pnode::preload {
 
 enum ThreadState : unsigned char {
     thread_unbound = 0,  // has not allocated yet: it has no arena
     thread_ready = 1,    // its allocations are jemalloc's
     thread_inside = 2,   // inside the runtime, or starting: its allocations are the bootstrap arena's
+    thread_due = 3,      // its next call of an entry activates the heap, and is jemalloc's then
 };
+
+// From this size on a block has the heap looked after before it is asked for: what smaller ones take of it at
+// once is two MiB (arenas.h).
+inline constexpr std::size_t large_bytes_min = std::size_t{1} << 20;
 
 // Initial-exec: one load, and never an allocation of a thread-local block in the middle of malloc.
 extern __thread ThreadState thread_state __attribute__((tls_model("initial-exec"), visibility("hidden")));

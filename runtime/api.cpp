@@ -18,6 +18,7 @@
 #include "runtime/handles.h"
 #include "runtime/os/runtime_scope.h"
 #include "runtime/os/signals_blocked.h"
+#include "runtime/process.h"
 #include "runtime/stats_json.h"
 
 namespace {
@@ -408,3 +409,23 @@ const char* pn_last_message(void) noexcept {
 }
 
 }  // extern "C"
+
+namespace pnode {
+
+int allocate_under_locks(pn_heap* heap, std::uint64_t bytes, std::uint64_t alignment, void** out) noexcept {
+    return guarded(
+        [&] { return heap->heap.allocate(bytes, {.alignment = alignment, .activates = false}, out); });
+}
+
+bool is_activation_due(pn_heap* heap) noexcept {
+    return heap->heap.is_activation_due(0);
+}
+
+void activate_if_due(pn_heap* heap, std::uint64_t bytes) noexcept {
+    guarded([&] {
+        heap->heap.activate_if_due((bytes + page_bytes - 1) / page_bytes);
+        return 0;
+    });
+}
+
+}  // namespace pnode

@@ -36,6 +36,7 @@ constinit std::atomic<Heap*> heaps[heaps_max];
 constinit cxl::SpinLock heaps_lock;
 
 thread_local bool forking_here __attribute__((tls_model("initial-exec"))) = false;
+thread_local bool held_for_fork __attribute__((tls_model("initial-exec"))) = false;
 
 // Heaps are never removed from below the end: a look-up takes as many loads as there were ever heaps at once.
 constinit std::atomic<unsigned> heaps_end{0};
@@ -64,6 +65,7 @@ void hold_signals() noexcept {
 void restore_signals() noexcept {
     const unsigned long before = signals_before;
     near_at_fork_count = 0;
+    held_for_fork = false;
     heaps_lock.unlock();
     os::block_signals(before);
 }
@@ -80,7 +82,6 @@ void bring_near_at_fork(Heap& heap) noexcept {
 }
 
 void prepare(Heap& heap) noexcept {
-    heap.activation_lock.lock();  // whoever activates needs neither gate
     heap.fault_threads.settle();
     heap.evictor.settle();
     heap.recompressor.settle();
@@ -226,7 +227,7 @@ void fork_child(Heap& heap) noexcept {
 }
 
 void fork_prepare() noexcept {
-    hold_signals();
+    if (!held_for_fork) hold_for_fork();
     forking_process = os::system_call(SYS_getpid);
     forking_here = true;
     for_each_heap([](Heap& heap) { prepare(heap); });
@@ -251,6 +252,13 @@ void fork_child_all() noexcept {
     for_each_heap([](Heap& heap) { fork_child(heap); });
     forking_here = false;
     restore_signals();
+}
+
+// Whoever activates needs neither gate, and no lock that is held here.
+void hold_for_fork() noexcept {
+    hold_signals();
+    for_each_heap([](Heap& heap) { heap.activation_lock.lock(); });
+    held_for_fork = true;
 }
 
 void keep_near_at_fork(void* const* pages, std::size_t count) noexcept {

@@ -178,6 +178,10 @@ int Heap::activate(std::string* message, unsigned handlers_now) {
     if (is_active()) return 0;
     const os::SignalsBlocked signals;
     const std::lock_guard lock(activation_lock);
+    return activate_locked(message, handlers_now);
+}
+
+int Heap::activate_locked(std::string* message, unsigned handlers_now) {
     if (is_active()) return 0;
     if (activation_failed.load()) {
         *message = "the heap could not be activated before";
@@ -260,7 +264,7 @@ int Heap::allocate(std::uint64_t bytes, const Placing& placing, void** out) {
     if (bytes > page_count * page_bytes || placing.alignment > page_count * page_bytes) return ENOMEM;
     const std::uint64_t pages = round_up(bytes, page_bytes) / page_bytes;
     if (!placing.reserved) {
-        activate_if_due(pages);
+        if (placing.activates) activate_if_due(pages);
         if (config.strict && !has_room_for(pages)) return ENOMEM;
     }
     const os::SignalsBlocked signals;
@@ -327,11 +331,13 @@ void Heap::charge_new(std::uint64_t first, std::uint64_t pages) noexcept {
 }
 
 void Heap::activate_if_due(std::uint64_t pages_more) {
-    if (is_active() || activation_failed.load() ||
-        (near.pages() + pages_more) * page_bytes <= config.activation_bytes)
-        return;
+    if (!is_activation_due(pages_more)) return;
+    const os::SignalsBlocked signals;
+    const std::unique_lock lock(activation_lock, std::try_to_lock);
+    if (!lock.owns_lock() || activation_failed.load()) return;
     std::string message;
-    if (activate(&message) != 0) report("%s; the program runs unmanaged", message.c_str());
+    if (activate_locked(&message, FaultThreads::threads_max) != 0)
+        report("%s; the program runs unmanaged", message.c_str());
 }
 
 // Strict: what cannot be near must fit into what is left of the node, uncompressed.

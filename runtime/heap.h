@@ -69,6 +69,7 @@ class Heap : private cxl::NodeUser {
         std::uint64_t alignment = 0;
         const void* at = nullptr;  // these very addresses; EEXIST when they are not all free
         bool reserved = false;     // inaccessible and not charged before protect() says otherwise
+        bool activates = true;     // false: the caller holds locks, and looks after activate_if_due() later
     };
     int allocate(std::uint64_t bytes, const Placing& placing, void** out);
     int free(std::uint64_t first, std::uint64_t pages);
@@ -85,6 +86,14 @@ class Heap : private cxl::NodeUser {
     // Threads, userfaultfd and node, once; idempotent. 0 or an errno. More handlers than `handlers_now` start
     // when there are faults to serve.
     int activate(std::string* message, unsigned handlers_now = FaultThreads::threads_max);
+    // `pages_more` would pass the activation size; it starts threads, for which libc takes locks of its
+    // loader's. Waits for nobody: a thread that comes while another activates goes on, and the evictor finds
+    // what it got.
+    void activate_if_due(std::uint64_t pages_more);
+    bool is_activation_due(std::uint64_t pages_more) const noexcept {
+        return !is_active() && !activation_failed.load() &&
+               (near.pages() + pages_more) * page_bytes > config.activation_bytes;
+    }
     bool is_active() const noexcept { return active.load(std::memory_order_acquire); }
 
     std::byte* address_of(std::uint64_t page) const noexcept { return base + page * page_bytes; }
@@ -178,7 +187,7 @@ class Heap : private cxl::NodeUser {
     bool take_pages(std::uint64_t pages, const Placing& placing, std::uint64_t* first) noexcept;
     void include_in_core_dumps(std::uint64_t end) noexcept;
     int make_ordinary(std::uint64_t first, std::uint64_t pages, bool reserved) noexcept;
-    void activate_if_due(std::uint64_t pages_more);
+    int activate_locked(std::string* message, unsigned handlers_now);
     bool has_room_for(std::uint64_t pages) noexcept;
     int open_userfaultfd(std::string* message);
     void open_offload();

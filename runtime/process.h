@@ -2,7 +2,9 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 
+#include "pnode/pnode.h"
 #include "runtime/os/descriptors.h"
 
 namespace pnode {
@@ -16,6 +18,19 @@ void register_fork_handlers() noexcept;
 // of any memory; the list stays where it is until the runtime's parent or child handler has run, which
 // forgets it. One thread at a time, before the runtime's prepare handler.
 void keep_near_at_fork(void* const* pages, std::size_t count) noexcept;
+
+// Activating a heap starts threads, and for that libc takes a lock of its loader's, which a thread in
+// dlopen() may hold that waits for memory. So an allocator does not have it done under locks of its own: it
+// takes its pages by the first, and calls the third where it holds nothing. `bytes` are those that are about
+// to be asked for.
+int allocate_under_locks(pn_heap* heap, std::uint64_t bytes, std::uint64_t alignment, void** out) noexcept;
+bool is_activation_due(pn_heap* heap) noexcept;
+void activate_if_due(pn_heap* heap, std::uint64_t bytes) noexcept;
+
+// The beginning of the runtime's prepare handler, for an allocator that calls it before it takes its own
+// locks: waits until no heap is being activated, and lets none be until the fork is over. With nothing held
+// that a thread may wait for which loads a library. One thread at a time.
+void hold_for_fork() noexcept;
 
 // From now on handler threads serve every heap's faults, the kernel's own accesses among them, whenever they
 // come (io_uring). False, and nothing changes: a heap is served by the inline engine already, or there is no
