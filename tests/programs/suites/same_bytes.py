@@ -60,7 +60,7 @@ SCRIPTS = {
     "java: sorted maps in four threads": "PNODE_NEAR=64M $UNDER java -Xmx256m -XX:+UseSerialGC -XX:-UseCompressedOops Work.java",
     "java: the same with G1": "PNODE_NEAR=64M $UNDER java -Xmx256m -XX:+UseG1GC -XX:-UseCompressedOops Work.java",
     "rocksdb: fill, overwrite, read and verify": "rm -rf db; $UNDER db_bench --db=db --num=200000 --value_size=200 --seed=7 --threads=1 "
-        "--benchmarks=fillrandom,overwrite,deleterandom,compact,readrandom,seekrandom,verifychecksum,verifyfilechecksums --verify_checksum=1 "
+        "--benchmarks=fillrandom,overwrite,deleterandom,compact,readrandom,seekrandom,verifychecksum --verify_checksum=1 "
         "--disable_wal=1 --compression_type=lz4 >db.log 2>&1 || { cat db.log; exit 1; }; $UNDER ldb --db=db scan --hex",
 }
 
