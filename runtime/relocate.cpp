@@ -45,8 +45,17 @@ bool copy_near(Heap& heap, const Piece& piece, unsigned index) noexcept {
     return true;
 }
 
+// With the page owned.
+void forget_pins(Heap& heap, std::uint64_t page) noexcept {
+    if (heap.pins[page].exchange(0, std::memory_order_relaxed) != 0) heap.statistics.pinned_pages.subtract(1);
+}
+
+// Pins that came since the call looked for them go where the page goes, as the kernel's locks do.
 void publish(Heap& heap, const Piece& piece, unsigned index, PageWord word) noexcept {
     if (word.state() != PageState::fresh) heap.near_map.mark(piece.to + index);
+    if (word.pinned())
+        heap.pins[piece.to + index].store(
+            heap.pins[piece.from + index].exchange(0, std::memory_order_relaxed), std::memory_order_relaxed);
     heap.word(piece.to + index).publish(word);
     heap.word(piece.from + index).publish(PageWord());
 }
@@ -58,6 +67,7 @@ void near_is_absent(Heap& heap, const Piece& piece, unsigned index) noexcept {
         heap.far.drop(word);
     }
     heap.near.discharge(1);
+    if (word.pinned()) forget_pins(heap, piece.from + index);
     publish(heap, piece, index, PageWord());
 }
 
@@ -123,6 +133,7 @@ void drop_target(Heap& heap, const Piece& piece, const PageWord* words) noexcept
         if (words[index].state() != PageState::near) continue;
         os::drop_pages(heap.address_of(piece.to + index), page_bytes);
         heap.near.discharge(1);
+        if (words[index].pinned()) forget_pins(heap, piece.to + index);
     }
 }
 

@@ -162,13 +162,30 @@ void Machine::pin(std::uint64_t page) {
     const std::uint64_t history = waiting_began();
     if (pnode::pin(*heap_, page, 1) != 0) return fail("pin() failed");
     forget_since(history + 1);
-    if (Page& there = kernel_[page]; !there.present && there.watched) fail("a pinned page is not there");
+    check_pins();
 }
 
 void Machine::unpin(std::uint64_t page) {
     note("unpin");
-    if (Page& there = kernel_[page]; !there.present && there.watched) fail("a pinned page went away");
-    if (pnode::unpin(*heap_, page, 1) != 0) fail("unpin() failed");
+    check_pins();
+    if (pnode::unpin(*heap_, page, 1) == 0) return;
+    // It was moved meanwhile, and its pin with it.
+    const Truth& truth = truth_[page];
+    const std::uint64_t there = truth.moved_to != nowhere ? truth.moved_to : truth.moves_to;
+    if (there == nowhere || pnode::unpin(*heap_, there, 1) != 0) fail("unpin() failed");
+}
+
+// A pinned page is there and is counted, or in transit.
+void Machine::check_pins() {
+    for (std::uint64_t page = 0; page < pages_; ++page) {
+        PageWord word;
+        std::memcpy(static_cast<void*>(&word), static_cast<const void*>(heap_->words + page), sizeof word);
+        if (word.state() == PageState::busy) continue;
+        if (word.pinned() != (heap_->pins[page].load() != 0))
+            return fail("a page's pins are not what its word says");
+        if (const Page& there = kernel_[page]; word.pinned() && !there.present && there.watched)
+            return fail("a pinned page is not there");
+    }
 }
 
 void Machine::relocate(std::uint64_t from, std::uint64_t to, std::uint64_t pages) {
@@ -188,6 +205,7 @@ void Machine::relocate(std::uint64_t from, std::uint64_t to, std::uint64_t pages
         Truth& there = truth_[to + index];
         Truth& here = truth_[from + index];
         here.moves_to = nowhere;
+        here.moved_to = to + index;
         there.may_be = before[from + index].may_be;
         there.may_be.insert(here.written_meanwhile.begin(), here.written_meanwhile.end());
         there.may_be.insert(there.written_meanwhile.begin(), there.written_meanwhile.end());

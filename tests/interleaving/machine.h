@@ -92,6 +92,7 @@ class Machine : public World {
     static Machine* running;
 
   private:
+    void check_pins();
     struct Waiter {  // an actor whose access faulted
         bool woken = true;
         bool told = false;  // the handler has the message
@@ -105,6 +106,7 @@ class Machine : public World {
         std::set<std::uint64_t> written_meanwhile;
         unsigned giving_up = 0;            // releases under way
         std::uint64_t moves_to = nowhere;  // while it is relocated
+        std::uint64_t moved_to = nowhere;  // once it was
     };
 
     void access(std::uint64_t page, bool write, std::uint64_t number);

@@ -97,10 +97,10 @@ bool is(const Named& act, const char* name) {
 }
 
 // What a program must not do: give a page up that another thread's system call is about to use (EFAULT is its
-// answer), move one that another thread pins, or move one page twice.
+// answer), or move one page twice.
 bool is_an_error(const Named& one, const Named& other) {
     if (is(other, "system call")) return is(one, "release") || is(one, "relocate");
-    return is(other, "relocate") && (is(one, "pin") || is(one, "relocate"));
+    return is(other, "relocate") && is(one, "relocate");
 }
 
 Explored explored(Machine::Setup setup) {

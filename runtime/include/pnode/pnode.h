@@ -335,7 +335,8 @@ PN_API int pn_protect(pn_heap* heap, void* address, uint64_t bytes, int protecti
 
 /* Moves contents from one range of buffers to another; neither may overlap the other, and both must be
  * readable and writable. What `to` held is dropped; `from` reads as zeros afterwards. Far pages stay far.
- * Other threads may access both: they see pages before or after. EBUSY a page is pinned · ENOMEM
+ * Other threads may access both: they see pages before or after. A pin of `from` that another thread makes
+ * meanwhile may go along, one of `to` may be lost with what was there. EBUSY a page is pinned · ENOMEM
  * vm.max_map_count; some pages may have moved. */
 PN_API int pn_relocate(pn_heap* heap, void* from, void* to, uint64_t bytes) PN_NOEXCEPT;
 
