@@ -2,13 +2,13 @@
 
 #include <fcntl.h>
 #include <sys/syscall.h>
-#include <unistd.h>
 
 #include <atomic>
 #include <cerrno>
 #include <cstddef>
 
 #include "runtime/os/injection.h"
+#include "runtime/os/system_call.h"
 
 namespace pnode::os {
 namespace {
@@ -16,9 +16,10 @@ namespace {
 constexpr std::size_t descriptors_max = 4096;
 constinit std::atomic<bool> own[descriptors_max];
 
-// close(2) by number: the preload library interposes the libc function to protect these very descriptors.
+// Past libc: the preload library interposes close() to protect these very descriptors, and under its shield
+// each system call of libc's would be a signal first.
 void close_raw(int fd) noexcept {
-    ::syscall(SYS_close, fd);
+    system_call(SYS_close, fd);
 }
 
 }  // namespace
@@ -27,8 +28,9 @@ int raise_descriptor(int fd) noexcept {
     if (fd < 0) return -1;
     // The table is remembered before anybody can see the number, and a number past the table is refused.
     int error = injected(Call::raise_descriptor);
-    const int raised = error != 0 ? -1 : ::fcntl(fd, F_DUPFD_CLOEXEC, descriptor_min);
-    if (error == 0) error = errno;
+    const long made = error != 0 ? -error : system_call(SYS_fcntl, fd, F_DUPFD_CLOEXEC, descriptor_min);
+    const int raised = is_error(made) ? -1 : static_cast<int>(made);
+    error = error_of(made);
     close_raw(fd);
     if (raised >= 0 && static_cast<std::size_t>(raised) >= descriptors_max) {
         close_raw(raised);
