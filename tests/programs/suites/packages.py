@@ -54,9 +54,14 @@ def fetch_source(name, folder, like=""):
         checked(["apt-get", *options, "update"])
         versions = re.findall(r"^Version: (.+)", checked(["apt-cache", *options, "showsrc", name]), re.MULTILINE)
         wanted = installed_version(like) if like else ""
-        candidate = f"{name}={wanted}" if wanted in versions else name
-        print(f"fetching the source of {candidate}", flush=True)
-        checked(["apt-get", *options, "source", candidate], cwd=folder)
+        # The newest may be listed and not be there (yet, or any more): then the next.
+        for version in sorted(dict.fromkeys(versions), key=lambda each: each != wanted):
+            print(f"fetching the source of {name}={version}", flush=True)
+            command = ["apt-get", *options, "source", f"{name}={version}"]
+            if subprocess.run(command, cwd=folder, check=False, **QUIET).returncode == 0:
+                break
+        else:
+            raise SystemExit(f"no source of {name} can be fetched: {', '.join(versions)}")
         found = glob.glob(f"{folder}/{name}-[0-9]*/debian")
     return os.path.dirname(found[0])
 

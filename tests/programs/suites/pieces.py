@@ -49,6 +49,7 @@ class FarWatch:
         self.done = threading.Event()
         self.thread = threading.Thread(target=self.watch)
         os.makedirs(folder, exist_ok=True)
+        os.chmod(folder, 0o1777)  # a server that refuses root runs as somebody else, and writes here
         for old in glob.glob(f"{folder}/*.json"):
             os.remove(old)
         self.thread.start()

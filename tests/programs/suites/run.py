@@ -13,6 +13,7 @@ import sys
 
 import packages
 import memcached
+import perl_tests
 import postgresql
 import python_tests
 import redis
@@ -22,7 +23,7 @@ import sqlite
 import stress_ng
 from pieces import MODES, run_mode
 
-SUITES = {suite.name: suite for module in (redis, memcached, sqlite, postgresql, stress_ng, same_bytes, python_tests) for suite in module.SUITES}
+SUITES = {suite.name: suite for module in (redis, memcached, sqlite, postgresql, stress_ng, same_bytes, python_tests, perl_tests) for suite in module.SUITES}
 
 
 def read_json(name):
