@@ -247,9 +247,10 @@ int Node::take_fallback(std::size_t bytes, void** out) noexcept {
 
 int Node::take_direct(std::size_t bytes, bool strict, void** out) noexcept {
     if (!permits(service::direct)) return EPERM;
-    if (bytes == 0 || bytes > region_->size_bytes()) return bytes == 0 ? EINVAL : ENOSPC;
+    if (bytes == 0) return EINVAL;
     hear_bad_news();
-    std::byte* const address = gate_.is_open() ? store_.take_direct(bytes) : nullptr;
+    const bool is_possible = gate_.is_open() && bytes <= region_->size_bytes();
+    std::byte* const address = is_possible ? store_.take_direct(bytes) : nullptr;
     if (address == nullptr) {
         count(gate_.is_open() ? counters.refused_full : counters.refused_gated);
         return strict ? ENOSPC : take_fallback(bytes, out);

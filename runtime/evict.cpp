@@ -148,6 +148,13 @@ void put_back_near(Heap& heap, OutgoingPage& out, unsigned skip) noexcept {
     out.contents = nullptr;
 }
 
+// Pinned for DMA, or locked.
+void refuse_pinned(Heap& heap, OutgoingPage& out) noexcept {
+    constexpr unsigned sweeps = 7;
+    heap.statistics.refused_pinned.add();
+    put_back_near(heap, out, sweeps);
+}
+
 void enter_limbo(Heap& heap, EvictLane& lane, unsigned index) noexcept {
     OutgoingPage& out = lane.out[index];
     out.contents = lane.staging + index * page_bytes;
@@ -171,6 +178,7 @@ void enter_limbo_in_place(Heap& heap, EvictLane& lane, unsigned index) noexcept 
     OutgoingPage& out = lane.out[index];
     std::byte* const address = heap.address_of(out.page);
     std::byte* const copy = lane.staging + index * page_bytes;
+    if (os::is_locked(address)) return refuse_pinned(heap, out);
     if (os::uffd_write_protect(heap.uffd.fd, address, page_bytes, true) != 0)
         return put_back_near(heap, out, skip_max);
     out.word = out.word.with_write_protected(false);  // it is ours now, whatever it was
@@ -303,9 +311,8 @@ void move_out(Heap& heap, EvictLane& lane, unsigned from, unsigned count) noexce
             take_out_absent(heap, lane.out[from]);
         } else if (error == EINVAL && is_otherwise_protected(heap, lane.out[from].page)) {
             enter_limbo_in_place(heap, lane, from);
-        } else {  // EBUSY: pinned for DMA
-            heap.statistics.refused_pinned.add();
-            put_back_near(heap, lane.out[from], 7);
+        } else {
+            refuse_pinned(heap, lane.out[from]);
         }
         ++from;
         --count;

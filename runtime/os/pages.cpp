@@ -13,6 +13,7 @@ namespace pnode::os {
 namespace {
 
 // Not in every libc's headers.
+constexpr int madv_cold = 20;           // 5.4
 constexpr int madv_populate_read = 22;  // 5.14
 constexpr int madv_populate_write = 23;
 constexpr int madv_dontneed_locked = 24;  // 5.18
@@ -58,6 +59,11 @@ int find_present(const void* address, std::size_t bytes, unsigned char* present)
 bool is_present(const void* page) noexcept {
     unsigned char present = 1;
     return find_present(page, 1, &present) != 0 || (present & 1) != 0;
+}
+
+bool is_locked(void* page) noexcept {
+    constexpr std::size_t page_bytes = 4096;
+    return error_of(system_call(SYS_madvise, page, page_bytes, madv_cold)) == EINVAL;
 }
 
 int populate(void* address, std::size_t bytes, Populate how) noexcept {

@@ -25,6 +25,10 @@ int find_present(const void* address, std::size_t bytes, unsigned char* present)
 // One page. What the kernel will not say counts as present: whoever then finds it absent is told so.
 bool is_present(const void* page) noexcept;
 
+// Has the program locked it (mlock)? The kernel says so only by refusing advice that reclaim might take,
+// which costs the page nothing that being on its way out does not.
+bool is_locked(void* page) noexcept;
+
 // Fills in what is absent, or makes what is shared with a forked child the process's own. 0 or an errno.
 enum class Populate : std::uint8_t { read, write };
 int populate(void* address, std::size_t bytes, Populate how) noexcept;

@@ -285,6 +285,33 @@ TEST_F(Contract, C28_AFarBlobNeverGoesToASecondNode) {
     EXPECT_EQ(pn_heap_close(other), 0);
 }
 
+// The other way out of the first blob's size: a stronger codec, in the same node.
+TEST_F(Contract, C28_WhatIsMadeSmallerStaysOnItsNode) {
+    pn_node* const first = node("memory:64M");
+    pn_node* const second = node("memory:64M");
+    options_.codec = "auto:100";
+    open_heap_on(first);
+    constexpr std::uint64_t pages = 2048;
+    std::uint8_t* const buffer = alloc_filled(pages, Kind::text, 1);
+    make_far(buffer, pages);
+    EXPECT_TRUE(eventually([&] { return stats().recompressed >= pages / 2; }));
+    EXPECT_EQ(node_stats(second).placements, 0u);
+    EXPECT_EQ(node_stats(second).used_bytes, 0u);
+    const std::byte* const begin = first->node->region().bytes();
+    const std::byte* const end = begin + first->node->region().size_bytes();
+    const std::uint64_t first_page = inside().page_at(reinterpret_cast<std::uint64_t>(buffer));
+    {
+        const Inside nobody_remakes(inside().operations);
+        for (std::uint64_t page = first_page; page < first_page + pages; ++page) {
+            const PageWord word = inside().word(page).load();
+            if (word.state() != PageState::far) continue;
+            const auto blob = inside().far.bytes(word);
+            ASSERT_TRUE(blob.data() >= begin && blob.data() + blob.size() <= end) << page;
+        }
+    }
+    EXPECT_EQ(wrong_pages(buffer, pages, Kind::text, 1), 0u);
+}
+
 TEST_F(Contract, C29_HintsMayBeGarbage) {
     pn_node* const target = node("memory:64M");
     open_heap_on(target, 4 * mib);

@@ -1,7 +1,9 @@
 // C01 to C10: a node is reached through its handle, and in no other way.
+#include <numa.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/time.h>
 #include <sys/wait.h>
 
@@ -84,9 +86,43 @@ TEST_F(Contract, C02_RestrictIsNotPermit) {
     std::memset(elsewhere, 1, 4096);
     EXPECT_EQ(node_stats(a).direct_fallbacks, 1u);
     EXPECT_EQ(node_stats(b).used_bytes, 0u);
+    ASSERT_EQ(pn_node_set_pressure(a, 0), 0);
+    void* larger_than_the_node = nullptr;
+    EXPECT_EQ(pn_node_alloc(a, 9 * mib, PN_DIRECT | PN_THISNODE, &larger_than_the_node), ENOSPC);
+    ASSERT_EQ(pn_node_alloc(a, 9 * mib, PN_DIRECT, &larger_than_the_node), 0);
+    EXPECT_FALSE(is_in_region(b, larger_than_the_node));
+    EXPECT_EQ(node_stats(b).used_bytes, 0u);
+    EXPECT_EQ(pn_node_free(a, larger_than_the_node), 0);
     EXPECT_EQ(pn_node_free(a, out), 0);
     EXPECT_EQ(pn_node_free(a, elsewhere), 0);
     EXPECT_EQ(pn_node_free(a, elsewhere), EINVAL);
+}
+
+// That nothing more comes from `target`, and nothing from elsewhere instead.
+void expect_strict_allocation_fails_at_once(pn_node* target) {
+    const std::uint64_t anonymous = status_bytes("RssAnon");
+    std::uint64_t fastest_ns = UINT64_MAX;
+    void* out = nullptr;
+    int wrong = 0;
+    for (int i = 0; i < 1000; ++i) {
+        const std::uint64_t start_ns = os::now_ns();
+        wrong += pn_node_alloc(target, 64 * kib, PN_DIRECT | PN_THISNODE, &out) == ENOSPC ? 0 : 1;
+        fastest_ns = std::min(fastest_ns, os::now_ns() - start_ns);
+    }
+    if (!thread_sanitized) {  // whose shadow of what runs is resident too
+        EXPECT_LE(status_bytes("RssAnon"), anonymous + 256 * kib);
+    }
+    EXPECT_EQ(wrong, 0);
+    EXPECT_LT(fastest_ns, 1'000'000u);
+    EXPECT_EQ(node_stats(target).direct_fallbacks, 0u);
+}
+
+TEST_F(Contract, C03_StrictAllocationOnAGatedNodeFailsAtOnceAndTakesNothing) {
+    pn_node* const gated = node("memory:4M", with_direct);
+    ASSERT_EQ(pn_node_set_pressure(gated, PN_PRESSURE_MAX), 0);
+    expect_strict_allocation_fails_at_once(gated);
+    EXPECT_EQ(node_stats(gated).refused_gated, 1000u);
+    EXPECT_EQ(node_stats(gated).used_bytes, 0u);
 }
 
 TEST_F(Contract, C03_StrictAllocationOnAFullNodeFailsAtOnceAndTakesNothing) {
@@ -98,20 +134,7 @@ TEST_F(Contract, C03_StrictAllocationOnAFullNodeFailsAtOnceAndTakesNothing) {
         buffers.push_back(out);
     }
     EXPECT_EQ(buffers.size(), 64u);
-    const std::uint64_t anonymous = status_bytes("RssAnon");
-    std::uint64_t fastest_ns = UINT64_MAX;
-    int wrong = 0;
-    for (int i = 0; i < 1000; ++i) {
-        const std::uint64_t start_ns = os::now_ns();
-        wrong += pn_node_alloc(full, 64 * kib, PN_DIRECT | PN_THISNODE, &out) == ENOSPC ? 0 : 1;
-        fastest_ns = std::min(fastest_ns, os::now_ns() - start_ns);
-    }
-    if (!thread_sanitized) {  // whose shadow of what runs is resident too
-        EXPECT_LE(status_bytes("RssAnon"), anonymous + 256 * kib);
-    }
-    EXPECT_EQ(wrong, 0);
-    EXPECT_LT(fastest_ns, 1'000'000u);
-    EXPECT_EQ(node_stats(full).direct_fallbacks, 0u);
+    expect_strict_allocation_fails_at_once(full);
     for (void* buffer : buffers) EXPECT_EQ(pn_node_free(full, buffer), 0);
     EXPECT_EQ(node_stats(full).direct_bytes, 0u);
 }
@@ -193,6 +216,27 @@ TEST_F(Contract, C05_NothingOfTheRuntimesIsInANodeOrManaged) {
         EXPECT_FALSE(heap.contains(reinterpret_cast<std::uint64_t>(pointer))) << pointer;
         EXPECT_FALSE(is_in_region(target, pointer)) << pointer;
     }
+}
+
+// Each maps and unmaps, and those with a node set a policy.
+TEST_F(Contract, C06_NoHelperOfLibnumaReachesANode) {
+    if (numa_available() < 0) GTEST_SKIP() << "a kernel without NUMA";
+    pn_node* const target = node("memory:64M", with_direct);
+    using Helper = void* (*)();
+    constexpr std::size_t bytes = 4096;
+    constexpr Helper helpers[] = {[] { return numa_alloc(bytes); }, [] { return numa_alloc_local(bytes); },
+                                  [] { return numa_alloc_interleaved(bytes); },
+                                  [] { return numa_alloc_onnode(bytes, 0); }};
+    for (const Helper helper : helpers) {
+        for (int i = 0; i < 100'000; ++i) {
+            void* const block = helper();
+            ASSERT_NE(block, nullptr);
+            ASSERT_FALSE(is_in_region(target, block));
+            numa_free(block, bytes);
+        }
+    }
+    EXPECT_EQ(node_stats(target).used_bytes, 0u);
+    EXPECT_EQ(node_stats(target).placements, 0u);
 }
 
 TEST_F(Contract, C06_NoHelperOfLibcReachesANode) {
@@ -324,6 +368,56 @@ TEST_F(Contract, C08_SelectionIsPerCallAndNotInherited) {
     int status = -1;
     ASSERT_EQ(waitpid(child, &status, 0), child);
     EXPECT_EQ(status, 0);
+}
+
+// A program that is started from here: it has neither the node's memory nor a descriptor of it.
+TEST_F(Contract, C08_AProgramThatIsStartedHasNothingOfTheNode) {
+    strict_node = node("memory:8M", with_direct);
+    struct stat region {};
+    ASSERT_EQ(fstat(strict_node->node->region().descriptor(), &region), 0);
+    const std::string inode = std::to_string(region.st_ino);
+    const auto mappings_of = [&](const std::string& process) {
+        const std::string found = "found=$(grep -c ' " + inode + " .*pnode' /proc/" + process +
+                                  "/maps); for fd in /proc/" + process +
+                                  "/fd/*; do [ \"$(stat -L -c %i \"$fd\" 2>/dev/null)\" = " + inode +
+                                  " ] && found=$((found + 1)); done; exit $found";
+        return WEXITSTATUS(std::system(found.c_str()));
+    };
+    EXPECT_GE(mappings_of(std::to_string(getpid())), 2);  // what is looked for can be found
+    EXPECT_EQ(mappings_of("self"), 0);
+}
+
+void* block_of_the_callback = nullptr;
+
+// Called by the runtime while it is at work on a node.
+TEST_F(Contract, C08_ACallbackHasNoModeToInherit) {
+    pn_node_options node_options;
+    pn_node_options_init(&node_options);
+    node_options.services = with_direct;
+    node_options.failed = [](pn_node*, std::uint64_t, void* told) {
+        block_of_the_callback = std::malloc(mib);
+        static_cast<std::atomic<bool>*>(told)->store(true);
+    };
+    std::atomic<bool> told{false};
+    node_options.context = &told;
+    pn_node* target = nullptr;
+    ASSERT_EQ(pn_node_open("memory:64M", &node_options, &target), 0) << pn_last_message();
+    open_heap_on(target, 2 * mib);
+    alloc_filled(2048, Kind::text, 1);
+    ASSERT_EQ(pn_node_set_ratio(target, 0, 1), 0);
+    EXPECT_TRUE(eventually([&] { return told.load(); }));
+    EXPECT_FALSE(is_in_region(target, block_of_the_callback));
+    std::free(std::exchange(block_of_the_callback, nullptr));
+    const auto allocate = [](const pn_node_info*, void* block) {
+        *static_cast<void**>(block) = std::malloc(mib);
+        return 1;
+    };
+    EXPECT_EQ(pn_node_foreach(allocate, &block_of_the_callback), 1);
+    EXPECT_FALSE(is_in_region(target, block_of_the_callback));
+    std::free(std::exchange(block_of_the_callback, nullptr));
+    ASSERT_EQ(pn_node_set_ratio(target, 1, 1), 0);
+    ASSERT_EQ(pn_heap_close(std::exchange(heap_, nullptr)), 0);
+    EXPECT_EQ(pn_node_close(target), 0) << pn_last_message();
 }
 
 TEST_F(Contract, C09_OneOwner) {

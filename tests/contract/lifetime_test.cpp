@@ -131,6 +131,52 @@ TEST_F(Contract, C32_ClosingHoldsUpNobody) {
     }
 }
 
+// It cannot succeed, for a pinned page; so the node may go on being told things meanwhile. Each attempt ends,
+// and each leaves everything as it was.
+TEST_F(Contract, C32_ClosingInVainHoldsUpNobody) {
+    pn_node* const target = node("memory:64M");
+    open_heap_on(target);
+    constexpr std::uint64_t pages = 512;
+    std::uint8_t* const buffer = alloc_filled(pages, Kind::text, 1);
+    ASSERT_EQ(pn_pin(heap_, buffer, page_bytes), 0);
+    ASSERT_EQ(pn_heap_set_near_limit(heap_, pages / 2 * page_bytes), 0);
+    std::atomic<bool> done{false};
+    std::atomic<std::uint64_t> wrong{0};
+    std::atomic<std::uint64_t> reported{0};
+    std::atomic<std::uint64_t> rounds{0};
+    std::thread reports([&] {
+        Random random(1);
+        for (; !done; ++reported) {
+            pn_node_set_ratio(target, 1 + random.below(10), 10);
+            pn_node_set_pressure(target, static_cast<std::uint32_t>(random.below(1001)));
+        }
+    });
+    std::thread demoter([&] {
+        while (!done) pn_demote(heap_, buffer, pages * page_bytes, nullptr);
+    });
+    std::thread reader([&] {
+        for (; !done; ++rounds) wrong += wrong_pages(buffer, pages, Kind::text, 1);
+    });
+    for (int attempt = 0; attempt < 10; ++attempt) {
+        const std::uint64_t begun_ns = os::now_ns();
+        EXPECT_EQ(pn_node_close(target), EBUSY);
+        EXPECT_LT(os::now_ns() - begun_ns, 10'000'000'000u);
+        const std::uint64_t read_before = rounds;
+        const std::uint64_t reported_before = reported;
+        EXPECT_TRUE(eventually([&] { return rounds > read_before && reported > reported_before; }));
+    }
+    done = true;
+    reports.join();
+    demoter.join();
+    reader.join();
+    EXPECT_EQ(wrong, 0u);
+    EXPECT_EQ(node_stats(target).gate & PN_GATE_TEARDOWN, 0u);
+    ASSERT_EQ(pn_node_set_ratio(target, 1, 1), 0);
+    ASSERT_EQ(pn_node_set_pressure(target, 0), 0);
+    EXPECT_EQ(pn_unpin(heap_, buffer, page_bytes), 0);
+    EXPECT_EQ(pn_heap_validate(heap_), nullptr);
+}
+
 TEST_F(Contract, C33_LogicalAndPhysicalBytesAreToldAndEachLimitHolds) {
     pn_node* const target = node("memory:64M");
     options_.far_bytes_max = 4 * mib;

@@ -204,6 +204,7 @@ TEST_F(DaxOfTheMachine, bad_memory_that_another_process_finds_is_not_used_any_mo
     std::unique_ptr<Node> node;
     std::string message;
     ASSERT_EQ(Node::open(range(8, 8), &node, &message), 0) << message;
+    ASSERT_TRUE(node->region().clear(4 * unit_, unit_));  // who has not touched it is not told
     ASSERT_EQ(prctl(PR_MCE_KILL, PR_MCE_KILL_SET, PR_MCE_KILL_EARLY, 0, 0), 0);
     const pid_t child = fork();
     if (child == 0) {
@@ -256,7 +257,7 @@ TEST_F(NumaOfTheMachine, every_page_is_taken_and_lies_on_the_node) {
     EXPECT_EQ(resident_bytes(*opened.region), 64 * MiB);
     const std::vector<int> places = places_of(*opened.region);
     EXPECT_EQ(std::count(places.begin(), places.end(), number_), static_cast<long>(places.size()));
-    EXPECT_LE(free_bytes() + 60 * MiB, before);
+    EXPECT_LE(free_bytes() + 32 * MiB, before);  // what was given back a moment ago may come to be free late
     EXPECT_NE(opened.region->notice().find("cpuset.mems"), std::string::npos) << opened.region->notice();
     std::memset(opened.region->bytes(), 1, 64 * MiB);
     EXPECT_EQ(opened.region->discard(0, 64 * MiB), 0);

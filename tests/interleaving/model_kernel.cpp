@@ -170,6 +170,10 @@ bool is_present(const void* page) noexcept {
     return find_present(page, page_bytes, &present) != 0 || (present & 1) != 0;
 }
 
+bool is_locked(void*) noexcept {
+    return false;
+}
+
 int populate(void* address, std::size_t bytes, Populate) noexcept {
     return for_each_page("populate", address, bytes, [](Page& page, std::byte* at) {
         if (page.present) return 0;

@@ -260,6 +260,23 @@ TEST_F(Pages, ReleasedReadAsZerosNearAndFar) {
     EXPECT_EQ(wrong_pages(buffer, pages, Kind::half, 1), 0u);
 }
 
+// By a program that does not tell us: neither the shield nor a sanitizer's mlock() has a part in it.
+TEST_F(CalmPages, LockedByTheKernelStayNear) {
+    open_heap();
+    constexpr std::uint64_t pages = 16;
+    std::uint8_t* const buffer = alloc_filled(pages, Kind::text, 1);
+    std::uint8_t* const locked = buffer + 5 * page_bytes;
+    ASSERT_EQ(syscall(SYS_mlock, locked, 2 * page_bytes), 0);
+    const std::uint64_t refused = stats().refused_pinned;
+    EXPECT_TRUE(eventually([&] { return demote(buffer, pages) == pages - 2; }));
+    expect_near(locked, 2);
+    EXPECT_GE(stats().refused_pinned, refused + 2);
+    EXPECT_EQ(wrong_pages(buffer, pages, Kind::text, 1), 0u);
+    ASSERT_EQ(syscall(SYS_munlock, locked, 2 * page_bytes), 0);
+    make_far(buffer, pages);
+    EXPECT_EQ(wrong_pages(buffer, pages, Kind::text, 1), 0u);
+}
+
 TEST_F(CalmPages, ReleasedGiveTheirRoomBack) {
     open_heap();
     constexpr std::uint64_t pages = 4096;
