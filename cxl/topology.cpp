@@ -34,6 +34,14 @@ std::uint64_t number_in(const fs::path& path) {
     return file >> number ? number : 0;
 }
 
+// "0x" and digits.
+std::uint64_t address_in(const fs::path& path) {
+    std::ifstream file(path);
+    std::uint64_t address = 0;
+    file.unsetf(std::ios::basefield);
+    return file >> address ? address : 0;
+}
+
 // The number behind "NAME:" in a node's meminfo, which counts in kB.
 std::uint64_t meminfo_bytes(const fs::path& folder, std::string_view name) {
     std::ifstream file(folder / "meminfo");
@@ -49,10 +57,37 @@ fs::path node_folder(int number) {
     return root() / "devices/system/node" / ("node" + std::to_string(number));
 }
 
-// access0 is told for the best initiator of any kind; a file with 0 says nothing.
+Performance performance_in(const fs::path& folder) {
+    return {number_in(folder / "read_latency"), number_in(folder / "write_latency"),
+            number_in(folder / "read_bandwidth"), number_in(folder / "write_bandwidth")};
+}
+
+// Of two classes: access1 tells of the nearest processors, access0 of the nearest initiator of any kind,
+// which may be an adapter. A file with 0 says nothing. `below` is where the figures are, within a class.
+Performance performance_of_classes(const fs::path& folder, const char* below) {
+    for (const char* const access : {"access1", "access0"}) {
+        const Performance told = performance_in(folder / access / below);
+        if (told.is_known()) return told;
+    }
+    return {};
+}
+
 Performance performance_of(int node) {
-    const fs::path initiators = node_folder(node) / "access0/initiators";
-    return {number_in(initiators / "read_latency"), number_in(initiators / "read_bandwidth")};
+    return performance_of_classes(node_folder(node), "initiators");
+}
+
+// A device's node tells, where some of its memory is online; before that the CXL region that the device is
+// of (Linux 6.9), a folder above the device's own. Other devices' figures are not in sysfs until then.
+Performance performance_of(const DaxDevice& device, const fs::path& folder) {
+    Performance told;
+    if (device.target_node >= 0) told = performance_of(device.target_node);
+    std::error_code error;
+    fs::path above = fs::canonical(folder, error);
+    while (!error && !told.is_known() && above.has_relative_path()) {
+        told = performance_of_classes(above, "");
+        above = above.parent_path();
+    }
+    return told;
 }
 
 // Names in a folder, sorted; none when it cannot be read.
@@ -71,11 +106,12 @@ DaxDevice read_dax_device(const std::string& name) {
     device.name = name;
     device.size_bytes = number_in(folder / "size");
     device.align_bytes = std::max<std::uint64_t>(number_in(folder / "align"), 4096);
+    device.resource = address_in(folder / "resource");
     const std::string target = word_in(folder / "target_node");
     std::from_chars(target.data(), target.data() + target.size(), device.target_node);
     std::error_code error;
     device.is_system_ram = fs::read_symlink(folder / "driver", error).filename() == "kmem";
-    if (device.target_node >= 0) device.performance = performance_of(device.target_node);
+    device.performance = performance_of(device, folder);
     return device;
 }
 

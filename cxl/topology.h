@@ -11,16 +11,20 @@
 
 namespace pnode::cxl {
 
-// As the platform states it (HMAT, CDAT); 0 is unknown.
+// As the platform states it (HMAT, CDAT), seen from the processors; 0 is unknown.
 struct Performance {
     std::uint64_t read_latency_ns = 0;
+    std::uint64_t write_latency_ns = 0;
     std::uint64_t read_bandwidth_mbps = 0;  // MB/s
+    std::uint64_t write_bandwidth_mbps = 0;
+    bool is_known() const noexcept { return read_latency_ns != 0 || read_bandwidth_mbps != 0; }
 };
 
 struct DaxDevice {
     std::string name;  // dax0.0
     std::uint64_t size_bytes = 0;
     std::uint64_t align_bytes = 0;
+    std::uint64_t resource = 0;  // its physical address; 0: not told, to whoever is not root
     int target_node = -1;        // the node it would be, or -1
     bool is_system_ram = false;  // the kernel has it as ordinary memory
     Performance performance;

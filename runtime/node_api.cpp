@@ -63,11 +63,14 @@ pnode::cxl::StoreCounters stored_on(Node& node) noexcept {
 void describe(pn_node_info* info, const char* kind, const std::string& spec, std::uint64_t bytes,
               const pnode::cxl::Performance& performance, int numa_node) {
     *info = {};
+    info->align_bytes = PN_PAGE_BYTES;
     info->kind = kind;
     std::snprintf(info->spec, sizeof info->spec, "%s", spec.c_str());
     info->bytes = bytes;
     info->read_latency_ns = performance.read_latency_ns;
+    info->write_latency_ns = performance.write_latency_ns;
     info->read_bandwidth_mbps = performance.read_bandwidth_mbps;
+    info->write_bandwidth_mbps = performance.write_bandwidth_mbps;
     info->numa_node = numa_node;
 }
 
@@ -130,6 +133,8 @@ int pn_node_foreach(pn_node_visit visit, void* context) noexcept {
             if (device.is_system_ram) continue;
             describe(&info, "dax", "dax:" + device.path(), device.size_bytes, device.performance,
                      device.target_node);
+            info.align_bytes = device.align_bytes;
+            info.resource = device.resource;
             if (const int stop = visit(&info, context)) return stop;
         }
         for (const auto& node : pnode::cxl::numa_nodes()) {

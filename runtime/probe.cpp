@@ -9,6 +9,7 @@
 #include <cstring>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <utility>
 
@@ -95,12 +96,24 @@ json known(std::uint64_t number) {
     return number != 0 ? json(number) : json("unknown");
 }
 
+json address(std::uint64_t number) {
+    char text[24];
+    std::snprintf(text, sizeof text, "0x%llx", static_cast<unsigned long long>(number));
+    return text;
+}
+
 int add_node(const pn_node_info* info, void* nodes) {
     json node = {{"kind", info->kind}, {"spec", info->spec}, {"bytes_max", info->bytes}};
-    if (info->numa_node >= 0) {
-        node["numa_node"] = info->numa_node;
+    if (std::string_view(info->kind) == "dax") {
+        node["align_bytes"] = info->align_bytes;
+        node["resource"] = info->resource != 0 ? address(info->resource) : json("told to root alone");
+    }
+    if (info->numa_node >= 0) node["numa_node"] = info->numa_node;
+    if (std::string_view(info->kind) != "memory") {
         node["read_latency_ns"] = known(info->read_latency_ns);
+        node["write_latency_ns"] = known(info->write_latency_ns);
         node["read_bandwidth_mbps"] = known(info->read_bandwidth_mbps);
+        node["write_bandwidth_mbps"] = known(info->write_bandwidth_mbps);
     }
     static_cast<json*>(nodes)->push_back(std::move(node));
     return 0;

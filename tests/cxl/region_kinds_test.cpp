@@ -82,9 +82,31 @@ TEST(DaxRegion, bad_devices_and_ranges_are_refused_and_the_cure_is_named) {
     expect_refused(file.spec() + ":4M+1M", EINVAL, "within it");
     expect_refused(file.spec() + ":2K+1M", EINVAL, "alignment");
     expect_refused(file.spec() + ":0+5000", EINVAL, "alignment");
-    if (geteuid() == 0) return;  // root may do all
+}
+
+// As somebody who is nobody, where that can be had: root may do all.
+TEST(DaxRegion, without_the_right_to_it_the_cure_is_named) {
+    constexpr uid_t nobody = 65534;
+    const ShmFile file(4 * MiB);
     ASSERT_EQ(chmod(file.path().c_str(), 0400), 0);
-    expect_refused(file.spec(), EACCES, "chmod");
+    const uid_t before = geteuid();
+    if (before == 0) {
+        ASSERT_EQ(seteuid(nobody), 0);
+    }
+    const Opened refused = open_spec(file.spec());
+    ASSERT_EQ(seteuid(before), 0);
+    EXPECT_EQ(refused.error, EACCES);
+    EXPECT_NE(refused.message.find("let the user read and write it (a udev rule"), std::string::npos)
+        << refused.message;
+}
+
+// Half of it is gone: who opens the whole is told how much there is.
+TEST(DaxRegion, one_that_shrank_is_refused_for_what_it_has_now) {
+    const ShmFile file(4 * MiB);
+    ASSERT_EQ(open_spec(file.spec() + ":0+4M").error, 0);
+    ASSERT_EQ(truncate(file.path().c_str(), 2 * MiB), 0);
+    expect_refused(file.spec() + ":0+4M", EINVAL, "has 2.0 MiB: name a range within it");
+    EXPECT_EQ(open_spec(file.spec()).region->size_bytes(), 2 * MiB);
 }
 
 TEST(DaxRegion, a_node_wipes_it_when_it_is_closed) {
@@ -231,17 +253,24 @@ TEST_F(Sysfs, devices_and_nodes_are_listed_with_what_the_platform_states) {
     write("bus/dax/devices/dax0.0/align", "2097152");
     write("bus/dax/devices/dax0.0/target_node", "1");
     write("bus/dax/devices/dax0.0/dev", "252:3");
+    write("bus/dax/devices/dax0.0/resource", "0x101200000");
     add_node(0, "0-1", 8192, 4096);
     add_node(1, "", 1024, 900);
     write("devices/system/node/node1/access0/initiators/read_latency", "250");
     write("devices/system/node/node1/access0/initiators/read_bandwidth", "30720");
+    write("devices/system/node/node1/access0/initiators/write_latency", "270");
+    write("devices/system/node/node1/access0/initiators/write_bandwidth", "15360");
     ASSERT_EQ(dax_devices().size(), 1u);
     const DaxDevice device = dax_devices()[0];
     EXPECT_EQ(device.path(), "/dev/dax0.0");
     EXPECT_EQ(device.size_bytes, 1054867456u);
     EXPECT_EQ(device.align_bytes, 2097152u);
     EXPECT_EQ(device.target_node, 1);
+    EXPECT_EQ(device.resource, 0x101200000u);
     EXPECT_EQ(device.performance.read_latency_ns, 250u);
+    EXPECT_EQ(device.performance.write_latency_ns, 270u);
+    EXPECT_EQ(device.performance.read_bandwidth_mbps, 30720u);
+    EXPECT_EQ(device.performance.write_bandwidth_mbps, 15360u);
     DaxDevice found;
     EXPECT_TRUE(find_dax_device(makedev(252, 3), &found));
     EXPECT_EQ(found.name, "dax0.0");
@@ -252,6 +281,80 @@ TEST_F(Sysfs, devices_and_nodes_are_listed_with_what_the_platform_states) {
     EXPECT_FALSE(nodes[1].has_cpus);
     EXPECT_EQ(nodes[1].free_bytes, 900 * MiB);
     EXPECT_EQ(nodes[1].performance.read_bandwidth_mbps, 30720u);
+}
+
+// access0 may be the figures of an adapter next to the memory.
+TEST_F(Sysfs, the_processors_view_of_a_node_goes_first) {
+    add_node(1, "", 1024, 900);
+    const std::string node = "devices/system/node/node1/";
+    write(node + "access0/initiators/read_latency", "90");
+    NumaNode found;
+    ASSERT_TRUE(find_numa_node(1, &found));
+    EXPECT_EQ(found.performance.read_latency_ns, 90u);
+    write(node + "access1/initiators/read_latency", "0");  // HMAT says nothing
+    ASSERT_TRUE(find_numa_node(1, &found));
+    EXPECT_EQ(found.performance.read_latency_ns, 90u);
+    write(node + "access1/initiators/read_latency", "250");
+    ASSERT_TRUE(find_numa_node(1, &found));
+    EXPECT_EQ(found.performance.read_latency_ns, 250u);
+}
+
+// The node of a device comes when its memory is online, which a devdax device's is not.
+TEST_F(Sysfs, a_device_of_a_cxl_region_has_the_regions_figures) {
+    const std::string region = "devices/platform/ACPI0017:00/root0/decoder0.0/region0/";
+    const std::string device = region + "dax_region0/dax0.0/";
+    write(device + "size", "1073741824");
+    write(device + "target_node", "2");
+    fs::create_directories(root_ / "bus/dax/devices");
+    fs::create_directory_symlink(root_ / device, root_ / "bus/dax/devices/dax0.0");
+    ASSERT_EQ(dax_devices().size(), 1u);
+    EXPECT_FALSE(dax_devices()[0].performance.is_known());
+    EXPECT_EQ(dax_devices()[0].resource, 0u);
+    write(region + "access0/read_latency", "300");
+    write(region + "access1/read_latency", "310");
+    write(region + "access1/read_bandwidth", "20000");
+    EXPECT_EQ(dax_devices()[0].performance.read_latency_ns, 310u);
+    EXPECT_EQ(dax_devices()[0].performance.read_bandwidth_mbps, 20000u);
+    write("devices/system/node/node2/access0/initiators/read_latency", "320");
+    EXPECT_EQ(dax_devices()[0].performance.read_latency_ns, 320u);
+}
+
+// /dev/null, said to be a devdax device: all but its memory is there.
+class SaidToBeDax : public Sysfs {
+  protected:
+    static constexpr const char* spec = "dax:/dev/null";
+    const std::string device = "bus/dax/devices/dax0.0/";
+    void SetUp() override {
+        Sysfs::SetUp();
+        write(device + "dev", "1:3");
+        write(device + "size", "1073741824");
+        write(device + "align", "2097152");
+    }
+};
+
+TEST_F(SaidToBeDax, ranges_off_its_alignment_or_its_end_are_refused) {
+    const std::string range = std::string(spec) + ":";
+    expect_refused(range + "4K+2M", EINVAL, "multiples of its alignment, 2.0 MiB");
+    expect_refused(range + "0+4K", EINVAL, "multiples of its alignment, 2.0 MiB");
+    expect_refused(range + "1G+2M", EINVAL, "has 1.0 GiB: name a range within it");
+    expect_refused(range + "2M+1G", EINVAL, "has 1.0 GiB: name a range within it");
+}
+
+TEST_F(SaidToBeDax, one_that_shrank_is_refused_for_what_it_has_now) {
+    write(device + "size", "4194304");
+    expect_refused(std::string(spec) + ":0+8M", EINVAL, "has 4.0 MiB: name a range within it");
+    write(device + "size", "0");  // daxctl reconfigure-device -s 0
+    expect_refused(spec, EINVAL, "has 0 B: name a range within it");
+}
+
+TEST_F(SaidToBeDax, one_that_is_ordinary_memory_is_busy) {
+    fs::create_directories(root_ / "bus/dax/drivers/kmem");
+    fs::create_directory_symlink(root_ / "bus/dax/drivers/kmem", root_ / device / "driver");
+    expect_refused(spec, EBUSY, "daxctl reconfigure-device --mode=devdax dax0.0");
+}
+
+TEST_F(SaidToBeDax, one_that_cannot_be_mapped_is_no_region) {
+    expect_refused(spec, ENODEV, "mmap: No such device: name a range at multiples");
 }
 
 TEST_F(Sysfs, nodes_that_cannot_be_had_are_refused_and_the_cure_is_named) {

@@ -2,11 +2,13 @@
 #include <dirent.h>
 
 #include <climits>
+#include <filesystem>
 #include <fstream>
 #include <functional>
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "cxl/topology.h"
 #include "tests/runtime/heap_fixture.h"
 
 namespace pnode::test {
@@ -401,6 +403,63 @@ TEST_F(HeapOpen, JsonNeedsRoom) {
     EXPECT_EQ(pn_stats_json(heap_, nullptr, 4096), EINVAL);
     EXPECT_EQ(pn_stats_json(nullptr, text, sizeof(text)), EINVAL);
     EXPECT_EQ(pn_probe_json(nullptr, 16384), EINVAL);
+}
+
+// A devdax device whose node is online in part, and a node without CPUs, as sysfs would have them.
+class ProbeOfAnotherMachine : public ::testing::Test {
+  protected:
+    const std::filesystem::path root_ =
+        std::filesystem::temp_directory_path() / ("pnode-probe-" + std::to_string(getpid()));
+    void SetUp() override {
+        write("bus/dax/devices/dax0.0/size", "1073741824");
+        write("bus/dax/devices/dax0.0/align", "2097152");
+        write("bus/dax/devices/dax0.0/target_node", "1");
+        write("bus/dax/devices/dax0.0/resource", "0x101200000");
+        for (const char* node : {"node1", "node2"}) {
+            const std::string folder = std::string("devices/system/node/") + node + "/";
+            write(folder + "cpulist", "");
+            write(folder + "access0/initiators/read_latency", node == std::string("node1") ? "250" : "0");
+            write(folder + "access0/initiators/write_bandwidth", "15360");
+        }
+        write("devices/system/node/node2/meminfo", "Node 2 MemTotal: 1048576 kB");
+        cxl::set_sysfs_root(root_.c_str());
+    }
+    void TearDown() override {
+        cxl::set_sysfs_root("/sys");
+        std::filesystem::remove_all(root_);
+    }
+    void write(const std::string& name, const std::string& text) {
+        std::filesystem::create_directories((root_ / name).parent_path());
+        std::ofstream(root_ / name) << text << '\n';
+    }
+};
+
+TEST_F(ProbeOfAnotherMachine, TellsWhatThePlatformStates) {
+    std::vector<pn_node_info> found;
+    const auto visit = [](const pn_node_info* info, void* all) {
+        static_cast<std::vector<pn_node_info>*>(all)->push_back(*info);
+        return 0;
+    };
+    ASSERT_EQ(pn_node_foreach(visit, &found), 0);
+    ASSERT_EQ(found.size(), 3u);
+    EXPECT_STREQ(found[0].spec, "dax:/dev/dax0.0");
+    EXPECT_EQ(found[0].align_bytes, 2 * mib);
+    EXPECT_EQ(found[0].resource, 0x101200000u);
+    EXPECT_EQ(found[0].read_latency_ns, 250u);
+    EXPECT_EQ(found[0].write_bandwidth_mbps, 15360u);
+    EXPECT_EQ(found[0].numa_node, 1);
+    EXPECT_STREQ(found[1].spec, "numa:2");
+    EXPECT_EQ(found[1].bytes, gib);
+    EXPECT_EQ(found[1].read_latency_ns, 0u);
+    EXPECT_STREQ(found[2].spec, "memory:SIZE");
+
+    std::vector<char> text(65536);
+    ASSERT_EQ(pn_probe_json(text.data(), text.size()), 0);
+    const nlohmann::json nodes = nlohmann::json::parse(text.data())["nodes"];
+    EXPECT_EQ(nodes[0]["resource"], "0x101200000");
+    EXPECT_EQ(nodes[0]["align_bytes"], 2 * mib);
+    EXPECT_EQ(nodes[0]["read_latency_ns"], 250);
+    EXPECT_EQ(nodes[1]["read_latency_ns"], "unknown");
 }
 
 TEST(Probe, IsOneJsonObject) {

@@ -103,22 +103,31 @@ PN_API int pn_node_open(const char* spec, const pn_node_options* options, pn_nod
  * forked child may need it. NULL is accepted. */
 PN_API int pn_node_close(pn_node* node) PN_NOEXCEPT;
 
-/* What there is on this machine that pn_node_open() takes. It is information: nothing can be placed on a node
- * without its handle. */
+/* What there is on this machine that pn_node_open() takes, as it is now: a device may be somebody's already,
+ * and a NUMA node full. It is information: nothing can be placed on a node without its handle.
+ *
+ * Latency and bandwidth are what the platform states (ACPI HMAT, CXL CDAT), from the nearest processors: of
+ * the node, where it is online; of a device whose node is not, only where it is of a CXL region (Linux 6.9).
+ */
 typedef struct pn_node_info {
-    const char* kind;             /* "dax", "numa", "memory" */
-    char spec[256];               /* "memory:SIZE" is for the caller to complete */
-    uint64_t bytes;               /* in all; for "memory" physical memory */
-    uint64_t read_latency_ns;     /* as the platform states it; 0 is unknown */
-    uint64_t read_bandwidth_mbps; /* MB/s, as above */
-    int32_t numa_node;            /* the NUMA node it is, or would be; -1 none */
-    int32_t reserved;
+    const char* kind;         /* "dax", "numa", "memory" */
+    char spec[256];           /* "memory:SIZE" is for the caller to complete */
+    uint64_t bytes;           /* in all; for "memory" physical memory */
+    uint64_t align_bytes;     /* ranges of it begin and end at multiples of this */
+    uint64_t resource;        /* a dax device's physical address; 0 is unknown: it is told to root alone */
+    uint64_t read_latency_ns; /* 0 is unknown, as in the three below */
+    uint64_t write_latency_ns;
+    uint64_t read_bandwidth_mbps; /* MB/s */
+    uint64_t write_bandwidth_mbps;
+    int32_t numa_node; /* the NUMA node it is, or would be (target_node); -1 none */
+    int32_t reserved;  /* 0 */
 } pn_node_info;
 
 /* Not 0: stop. `info` is the caller's until it returns. */
 typedef int (*pn_node_visit)(const pn_node_info* info, void* context);
 
-/* 0 when all were visited, else what `visit` said. */
+/* Devices that the kernel uses as ordinary memory and nodes with CPUs are left out. 0 when all were visited,
+ * else what `visit` said · EINVAL no `visit` · ENOMEM. */
 PN_API int pn_node_foreach(pn_node_visit visit, void* context) PN_NOEXCEPT;
 
 /* What the node's owner should know: why "auto" chose it, who else may use a NUMA node and how to keep them
