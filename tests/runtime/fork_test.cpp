@@ -373,8 +373,7 @@ TEST_F(Fork, ChildThatOnlyReadsDropsWhatItPromoted) {
 // After a fork the kernel moves no page before it was written to again: the runtime sees to that.
 TEST_F(Fork, PagesLeaveByBeingMovedWhileTheChildLivesAndAfterwards) {
     open_heap();
-    const char* const hidden = std::getenv("PNODE_HIDE");
-    const std::uint64_t in_place = hidden != nullptr && std::string_view(hidden) == "move" ? pages : 0;
+    const std::uint64_t in_place = pages_are_moved() ? 0 : pages;
     std::uint8_t* const buffer = alloc_filled(pages, Kind::text, 1);
     Door door;
     const auto pages_in_place = [&] {

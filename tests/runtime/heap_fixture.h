@@ -7,7 +7,9 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <linux/userfaultfd.h>
 #include <pnode/pnode.h>
+#include <sys/ioctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -50,15 +52,29 @@ bool eventually(Condition&& condition) {
     return true;
 }
 
+inline constexpr int uffd_user_mode_only = 1;  // UFFD_USER_MODE_ONLY: what everybody is allowed
+
 // Asked of the kernel, not of the runtime: a runtime that wrongly answers EPERM must fail its tests, not skip
 // them.
 inline bool userfaultfd_allowed(bool user_mode_will_do) {
-    constexpr int user_mode_only = 1;  // UFFD_USER_MODE_ONLY: what everybody is allowed
-    int fd = static_cast<int>(syscall(SYS_userfaultfd, O_CLOEXEC | (user_mode_will_do ? user_mode_only : 0)));
+    const int flags = O_CLOEXEC | (user_mode_will_do ? uffd_user_mode_only : 0);
+    int fd = static_cast<int>(syscall(SYS_userfaultfd, flags));
     if (fd < 0) fd = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
     if (fd < 0) return false;
     close(fd);
     return true;
+}
+
+// Do pages leave by being moved? The kernel can (6.8), and the mode does not hide it.
+inline bool pages_are_moved() {
+    constexpr std::uint64_t move = 1 << 16;  // UFFD_FEATURE_MOVE, which older headers lack
+    const char* const hidden = std::getenv("PNODE_HIDE");
+    if (hidden != nullptr && std::string_view(hidden) == "move") return false;
+    const int fd = static_cast<int>(syscall(SYS_userfaultfd, O_CLOEXEC | uffd_user_mode_only));
+    uffdio_api api = {.api = UFFD_API, .features = 0, .ioctls = 0};
+    const bool can_move = ioctl(fd, UFFDIO_API, &api) == 0 && (api.features & move) != 0;
+    close(fd);
+    return can_move;
 }
 
 // What does not hold among the figures of one snapshot, or nothing. Only for a heap at rest.

@@ -95,6 +95,7 @@ class Verdict:
     def add_program(self, program, files):
         words = files.get(f"{program.name}.txt", b"").decode(errors="replace")
         code = files.get(f"{program.name}.exit", b"none").decode().strip()
+        print(f"{program.name}: {files.get(f'{program.name}.seconds', b'?').decode().strip()} s of {program.seconds_max}")
         if code != "0":
             self.fail(f"{program.name} ended with {code}", words)
         for pattern in program.says:
