@@ -58,6 +58,14 @@ void on_sigbus(int signal, siginfo_t* info, void* context) {
     errno = saved_errno;
 }
 
+// What the program is not told must not end its system calls with EINTR either; unless it has a handler that
+// is meant to.
+int restart_flag(const struct sigaction& programs) noexcept {
+    const bool has_handler = (programs.sa_flags & SA_SIGINFO) != 0 ||
+                             (programs.sa_handler != SIG_DFL && programs.sa_handler != SIG_IGN);
+    return has_handler ? programs.sa_flags & SA_RESTART : SA_RESTART;
+}
+
 }  // namespace
 
 bool take_bad_memory(const siginfo_t& info) noexcept {
@@ -73,9 +81,11 @@ int install_guard() noexcept {
     if (installed.exchange(true)) return 0;
     struct sigaction action {};
     action.sa_sigaction = on_sigbus;
-    action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER;
     sigemptyset(&action.sa_mask);
-    if (sigaction(SIGBUS, &action, &previous_action) == 0) return 0;
+    if (sigaction(SIGBUS, nullptr, &previous_action) == 0) {
+        action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER | restart_flag(previous_action);
+        if (sigaction(SIGBUS, &action, &previous_action) == 0) return 0;
+    }
     installed.store(false);
     return errno;
 }

@@ -109,10 +109,17 @@ SignalAction action_of_ours(void (*handler)(int, siginfo_t*, void*), unsigned lo
 int take_signal(int signal, void (*handler)(int, siginfo_t*, void*), unsigned long mask) noexcept {
     Taken& taken = entry(signal);
     if (taken.taken.exchange(true)) return 0;
-    const SignalAction ours = action_of_ours(handler, SA_SIGINFO | SA_ONSTACK | SA_NODEFER, mask);
     SignalAction former;
     int error = injected(Call::signal_action);
-    if (error == 0) error = error_of(set_kernel_action(signal, &ours, &former));
+    if (error == 0) error = error_of(set_kernel_action(signal, nullptr, &former));
+    if (error == 0) {
+        // What the program is not told must not end its system calls with EINTR either.
+        const bool has_handler = !former.is_default() && !former.is_ignore();
+        const unsigned long restart = has_handler ? former.flags & SA_RESTART : SA_RESTART;
+        const SignalAction ours =
+            action_of_ours(handler, SA_SIGINFO | SA_ONSTACK | SA_NODEFER | restart, mask);
+        error = error_of(set_kernel_action(signal, &ours, &former));
+    }
     if (error != 0) {
         taken.taken.store(false);
         return error;

@@ -11,8 +11,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <filesystem>
 #include <fstream>
+#include <thread>
 #include <vector>
 
 #include "cxl/node.h"
@@ -204,6 +206,50 @@ TEST(DaxRegion, bad_news_end_no_load) {
     EXPECT_EQ(bad.address, reinterpret_cast<std::uintptr_t>(opened.region->bytes()));
     EXPECT_EQ(bad.bytes, 4096u);
     EXPECT_FALSE(opened.region->next_bad_news(&bad));
+}
+
+bool sleeps(pid_t thread) {
+    std::ifstream file("/proc/self/task/" + std::to_string(thread) + "/stat");
+    std::string stat;
+    std::getline(file, stat);
+    const std::size_t name_end = stat.rfind(')');
+    return name_end != std::string::npos && stat.compare(name_end, 3, ") S") == 0;
+}
+
+// They are none of the program's business: its system calls go on.
+TEST(DaxRegion, bad_news_interrupt_no_call) {
+    const ShmFile file(4 * MiB);
+    const Opened opened = open_spec(file.spec());
+    ASSERT_EQ(opened.error, 0);
+    int ends[2];
+    ASSERT_EQ(pipe(ends), 0);
+    std::atomic<pid_t> reader{0};
+    ssize_t got = -1;
+    std::thread thread([&] {
+        char byte = 0;
+        reader = gettid();
+        got = read(ends[0], &byte, 1);
+    });
+    while (reader == 0 || !sleeps(reader)) std::this_thread::yield();
+    siginfo_t info{};
+    info.si_signo = SIGBUS;
+    info.si_code = BUS_MCEERR_AO;
+    info.si_addr = opened.region->bytes() + MiB;
+    info.si_addr_lsb = 12;
+    sigset_t sigbus;
+    sigset_t before;
+    sigemptyset(&sigbus);
+    sigaddset(&sigbus, SIGBUS);
+    pthread_sigmask(SIG_BLOCK, &sigbus, &before);  // so that it is the reader who takes it
+    EXPECT_EQ(syscall(SYS_rt_sigqueueinfo, getpid(), SIGBUS, &info), 0);
+    BadRange bad;
+    while (!opened.region->next_bad_news(&bad)) std::this_thread::yield();
+    EXPECT_EQ(write(ends[1], "x", 1), 1);
+    thread.join();
+    pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    EXPECT_EQ(got, 1);
+    close(ends[0]);
+    close(ends[1]);
 }
 
 // A sanitizer catches the signal, and ends the process with a code of its own.

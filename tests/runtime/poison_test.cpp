@@ -6,12 +6,14 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "runtime/os/injection.h"
@@ -177,6 +179,41 @@ TEST_F(StatsFile, BadPathsAreRefused) {
     EXPECT_EQ(pn_stats_file(heap_, std::string(2000, 'x').c_str(), 0), EINVAL);
     EXPECT_EQ(pn_stats_file(heap_, nullptr, 0), EINVAL);
     EXPECT_EQ(pn_stats_file(nullptr, path_.c_str(), 0), EINVAL);
+}
+
+bool sleeps(pid_t thread) {
+    std::ifstream file("/proc/self/task/" + std::to_string(thread) + "/stat");
+    std::string stat;
+    std::getline(file, stat);
+    const std::size_t name_end = stat.rfind(')');
+    return name_end != std::string::npos && stat.compare(name_end, 3, ") S") == 0;
+}
+
+using PoisonDeathTest = Poison;
+
+// What the program ignores interrupts none of its system calls, though we handle it.
+TEST_F(PoisonDeathTest, AnIgnoredSignalInterruptsNoCall) {
+    if (!tests_inline_engine()) return;  // no other takes the signal
+    EXPECT_EXIT(
+        {
+            signal(SIGBUS, SIG_IGN);
+            open_heap();
+            int ends[2];
+            ASSERT_EQ(pipe(ends), 0);
+            std::atomic<pid_t> reader{0};
+            std::thread thread([&] {
+                char byte = 0;
+                reader = gettid();
+                _exit(read(ends[0], &byte, 1) == 1 ? 0 : 1);
+            });
+            while (reader == 0 || !sleeps(reader)) std::this_thread::yield();
+            syscall(SYS_tgkill, getpid(), reader.load(), SIGBUS);
+            // The signal is delivered before the thread can sleep again.
+            while (!sleeps(reader)) std::this_thread::yield();
+            EXPECT_EQ(write(ends[1], "x", 1), 1);
+            thread.join();
+        },
+        ::testing::ExitedWithCode(0), "");
 }
 
 }  // namespace

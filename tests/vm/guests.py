@@ -33,7 +33,7 @@ class Program:
     name: str
     command: str  # the first word is a program of the build folder
     environment: str = ""
-    seconds_max: int = 240
+    seconds_max: int = 400
     has_report: bool = True
     proves: tuple = ()  # tests that must pass here
     says: tuple = ()  # patterns that it must print
@@ -102,7 +102,7 @@ RUNTIME = (
     Program("api", "bin/runtime_api_test", "PNODE_STRESS=0"),
 )
 FAULTS = (
-    Program("failures", "bin/runtime_failures_test", "PNODE_STRESS=0", seconds_max=400),
+    Program("failures", "bin/runtime_failures_test", "PNODE_STRESS=0", seconds_max=500),
     Program("fork", "bin/runtime_fork_test", "PNODE_STRESS=0"),
 )
 MODEL = (Program("model", "bin/runtime_model_test", "PNODE_STRESS=0 PNODE_OPS=200", seconds_max=500),)
