@@ -93,6 +93,15 @@ CONTRACT_DAX = (
     Program("contract-dax", f"bin/contract_test {SLOW}", "PNODE_STRESS=0 PNODE_TEST_NODES=dax:/dev/dax0.0", before="align_dax dax0.0 4096"),
 )
 
+# What is worth a boot in every run of the tests. The smallest kernel has no memory_failure(): the bad_... tests are skipped there.
+LEAN = (
+    REGIONS[0],
+    Program("regions", "bin/test_cxl --gtest_filter=DaxOfTheMachine.*:NumaOfTheMachine.*", OF_THE_MACHINE,
+            proves=("DaxOfTheMachine.[!b]*", "NumaOfTheMachine.[!b]*")),
+    Program("contract-dax", "bin/contract_test --gtest_filter=*C04_*:*C13_*:*C25_*:*C31_*", "PNODE_STRESS=0 PNODE_TEST_NODES=dax:/dev/dax0.0",
+            before="align_dax dax0.0 4096", proves=("Contract.*", "Services.*")),
+)
+
 # Suites of the runtime, and programs under the preload library: on a kernel without UFFDIO_MOVE and UFFDIO_POISON, and on one
 # that has them. Left out is what moves so many pages that emulation needs minutes for it.
 RUNTIME = (
@@ -122,6 +131,7 @@ def with_tiers(programs):
 
 
 GUESTS = {
+    "lean": with_tiers(LEAN),
     "regions": with_tiers(REGIONS),
     "contract-numa": with_tiers(CONTRACT_NUMA),
     "contract-dax": with_tiers(CONTRACT_DAX),
