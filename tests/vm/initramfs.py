@@ -65,6 +65,7 @@ def build(path, kernel, modules, binaries, script):
     archive.add_file("bin/busybox", "/bin/busybox")
     archive.add("programs", 0o100644, script.encode())
     archive.add("tmp", 0o40777)
+    archive.add("etc/passwd", 0o100644, b"root:x:0:0::/:/bin/sh\n")
     for name in modules:
         content = module(kernel, name)
         if content is not None:

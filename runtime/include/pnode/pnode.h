@@ -209,7 +209,8 @@ enum {
  * on. `flags`: PN_DIRECT, with PN_THISNODE or without: then a node that is full or gated is no error, the
  * buffer is in DRAM. No heap has to do with it: it is never demoted, needs no userfaultfd, and after fork it
  * is shared with the child, as MAP_SHARED memory is. EINVAL no node, no PN_DIRECT, unknown flags, no bytes ·
- * EPERM the node was opened without PN_NODE_DIRECT · ENOSPC · ENOMEM. */
+ * EPERM the node was opened without PN_NODE_DIRECT · ENOSPC only with PN_THISNODE: the node is full or gated,
+ * or has never so much · ENOMEM. */
 PN_API int pn_node_alloc(pn_node* node, uint64_t bytes, uint32_t flags, void** out) PN_NOEXCEPT;
 
 /* Scrubs the buffer and frees it, whole. NULL is accepted. EINVAL not what pn_node_alloc() gave. */
@@ -283,7 +284,8 @@ PN_API int pn_buffer_free(pn_heap* heap, void* address, uint64_t bytes) PN_NOEXC
 PN_API int pn_release(pn_heap* heap, void* address, uint64_t bytes) PN_NOEXCEPT;
 
 /* Demote: as many pages of the range as can be; *pages_done (may be NULL) says how many are far or fresh now.
- * Pinned and incompressible pages stay near: that is no error. ENOSPC the node is full or gated. */
+ * What is pinned stays near, and so do pages that the kernel has locked (mlock) or, from Linux 6.8 on, pinned
+ * for DMA, and incompressible ones: that is no error. ENOSPC the node is full or gated. */
 PN_API int pn_demote(pn_heap* heap, void* address, uint64_t bytes, uint64_t* pages_done) PN_NOEXCEPT;
 
 /* Promote: brings the far pages of the range near, in one go. EIO a page is poisoned. */
