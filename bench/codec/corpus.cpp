@@ -185,6 +185,56 @@ Corpus python(std::size_t pages) {
                    pages);
 }
 
+// The same objects on a collected heap.
+Corpus java(std::size_t pages) {
+    std::string text;
+    for (const Record& record : records_for(pages)) text += record.text + "\n\n";
+    static const std::string program =
+        "import java.util.*;\n"
+        "class Fill {\n"
+        "    public static void main(String[] arguments) throws Exception {\n"
+        "        var text = new String(System.in.readNBytes(Integer.parseInt(arguments[0])), \"UTF-8\");\n"
+        "        var records = new ArrayList<Map<String, String>>();\n"
+        "        for (String record : text.split(\"\\n\\n\")) {\n"
+        "            var fields = new HashMap<String, String>();\n"
+        "            for (String line : record.split(\"\\n\")) {\n"
+        "                int colon = line.indexOf(\": \");\n"
+        "                if (colon > 0) fields.put(line.substring(0, colon), line.substring(colon + 2));\n"
+        "            }\n"
+        "            records.add(fields);\n"
+        "        }\n"
+        "        System.out.println(\"filled\");\n"
+        "        System.in.read();\n"
+        "        System.out.println(records.size());\n"
+        "    }\n"
+        "}\n";
+    static const std::string start =
+        "printf %s \"$2\" >\"$1/Fill.java\" && exec java -Xmx1g -XX:+UseSerialGC \"$1/Fill.java\" \"$3\"";
+    return heap_of({"java",
+                    {"sh", "-c", start, "sh", "FOLDER", program, std::to_string(text.size())},
+                    text,
+                    "filled",
+                    1,
+                    "heap of a Java machine, the package catalogue as maps"},
+                   pages);
+}
+
+// Its memory table, and its cache of what it has written to files; db_bench makes the values up, and goes on
+// reading until it is ended.
+Corpus rocksdb(std::size_t pages) {
+    constexpr std::size_t value_bytes = 400;
+    return heap_of(
+        {"rocksdb",
+         {"db_bench", "--db=FOLDER/db", "--benchmarks=fillrandom,readrandom", "--compression_type=none",
+          "--cache_size=1073741824", "--value_size=" + std::to_string(value_bytes),
+          "--num=" + std::to_string(pages * page_bytes / value_bytes), "--reads=1000000000", "--seed=1"},
+         "",
+         "fillrandom",
+         1,
+         "heap of db_bench, RocksDB with values it makes up"},
+        pages);
+}
+
 struct BuiltIn {
     const char* name;
     std::function<Corpus(std::size_t pages)> make;
@@ -202,6 +252,8 @@ const std::vector<BuiltIn>& built_in() {
         {"memcached", memcached},
         {"sqlite", sqlite},
         {"python", python},
+        {"java", java},
+        {"rocksdb", rocksdb},
     };
     return all;
 }

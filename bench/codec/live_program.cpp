@@ -141,7 +141,7 @@ void LiveProgram::fill() {
         }
         if (watched[0].revents == 0) continue;
         const ssize_t got = read(output_, part.data(), part.size());
-        if (got == 0) throw std::runtime_error(plan_.command[0] + " ended (is it installed?)");
+        if (got == 0) throw std::runtime_error(plan_.name + " ended (is it installed?)");
         if (got < 0) continue;
         tail.append(part, 0, static_cast<std::size_t>(got));
         ready += count_of(tail, plan_.ready);
