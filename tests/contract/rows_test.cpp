@@ -29,7 +29,7 @@ TEST(ContractRows, EachHasATestOfItsName) {
     constexpr int rows = 36;
     const std::set<std::string> names = all_test_names();
     for (int row = 1; row <= rows; ++row) {
-        char prefix[8];
+        char prefix[16];
         std::snprintf(prefix, sizeof prefix, "C%02d_", row);
         EXPECT_TRUE(has_test(names, prefix)) << prefix;
     }

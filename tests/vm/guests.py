@@ -85,7 +85,7 @@ REGIONS = (
             proves=("DaxOfTheMachine.*", "NumaOfTheMachine.*")),
 )
 CONTRACT_NUMA = (
-    Program("contract-numa", "bin/contract_test", "PNODE_STRESS=0 PNODE_TEST_NODES=numa:2", seconds_max=600,
+    Program("contract-numa", "bin/contract_test", "PNODE_STRESS=0 PNODE_TEST_NODES=numa:2", seconds_max=700,
             proves=("Contract.C27_MemoryThatTheKernelFindsBadCostsThePagesOnIt", "Contract.C27_BadMemoryUnderANearPageIsTheProgramsToSee")),
 )
 CONTRACT_DAX = (
