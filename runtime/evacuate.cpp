@@ -4,6 +4,7 @@
 // No lock is held while pages come near: faults, demotion, reports of ratio and pressure go on. Pages are
 // brought by resolve(), so a page that faults meanwhile has one winner like any other.
 
+#include <algorithm>
 #include <cerrno>
 
 #include "runtime/heap.h"
@@ -13,6 +14,10 @@ namespace pnode {
 namespace {
 
 constexpr std::uint64_t piece_pages = 512;
+
+// A page that somebody had in hand when its turn came is passed over, and found when the heaps are stopped:
+// by then it is in place, and the next attempt meets it.
+constexpr unsigned evacuations_max = 8;
 
 enum class Moved : std::uint8_t { nothing, left, no_room };
 
@@ -187,21 +192,22 @@ int evacuate_node(cxl::Node& node, std::string* why) {
         nowhere[index]->gate().shut(cxl::GateReason::teardown);
     }
     const os::SignalsBlocked signals;
-    for (unsigned index = 0; index < count; ++index) {
-        if (const char* what = empty(*heaps[index])) {
-            *why = what;
-            return EBUSY;
+    for (unsigned attempt = 0; attempt < evacuations_max; ++attempt) {
+        for (unsigned index = 0; index < count; ++index) {
+            if (const char* what = empty(*heaps[index])) {
+                *why = what;
+                return EBUSY;
+            }
         }
+        const HeapsStopped stopped(heaps, count);
+        if (std::any_of(heaps, heaps + count,
+                        [](Heap* heap) { return heap->is_active() && holds_blobs(*heap); }))
+            continue;
+        for (unsigned index = 0; index < count; ++index) heaps[index]->far.leave(std::move(nowhere[index]));
+        return 0;
     }
-    const HeapsStopped stopped(heaps, count);
-    for (unsigned index = 0; index < count; ++index) {
-        if (heaps[index]->is_active() && holds_blobs(*heaps[index])) {
-            *why = "a page went to the node while it was emptied: close it again";
-            return EBUSY;
-        }
-    }
-    for (unsigned index = 0; index < count; ++index) heaps[index]->far.leave(std::move(nowhere[index]));
-    return 0;
+    *why = "pages kept going to the node while it was emptied: close it again";
+    return EBUSY;
 }
 
 }  // namespace pnode

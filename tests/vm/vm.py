@@ -39,7 +39,7 @@ def boot(guest, kernel, folder, archive):
     command = [QEMU, "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", str(guests.CPUS), "-nodefaults", "-no-user-config",
                "-display", "none", "-no-reboot", *guest.arguments, "-serial", f"file:{folder}/console.txt",
                "-serial", f"file:{folder}/results.tar", "-kernel", image, "-initrd", archive,
-               "-append", f"console=ttyS0 panic=-1 quiet tsc=reliable mitigations=off {guest.kernel_arguments}"]
+               "-append", f"console=ttyS0 panic=-1 quiet tsc=reliable no_timer_check mitigations=off {guest.kernel_arguments}"]
     with open(f"{folder}/qemu.txt", "wb") as said:
         # pylint: disable-next=subprocess-popen-preexec-fn
         with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=said, stderr=said, preexec_fn=die_with_parent) as machine:
