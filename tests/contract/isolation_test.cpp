@@ -375,7 +375,7 @@ TEST_F(Contract, C08_AProgramThatIsStartedHasNothingOfTheNode) {
     ASSERT_EQ(fstat(strict_node->node->region().descriptor(), &region), 0);
     const std::string inode = std::to_string(region.st_ino);
     const auto mappings_of = [&](const std::string& process) {
-        const std::string found = "found=$(grep -c ' " + inode + " .*pnode' /proc/" + process +
+        const std::string found = "found=$(grep -c -E ' " + inode + " .*(pnode|/dax)' /proc/" + process +
                                   "/maps); for fd in /proc/" + process +
                                   "/fd/*; do [ \"$(stat -L -c %i \"$fd\" 2>/dev/null)\" = " + inode +
                                   " ] && found=$((found + 1)); done; exit $found";
