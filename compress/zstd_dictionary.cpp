@@ -34,8 +34,10 @@ std::size_t compress(Bytes source, MutableBytes destination, const Dictionary& d
     if (source.size() > block_bytes_max) return 0;
     const int level = dictionary.zstd_level();
     ZSTD_CCtx* const encoder = zstd_encoder_in(scratch, level, encoder_tag, encoder_bytes(level));
-    if (encoder == nullptr || ZSTD_isError(ZSTD_CCtx_refCDict(encoder, dictionary.zstd_encoder())) != 0)
-        return 0;
+    if (encoder == nullptr) return 0;
+    // A block that did not fit leaves the encoder in the middle of it, where it takes no dictionary.
+    ZSTD_CCtx_reset(encoder, ZSTD_reset_session_only);
+    if (ZSTD_isError(ZSTD_CCtx_refCDict(encoder, dictionary.zstd_encoder())) != 0) return 0;
     const std::size_t written =
         ZSTD_compress2(encoder, destination.data(), destination.size(), source.data(), source.size());
     return ZSTD_isError(written) != 0 ? 0 : written;

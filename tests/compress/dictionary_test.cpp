@@ -100,6 +100,23 @@ TEST_F(DictionaryTest, APageBecomesSmallerThanWithoutOne) {
     }
 }
 
+// The encoder stays in the scratch: what it has not finished must not be in the way of what comes next.
+TEST_F(DictionaryTest, ABlockThatDoesNotFitIsNoneOfTheNextOnesBusiness) {
+    for (const char* name : {"lz4", "zstd"})
+        for (const int level : levels) {
+            SCOPED_TRACE(::testing::Message() << name << level);
+            const CodecChoice with = choice(name, make(level, 1));
+            const GuardedBuffer scratch(encode_scratch_bytes(with));
+            const Block noise = make_block(Pattern::random, 4096, random_);
+            const Block page = make_block(Pattern::json, 4096, random_);
+            Block blob(4096 - 512);
+            ASSERT_EQ(encode(noise, key_.hash(noise), with, blob, scratch.span()), 0u);
+            EXPECT_NE(encode(page, key_.hash(page), with, blob, scratch.span()), 0u);
+            EXPECT_EQ(encode(page, key_.hash(page), with, MutableBytes(blob).first(64), scratch.span()), 0u);
+            EXPECT_NE(encode(page, key_.hash(page), with, blob, scratch.span()), 0u);
+        }
+}
+
 TEST_F(DictionaryTest, ABlobNamesItsDictionary) {
     const Dictionary* const dictionary = make(3, 4711);
     const Block block = make_block(Pattern::json, 4096, random_);
