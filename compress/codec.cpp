@@ -40,9 +40,13 @@ bool parse_iaa(std::string_view detail, CodecChoice* choice) noexcept {
     return true;
 }
 
+// Three times the time of zstd's default, for a page a twentieth smaller (docs/performance.md, Density).
+constexpr int auto_level = 6;
+
 bool parse_auto(std::string_view detail, CodecChoice* choice) noexcept {
     CodecChoice found = {&lz4_codec, lz4_codec.level_default};
-    found.recompress_level = zstd_codec.level_default;
+    found.recompress_codec = &zstd_codec;
+    found.recompress_level = auto_level;
     if (!detail.empty() && !parse_percent(detail, &found.recompress_cpu_pct)) return false;
     *choice = found;
     return true;
@@ -59,8 +63,17 @@ const char* name_of(const CodecChoice& choice) noexcept {
         case Offload::none:
             break;
     }
-    if (choice.recompress_level != 0) return choice.codec == &zstd_codec ? "zstd,dict" : "auto";
-    return choice.codec->name;
+    if (choice.recompress_level == 0) return choice.codec->name;
+    if (choice.codec == &zstd_codec) return "zstd,dict";
+    return choice.recompress_codec == &zstd_codec ? "auto" : "lz4,dict";
+}
+
+CodecChoice recompression_of(const CodecChoice& choice) noexcept {
+    return {.codec = choice.recompress_codec, .level = choice.recompress_level};
+}
+
+int dictionary_level(const CodecChoice& choice) noexcept {
+    return choice.codec == &zstd_codec ? choice.level : Dictionary::for_lz4_hc;
 }
 
 std::span<const Codec* const> codecs() noexcept {
@@ -86,11 +99,14 @@ bool parse_codec_choice(std::string_view text, CodecChoice* choice) noexcept {
     constexpr std::string_view with_dictionary = ",dict";
     if (const std::size_t comma = text.find(','); comma != std::string_view::npos) {
         CodecChoice found;
-        if (!parse_codec_choice(text.substr(0, comma), &found) || found.codec != &zstd_codec) return false;
+        if (!parse_codec_choice(text.substr(0, comma), &found)) return false;
+        const bool is_lz4 = found.codec == &lz4_codec && found.recompress_level == 0;
+        if (!is_lz4 && found.codec != &zstd_codec) return false;
         if (!text.substr(comma).starts_with(with_dictionary)) return false;
         const std::string_view detail = text.substr(comma + with_dictionary.size());
         if (!detail.empty() && !parse_percent(detail, &found.recompress_cpu_pct)) return false;
-        found.recompress_level = found.level;
+        found.recompress_codec = is_lz4 ? &lz4_hc_codec : &zstd_codec;
+        found.recompress_level = is_lz4 ? lz4_hc_codec.level_default : found.level;
         *choice = found;
         return true;
     }

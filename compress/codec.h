@@ -70,27 +70,33 @@ enum class Offload : std::uint8_t { none, iaa, iaa_model };
 
 // What a heap is told to use: "lz4", "zstd", "zstd:5", "zstd:-3", "deflate"; "iaa" is deflate by an
 // accelerator, "iaa:10" with a tenth of what it compresses verified instead of all, "iaa:model" by a model of
-// one. "auto" is lz4, and what stays cold recompressed for 1 % of one CPU, "auto:5" for 5 %; "zstd:5,dict" is
-// zstd:5, and the same at that level ("zstd:5,dict:PERCENT").
+// one. "auto" is lz4, and what stays cold recompressed by zstd:6 for 1 % of one CPU, "auto:5" for 5 %;
+// "zstd:5,dict" is zstd:5, and the same at that level ("zstd:5,dict:PERCENT"); "lz4,dict" is lz4, and lz4
+// that takes its time.
 struct CodecChoice {
     const Codec* codec = nullptr;
     int level = 0;
     Offload offload = Offload::none;
     unsigned verify_pct = 100;
     const Dictionary* dictionary = nullptr;  // of that level; used where the codec can (dictionary.h)
-    // What has been cold for long is made smaller in the background: zstd at this level, with a dictionary
-    // trained on the heap's own pages, for this share of one CPU. 0: it stays as it is.
+    // What has been cold for long is made smaller in the background: by this codec at this level, with a
+    // dictionary trained on the heap's own pages, for this share of one CPU. 0: it stays as it is.
+    const Codec* recompress_codec = nullptr;
     int recompress_level = 0;
     unsigned recompress_cpu_pct = 1;
 };
+// How what was cold for long is compressed; to be given a dictionary.
+CodecChoice recompression_of(const CodecChoice& choice) noexcept;
+// The level to train and to make a dictionary for it with (dictionary.h).
+int dictionary_level(const CodecChoice& choice) noexcept;
 // "lz4", "iaa", "iaa:model", "auto", "zstd,dict": without level and share. Static text.
 const char* name_of(const CodecChoice& choice) noexcept;
 // False on an unknown name, a level out of range or where there are none, level 0 (zstd means "default" by
 // it: say no level), or anything left over; `choice` is then untouched. same_filled is not a choice: it is
 // tried first for every block.
 inline constexpr const char* codec_choice_grammar =
-    "lz4, zstd, zstd:LEVEL, zstd:LEVEL,dict, auto, auto:PERCENT, deflate, iaa, iaa:PERCENT, iaa:model, "
-    "device";
+    "lz4, lz4,dict, zstd, zstd:LEVEL, zstd:LEVEL,dict, auto, auto:PERCENT, deflate, iaa, iaa:PERCENT, "
+    "iaa:model, device";
 bool parse_codec_choice(std::string_view text, CodecChoice* choice) noexcept;
 
 }  // namespace pnode::compress

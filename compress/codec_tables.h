@@ -8,11 +8,13 @@ namespace pnode::compress {
 
 extern const Codec same_filled_codec;
 extern const Codec lz4_codec;
+extern const Codec lz4_hc_codec;  // writes what lz4 reads; not a choice of anybody's
 extern const Codec zstd_codec;
 extern const Codec deflate_codec;
 extern const Codec device_codec;
 
 extern const DictionaryCodec lz4_dictionary_codec;
+extern const DictionaryCodec lz4_hc_dictionary_codec;
 extern const DictionaryCodec zstd_dictionary_codec;
 
 }  // namespace pnode::compress

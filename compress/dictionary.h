@@ -11,6 +11,7 @@
 
 struct ZSTD_CDict_s;
 struct ZSTD_DDict_s;
+union LZ4_streamHC_u;
 
 namespace pnode::compress {
 
@@ -21,12 +22,15 @@ class Dictionary {
 
     // Fills `content` with what the samples have in common: how many bytes, or 0: too few samples (32
     // times the content is right, ten times is the least), or too unlike. `samples` holds samples of
-    // `sample_bytes` each, one after another.
-    static std::size_t train(Bytes samples, std::size_t sample_bytes, MutableBytes content);
+    // `sample_bytes` each, one after another. zstd's statistics in it are those of `zstd_level`.
+    static std::size_t train(Bytes samples, std::size_t sample_bytes, MutableBytes content,
+                             int zstd_level = 3);
 
+    // In the place of a zstd level: for lz4 that takes its time instead, and not for zstd at all.
+    static constexpr int for_lz4_hc = 0;
     // Memory that make() wants, aligned to scratch_alignment.
     static std::size_t memory_bytes(std::size_t content_bytes, int zstd_level) noexcept;
-    // Copies the content into `memory` and prepares it there, for zstd at `zstd_level` and for lz4. nullptr:
+    // Copies the content into `memory` and prepares it there, for lz4 and for zstd at `zstd_level`. nullptr:
     // the memory is too small, or the content is not what train() makes. `memory` must live, unchanged, as
     // long as the dictionary is used; there is nothing to destroy.
     static const Dictionary* make(MutableBytes memory, Bytes content, int zstd_level,
@@ -42,16 +46,20 @@ class Dictionary {
     const ZSTD_DDict_s* zstd_decoder() const noexcept { return zstd_decoder_; }
     // An LZ4_stream_t with the content loaded.
     const void* lz4_stream() const noexcept { return lz4_stream_; }
+    // null unless made for it, as zstd's two are then.
+    const LZ4_streamHC_u* lz4_hc_stream() const noexcept { return lz4_hc_stream_; }
 
   private:
     Dictionary() = default;
     bool prepare(MutableBytes memory, int zstd_level) noexcept;
+    bool prepare_lz4_hc(MutableBytes memory) noexcept;
 
     Bytes content_;
     std::uint64_t checksum_ = 0;
     const ZSTD_CDict_s* zstd_encoder_ = nullptr;
     const ZSTD_DDict_s* zstd_decoder_ = nullptr;
     const void* lz4_stream_ = nullptr;
+    const LZ4_streamHC_u* lz4_hc_stream_ = nullptr;
     int zstd_level_ = 0;
     Version version_ = 0;
 };

@@ -31,7 +31,7 @@ std::size_t scratch_bytes(int level) {
 
 std::size_t compress(Bytes source, MutableBytes destination, const Dictionary& dictionary,
                      MutableBytes scratch) noexcept {
-    if (source.size() > block_bytes_max) return 0;
+    if (source.size() > block_bytes_max || dictionary.zstd_encoder() == nullptr) return 0;
     const int level = dictionary.zstd_level();
     ZSTD_CCtx* const encoder = zstd_encoder_in(scratch, level, encoder_tag, encoder_bytes(level));
     if (encoder == nullptr) return 0;
@@ -45,7 +45,7 @@ std::size_t compress(Bytes source, MutableBytes destination, const Dictionary& d
 
 bool decompress(Bytes source, MutableBytes destination, const Dictionary& dictionary,
                 MutableBytes scratch) noexcept {
-    if (!is_zstd_frame(source)) return false;
+    if (!is_zstd_frame(source) || dictionary.zstd_decoder() == nullptr) return false;
     ZSTD_DCtx* const decoder = zstd_decoder_in(scratch);
     if (decoder == nullptr) return false;
     return ZSTD_decompress_usingDDict(decoder, destination.data(), destination.size(), source.data(),

@@ -192,9 +192,8 @@ std::size_t Recompressor::read_far(Heap& heap, std::uint64_t page, PageWord word
 Recompressor::Remade Recompressor::remake(Heap& heap, std::uint64_t page, PageWord word) noexcept {
     const std::size_t slot_bytes = read_far(heap, page, word, page_);
     if (slot_bytes == 0) return Remade::gone;
-    const compress::CodecChoice choice = {.codec = compress::codec_by_id(compress::CodecId::zstd),
-                                          .level = heap.far.codec().recompress_level,
-                                          .dictionary = heap.far.dictionaries().current()};
+    compress::CodecChoice choice = compress::recompression_of(heap.far.codec());
+    choice.dictionary = heap.far.dictionaries().current();
     const std::span<std::byte> room = blob_.first(heap.far.worthwhile_bytes());
     const std::size_t blob_bytes =
         compress::encode(page_, compress::stored_hash(copy_), choice, room, encode_scratch_);

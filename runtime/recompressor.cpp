@@ -30,9 +30,8 @@ int Recompressor::start(Heap& heap) noexcept {
     const compress::CodecChoice& codec = heap.far.codec();
     // A forked child's far pages are its parent's, and it is short of life as a rule.
     if (codec.recompress_level == 0 || heap.far.own_store() != 0) return 0;
-    const compress::CodecChoice stronger = {.codec = compress::codec_by_id(compress::CodecId::zstd),
-                                            .level = codec.recompress_level,
-                                            .recompress_level = codec.recompress_level};
+    compress::CodecChoice stronger = compress::recompression_of(codec);
+    stronger.recompress_level = stronger.level;  // there will be a dictionary
     const std::size_t encode_bytes = in_pages(compress::encode_scratch_bytes(stronger));
     const std::size_t decode_bytes = in_pages(compress::decode_scratch_bytes_max());
     constexpr std::size_t blob_bytes = EvictLane::blob_bytes_max;

@@ -3,7 +3,6 @@
 #include <sys/mman.h>
 
 #include <algorithm>
-#include <bit>
 #include <new>
 #include <utility>
 
@@ -13,7 +12,7 @@ namespace pnode {
 namespace {
 
 constexpr std::size_t content_bytes_min = 8 * 1024;
-constexpr std::size_t content_bytes_max = 32 * 1024;  // more gains 1 % and costs each fault some cache
+constexpr std::size_t content_bytes_max = 48 * 1024;  // more gains nothing and costs each fault some cache
 constexpr std::uint64_t samples_per_content = 64;     // bytes of samples a byte of dictionary
 constexpr std::uint64_t tried_pages = 64;             // samples that are kept back, to rate it on
 constexpr std::uint64_t sample_pages_max = samples_per_content * content_bytes_max / page_bytes + tried_pages;
@@ -42,9 +41,9 @@ void Recompressor::train(Heap& heap) noexcept {
         ::madvise(memory.address(), memory.bytes(), MADV_DONTFORK);
         const std::span<std::byte> samples(memory.address(), memory.bytes());
         const std::uint64_t gathered = gather(heap, samples, &blob_bytes);
-        std::size_t content_bytes = std::bit_floor(std::clamp<std::size_t>(
+        std::size_t content_bytes = std::clamp<std::size_t>(
             (gathered - std::min(gathered, tried_pages)) * page_bytes / samples_per_content,
-            content_bytes_min, content_bytes_max));
+            content_bytes_min, content_bytes_max);
         for (; gathered > tried_pages && !is_published && content_bytes >= content_bytes_min;
              content_bytes /= 2)
             is_published =
@@ -89,9 +88,8 @@ std::uint64_t Recompressor::gather(Heap& heap, std::span<std::byte> samples,
 // Bytes of slots that the pages' blobs would take.
 std::uint64_t Recompressor::bytes_with(Heap& heap, const compress::Dictionary* dictionary,
                                        std::span<const std::byte> samples) noexcept {
-    const compress::CodecChoice choice = {.codec = compress::codec_by_id(compress::CodecId::zstd),
-                                          .level = heap.far.codec().recompress_level,
-                                          .dictionary = dictionary};
+    compress::CodecChoice choice = compress::recompression_of(heap.far.codec());
+    choice.dictionary = dictionary;
     std::uint64_t sum = 0;
     for (; !samples.empty(); samples = samples.subspan(page_bytes)) {
         const std::size_t bytes = compress::encode(samples.first(page_bytes), {}, choice,
@@ -106,7 +104,7 @@ std::uint64_t Recompressor::bytes_with(Heap& heap, const compress::Dictionary* d
 bool Recompressor::try_dictionary(Heap& heap, std::span<const std::byte> samples, std::uint64_t blob_bytes,
                                   std::size_t content_bytes) noexcept {
     Dictionaries& dictionaries = heap.far.dictionaries();
-    const int level = heap.far.codec().recompress_level;
+    const int level = compress::dictionary_level(compress::recompression_of(heap.far.codec()));
     const std::span<const std::byte> tried = samples.first(tried_pages * page_bytes);
     os::Mapping content;
     os::Mapping memory;
@@ -114,7 +112,7 @@ bool Recompressor::try_dictionary(Heap& heap, std::span<const std::byte> samples
     const std::span<std::byte> trained(content.address(), content_bytes);
     std::size_t bytes = 0;
     try {
-        bytes = compress::Dictionary::train(samples.subspan(tried.size()), page_bytes, trained);
+        bytes = compress::Dictionary::train(samples.subspan(tried.size()), page_bytes, trained, level);
     } catch (const std::bad_alloc&) {
         return false;
     }

@@ -19,7 +19,7 @@ namespace {
 using namespace pnode::compress;
 
 constexpr std::size_t page_bytes = 4096;
-constexpr std::size_t dictionary_bytes_max = 32768;
+constexpr std::size_t dictionary_bytes_max = 49152;
 constexpr std::size_t sampled = 16;  // one page in so many is trained on; of few pages, more
 constexpr std::size_t samples_min = 128;
 

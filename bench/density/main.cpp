@@ -68,7 +68,7 @@ Row measure(HeapTier& tier, Contents& contents, std::size_t pages, const Options
     contents.fill(tier.memory());
     for (std::size_t page = 0; page < pages; page += demote_run_pages)
         tier.demote(page, std::min(demote_run_pages, pages - page));
-    const bool is_auto = tier.codec.starts_with("auto") || tier.codec.ends_with(",dict");
+    const bool is_auto = tier.codec.starts_with("auto") || tier.codec.find(",dict") != std::string::npos;
     const pn_stats_t at_first = tier.stats();
     if (is_auto) wait_until_settled(tier, options.settle_s);
     const pn_stats_t stats = tier.stats();

@@ -88,13 +88,15 @@ TEST(CodecChoice, WhatStaysColdIsRecompressed) {
         int level, recompress_level;
         unsigned cpu_pct;
         const char* name;
-    } const good[] = {{"auto", CodecId::lz4, 0, 3, 1, "auto"},
-                      {"auto:25", CodecId::lz4, 0, 3, 25, "auto"},
-                      {"auto:100", CodecId::lz4, 0, 3, 100, "auto"},
+    } const good[] = {{"auto", CodecId::lz4, 0, 6, 1, "auto"},
+                      {"auto:25", CodecId::lz4, 0, 6, 25, "auto"},
+                      {"auto:100", CodecId::lz4, 0, 6, 100, "auto"},
                       {"zstd,dict", CodecId::zstd, 3, 3, 1, "zstd,dict"},
                       {"zstd:6,dict", CodecId::zstd, 6, 6, 1, "zstd,dict"},
                       {"zstd:6,dict:50", CodecId::zstd, 6, 6, 50, "zstd,dict"},
                       {"zstd:-3,dict", CodecId::zstd, -3, -3, 1, "zstd,dict"},
+                      {"lz4,dict", CodecId::lz4, 0, 4, 1, "lz4,dict"},
+                      {"lz4,dict:50", CodecId::lz4, 0, 4, 50, "lz4,dict"},
                       {"lz4", CodecId::lz4, 0, 0, 1, "lz4"}};
     for (const auto& [text, id, level, recompress_level, cpu_pct, name] : good) {
         CodecChoice choice;
@@ -103,6 +105,9 @@ TEST(CodecChoice, WhatStaysColdIsRecompressed) {
         EXPECT_EQ(choice.level, level) << text;
         EXPECT_EQ(choice.recompress_level, recompress_level) << text;
         EXPECT_EQ(choice.recompress_cpu_pct, cpu_pct) << text;
+        const CodecChoice stronger = recompression_of(choice);
+        EXPECT_EQ(stronger.level, recompress_level) << text;
+        EXPECT_EQ(stronger.codec != nullptr, recompress_level != 0) << text;
         EXPECT_STREQ(name_of(choice), name);
     }
 }
@@ -159,7 +164,10 @@ TEST(CodecChoice, RefusesTheRestAndLeavesTheChoiceUntouched) {
         "zstd:3,dictx",
         "zstd:3,di",
         "zstd:20,dict",
-        "lz4,dict",
+        "lz4,dict,dict",
+        "lz4,dict:0",
+        "same,dict",
+        "auto:5,dict",
         "deflate,dict",
         "auto,dict",
         ",dict",

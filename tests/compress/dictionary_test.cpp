@@ -117,6 +117,51 @@ TEST_F(DictionaryTest, ABlockThatDoesNotFitIsNoneOfTheNextOnesBusiness) {
         }
 }
 
+// Made in its own time, read by the same decoder.
+TEST_F(DictionaryTest, Lz4ThatTakesItsTimeIsReadAsLz4) {
+    CodecChoice quick, slow;
+    ASSERT_TRUE(parse_codec_choice("lz4", &quick));
+    ASSERT_TRUE(parse_codec_choice("lz4,dict", &slow));
+    slow = recompression_of(slow);
+    ASSERT_EQ(dictionary_level(slow), Dictionary::for_lz4_hc);
+    const Dictionary* const dictionary = make(Dictionary::for_lz4_hc, 1);
+    ASSERT_NE(dictionary, nullptr);
+    ASSERT_TRUE(set_.publish(*dictionary));
+    EXPECT_EQ(dictionary->zstd_encoder(), nullptr);
+    quick.dictionary = dictionary;
+    for (const bool with : {true, false}) {
+        slow.dictionary = with ? dictionary : nullptr;
+        const GuardedBuffer scratch(encode_scratch_bytes(slow));
+        for (const std::size_t bytes :
+             {std::size_t{64}, std::size_t{4096}, std::size_t{16384}, block_bytes_max})
+            for (const Pattern pattern : all_patterns) {
+                SCOPED_TRACE(::testing::Message() << name_of(pattern) << ' ' << bytes << ' ' << with);
+                const Block block = make_block(pattern, bytes, random_);
+                Block blob(2 * block.size() + 1024);
+                blob.resize(encode(block, key_.hash(block), slow, blob, scratch.span()));
+                EXPECT_TRUE(scratch.intact());
+                Block decoded(block.size());
+                ASSERT_EQ(decode_blob(blob, &decoded, &set_), DecodeResult::ok);
+                EXPECT_EQ(decoded, block);
+            }
+    }
+    const Block page = make_block(Pattern::json, 4096, random_);
+    slow.dictionary = dictionary;
+    EXPECT_LT(blob_of(page, slow).size(), blob_of(page, quick).size());
+}
+
+TEST_F(DictionaryTest, ZstdRefusesADictionaryThatIsNotForIt) {
+    const Dictionary* const dictionary = make(Dictionary::for_lz4_hc, 1);
+    const GuardedBuffer scratch(
+        encode_scratch_bytes({.codec = codec_by_name("zstd"), .level = 3, .dictionary = dictionary}));
+    const Block page = make_block(Pattern::json, 4096, random_);
+    Block blob(8192);
+    EXPECT_EQ(
+        encode(page, key_.hash(page), {.codec = codec_by_name("zstd"), .level = 3, .dictionary = dictionary},
+               blob, scratch.span()),
+        0u);
+}
+
 TEST_F(DictionaryTest, ABlobNamesItsDictionary) {
     const Dictionary* const dictionary = make(3, 4711);
     const Block block = make_block(Pattern::json, 4096, random_);

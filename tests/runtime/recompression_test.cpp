@@ -82,19 +82,26 @@ bool has_pieces(const std::uint8_t* page, std::uint64_t seed) {
     return std::memcmp(page, wanted.data(), page_bytes) == 0;
 }
 
-TEST_F(Recompression, ZstdWithADictionaryToo) {
-    options_.codec = "zstd:1,dict:100";
-    open_heap();
-    std::uint8_t* const buffer = alloc(pages);
-    for (std::uint64_t page = 0; page < pages; ++page) fill_with_pieces(buffer + page * page_bytes, page);
-    make_far(buffer, pages);
-    ASSERT_TRUE(most_are_recompressed());
-    // Half of each page is noise, which only a dictionary knows.
-    EXPECT_TRUE(eventually([&] { return stats().far_bytes < pages * page_bytes / 4; })) << stats().far_bytes;
-    std::uint64_t wrong = 0;
-    for (std::uint64_t page = 0; page < pages; ++page)
-        wrong += has_pieces(buffer + page * page_bytes, page) ? 0 : 1;
-    EXPECT_EQ(wrong, 0u);
+TEST_F(Recompression, ZstdAndLz4WithADictionaryToo) {
+    for (const char* codec : {"zstd:1,dict:100", "lz4,dict:100"}) {
+        SCOPED_TRACE(codec);
+        options_.codec = codec;
+        open_heap();
+        std::uint8_t* const buffer = alloc(pages);
+        for (std::uint64_t page = 0; page < pages; ++page) fill_with_pieces(buffer + page * page_bytes, page);
+        make_far(buffer, pages);
+        ASSERT_TRUE(most_are_recompressed());
+        // Half of each page is noise, which only a dictionary knows.
+        EXPECT_TRUE(eventually([&] { return stats().far_bytes < pages * page_bytes / 4; }))
+            << stats().far_bytes;
+        std::uint64_t wrong = 0;
+        for (std::uint64_t page = 0; page < pages; ++page)
+            wrong += has_pieces(buffer + page * page_bytes, page) ? 0 : 1;
+        EXPECT_EQ(wrong, 0u);
+        EXPECT_EQ(pn_heap_validate(heap_), nullptr);
+        EXPECT_EQ(pn_heap_close(heap_), 0);
+        heap_ = nullptr;
+    }
 }
 
 TEST_F(Recompression, WhatGoesFarLaterIsMadeWithTheDictionaryAtOnce) {
