@@ -80,6 +80,9 @@ Row measure(HeapTier& tier, Contents& contents, std::size_t pages, const Options
         parts << stats.recompressed << " recompressed in " << stats.recompression_cpu_ns / 1'000'000
               << " ms of CPU, from " << at_first.far_bytes / 1024 << " KiB; " << stats.dictionaries
               << " dictionaries, " << stats.dictionary_bytes / 1024 << " KiB";
+    const cxl::StoreCounters stored = tier.stored();
+    parts << (is_auto ? "; " : "") << "blobs " << stored.blob_bytes / 1024 << " KiB, slots "
+          << stored.slot_bytes / 1024 << " KiB, slabs " << stored.physical_bytes / 1024 << " KiB";
     row.parts = parts.str();
     row.touch = timed_touch(tier.memory(), std::move(far), Pattern::random, Access::read, 1, 1);
     contents.verify(tier.memory());

@@ -9,6 +9,8 @@
 #include <stdexcept>
 #include <system_error>
 
+#include "runtime/handles.h"
+
 namespace pnode::bench {
 namespace {
 
@@ -60,6 +62,10 @@ std::vector<std::size_t> HeapTier::far_pages() const {
     for (std::size_t page = 0; page < pages_; ++page)
         if (states[page] == PN_PAGE_FAR) far.push_back(page);
     return far;
+}
+
+cxl::StoreCounters HeapTier::stored() const {
+    return heap_->heap.far.store()->counters();
 }
 
 pn_stats_t HeapTier::stats() const {

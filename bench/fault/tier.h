@@ -9,6 +9,7 @@
 
 #include "bench/common/anonymous_memory.h"
 #include "bench/common/zram_swap.h"
+#include "cxl/blob_store.h"
 #include "pnode/pnode.h"
 
 namespace pnode::bench {
@@ -45,6 +46,7 @@ class HeapTier final : public Tier {
     void demote(std::size_t first_page, std::size_t pages) override;
     std::vector<std::size_t> far_pages() const override;
     pn_stats_t stats() const;
+    cxl::StoreCounters stored() const;
 
   private:
     pn_heap* heap_ = nullptr;
