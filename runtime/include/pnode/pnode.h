@@ -233,8 +233,8 @@ typedef struct pn_heap_options {
     pn_node* node;              /* borrowed until the heap or the node is closed */
     const char* codec; /* "lz4" (default), "zstd", "zstd:LEVEL", "deflate", "iaa"; "auto": lz4, and what stays
                           cold is made smaller in the background, for 1 % of one CPU ("auto:PERCENT");
-                          "zstd:LEVEL,dict", "lz4,dict": the same from and with these; "device": pages as they are, for a device
-                          that compresses. Copied. */
+                          "zstd:LEVEL,dict", "lz4,dict": the same from and with these; "device": pages as they
+                          are, for a device that compresses. Copied. */
     uint32_t engine;   /* PN_ENGINE_... */
     uint32_t flags;    /* PN_HEAP_... */
 } pn_heap_options;
