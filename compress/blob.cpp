@@ -18,6 +18,7 @@ namespace pnode::compress {
 namespace {
 
 constexpr std::uint8_t blob_version = 1;
+constexpr std::uint8_t pages_version = 2;  // a hash for each page
 
 // As stored. Byte order is the machine's: a region does not outlive the machine it is mapped on.
 struct Header {
@@ -58,22 +59,23 @@ bool is_block_size(std::size_t bytes) noexcept {
     return bytes >= block_bytes_min && bytes <= block_bytes_max && bytes % block_bytes_min == 0;
 }
 
-DecodeResult check(const Header& header, std::size_t blob_bytes, std::size_t contents_bytes) noexcept {
-    if (header.version != blob_version) return DecodeResult::bad_version;
+DecodeResult check(const Header& header, std::uint8_t version, std::size_t payload_bytes_max,
+                   std::size_t contents_bytes) noexcept {
+    if (header.version != version) return DecodeResult::bad_version;
     const std::size_t bound = bound_of(header.codec, contents_bytes);
     if (bound == 0) return DecodeResult::unknown_codec;
     if (!is_block_size(contents_bytes) || header.source_units * block_bytes_min != contents_bytes)
         return DecodeResult::wrong_source_size;
     if (header.payload_bytes == 0 || header.payload_bytes > bound) return DecodeResult::bad_payload_size;
-    if (header.payload_bytes > blob_bytes - blob_header_bytes) return DecodeResult::truncated;
+    if (header.payload_bytes > payload_bytes_max) return DecodeResult::truncated;
     return DecodeResult::ok;
 }
 
 // The blob's size; 0 when there is no payload.
 std::size_t put_header(Bytes contents, const ContentHash& hash, CodecId codec, std::size_t payload_bytes,
-                       MutableBytes blob) noexcept {
+                       MutableBytes blob, std::uint8_t version = blob_version) noexcept {
     if (payload_bytes == 0) return 0;
-    const Header header = {hash, codec, blob_version,
+    const Header header = {hash, codec, version,
                            static_cast<std::uint16_t>(contents.size() / block_bytes_min),
                            static_cast<std::uint32_t>(payload_bytes)};
     std::memcpy(blob.data(), &header, sizeof header);
@@ -91,11 +93,46 @@ std::size_t compress_with(const DictionaryCodec& codec, const Dictionary& dictio
     return version_bytes + bytes;
 }
 
+struct Payload {
+    CodecId codec;
+    std::size_t bytes;  // 0: did not fit
+};
+Payload encode_payload(Bytes contents, const CodecChoice& choice, MutableBytes payload,
+                       MutableBytes scratch) noexcept {
+    if (const std::size_t bytes = same_filled_codec.compress(contents, payload, 0, {}))
+        return {CodecId::same_filled, bytes};
+    const DictionaryCodec* const with =
+        choice.dictionary == nullptr ? nullptr : dictionary_codec_of(choice.codec);
+    if (with != nullptr)
+        return {with->id, compress_with(*with, *choice.dictionary, contents, payload, scratch)};
+    if (choice.codec == nullptr) return {CodecId::none, 0};
+    return {choice.codec->id, choice.codec->compress(contents, payload, choice.level, scratch)};
+}
+
 DecodeResult decompress_with(const DictionaryCodec& codec, const Dictionary& dictionary, Bytes payload,
                              MutableBytes contents, MutableBytes scratch) noexcept {
     return codec.decompress(payload.subspan(version_bytes), contents, dictionary, scratch)
                ? DecodeResult::ok
                : DecodeResult::decode_failed;
+}
+
+DecodeResult decode_payload(CodecId codec, Bytes payload, MutableBytes contents, MutableBytes scratch,
+                            const Dictionary* dictionary) noexcept {
+    const DictionaryCodec* const with = dictionary_codec_by_id(codec);
+    if (with == nullptr)
+        return codec_by_id(codec)->decompress(payload, contents, scratch) ? DecodeResult::ok
+                                                                          : DecodeResult::decode_failed;
+    if (payload.size() <= version_bytes) return DecodeResult::bad_payload_size;
+    if (dictionary == nullptr || dictionary->version() != version_of(payload))
+        return DecodeResult::missing_dictionary;
+    return decompress_with(*with, *dictionary, payload, contents, scratch);
+}
+
+// Only for the report: nothing is right any more, and it may be the dictionary that is wrong.
+DecodeResult blame(DecodeResult result, CodecId codec, const Dictionary* dictionary) noexcept {
+    if (result == DecodeResult::ok || result == DecodeResult::missing_dictionary) return result;
+    const bool is_dictionary = dictionary != nullptr && dictionary_codec_by_id(codec) != nullptr;
+    return is_dictionary && !dictionary->is_intact() ? DecodeResult::bad_dictionary : result;
 }
 
 }  // namespace
@@ -134,19 +171,19 @@ std::size_t decode_scratch_bytes_max() noexcept {
 std::size_t encode(Bytes contents, const ContentHash& hash, const CodecChoice& choice, MutableBytes blob,
                    MutableBytes scratch) noexcept {
     if (!is_block_size(contents.size()) || blob.size() <= blob_header_bytes) return 0;
-    const MutableBytes payload = blob.subspan(blob_header_bytes);
-    CodecId id = CodecId::same_filled;
-    std::size_t payload_bytes = same_filled_codec.compress(contents, payload, 0, {});
-    const DictionaryCodec* const with =
-        choice.dictionary == nullptr ? nullptr : dictionary_codec_of(choice.codec);
-    if (payload_bytes == 0 && with != nullptr) {
-        id = with->id;
-        payload_bytes = compress_with(*with, *choice.dictionary, contents, payload, scratch);
-    } else if (payload_bytes == 0 && choice.codec != nullptr) {
-        id = choice.codec->id;
-        payload_bytes = choice.codec->compress(contents, payload, choice.level, scratch);
-    }
-    return put_header(contents, hash, id, payload_bytes, blob);
+    const Payload payload = encode_payload(contents, choice, blob.subspan(blob_header_bytes), scratch);
+    return put_header(contents, hash, payload.codec, payload.bytes, blob);
+}
+
+std::size_t encode_pages(Bytes contents, std::span<const ContentHash> hashes, const CodecChoice& choice,
+                         MutableBytes blob, MutableBytes scratch) noexcept {
+    const std::size_t before = block_header_bytes(hashes.size());
+    if (hashes.size() < 2 || contents.size() != hashes.size() * hashed_bytes) return 0;
+    if (!is_block_size(contents.size()) || blob.size() <= before) return 0;
+    const Payload payload = encode_payload(contents, choice, blob.subspan(before), scratch);
+    if (put_header(contents, hashes[0], payload.codec, payload.bytes, blob, pages_version) == 0) return 0;
+    std::memcpy(blob.data() + blob_header_bytes, &hashes[1], (hashes.size() - 1) * sizeof(ContentHash));
+    return before + payload.bytes;
 }
 
 void encode(std::span<EncodeJob> jobs, const CodecChoice& choice, MutableBytes scratch,
@@ -178,7 +215,8 @@ DecodeResult decode(Bytes blob, const BlobKey& key, MutableBytes contents, Mutab
     // One copy: the region may be written by others while this runs, and what was checked must be what is
     // used.
     const Header header = header_of(blob);
-    const DecodeResult checked = check(header, blob.size(), contents.size());
+    const DecodeResult checked =
+        check(header, blob_version, blob.size() - blob_header_bytes, contents.size());
     if (checked != DecodeResult::ok) return checked;
     const Bytes payload = blob.subspan(blob_header_bytes, header.payload_bytes);
     if (accelerator != nullptr && header.codec == CodecId::deflate &&
@@ -186,21 +224,23 @@ DecodeResult decode(Bytes blob, const BlobKey& key, MutableBytes contents, Mutab
         if (key.hash(contents) == header.hash) return DecodeResult::ok;
         accelerator->decompressed_wrongly();
     }
-    const DictionaryCodec* const with = dictionary_codec_by_id(header.codec);
-    DecodeResult result = DecodeResult::ok;
-    if (with != nullptr) {
-        if (payload.size() <= version_bytes) return DecodeResult::bad_payload_size;
-        if (dictionary == nullptr || dictionary->version() != version_of(payload))
-            return DecodeResult::missing_dictionary;
-        result = decompress_with(*with, *dictionary, payload, contents, scratch);
-    } else if (!codec_by_id(header.codec)->decompress(payload, contents, scratch)) {
-        result = DecodeResult::decode_failed;
-    }
+    DecodeResult result = decode_payload(header.codec, payload, contents, scratch, dictionary);
     if (result == DecodeResult::ok && key.hash(contents) != header.hash) result = DecodeResult::hash_mismatch;
-    // Only for the report: nothing is right any more, and it may be the dictionary that is wrong.
-    if (result != DecodeResult::ok && with != nullptr && !dictionary->is_intact())
-        return DecodeResult::bad_dictionary;
-    return result;
+    return blame(result, header.codec, dictionary);
+}
+
+DecodeResult decode_pages(Bytes blob, MutableBytes contents, MutableBytes scratch,
+                          const Dictionary* dictionary) noexcept {
+    const std::size_t before = block_header_bytes(contents.size() / hashed_bytes);
+    if (contents.size() < 2 * hashed_bytes || contents.size() % hashed_bytes != 0)
+        return DecodeResult::wrong_source_size;
+    if (blob.size() < before) return DecodeResult::truncated;
+    const Header header = header_of(blob);
+    const DecodeResult checked = check(header, pages_version, blob.size() - before, contents.size());
+    if (checked != DecodeResult::ok) return checked;
+    const DecodeResult result = decode_payload(header.codec, blob.subspan(before, header.payload_bytes),
+                                               contents, scratch, dictionary);
+    return blame(result, header.codec, dictionary);
 }
 
 const char* describe(DecodeResult result) noexcept {
@@ -235,9 +275,21 @@ ContentHash stored_hash(Bytes blob) noexcept {
 
 bool stored_dictionary(Bytes blob, Dictionary::Version* version) noexcept {
     if (blob.size() < blob_header_bytes + version_bytes) return false;
-    if (dictionary_codec_by_id(header_of(blob).codec) == nullptr) return false;
-    *version = version_of(blob.subspan(blob_header_bytes));
+    const Header header = header_of(blob);
+    if (dictionary_codec_by_id(header.codec) == nullptr) return false;
+    const std::size_t pages = header.source_units * block_bytes_min / hashed_bytes;
+    const std::size_t before =
+        header.version == pages_version && pages > 1 ? block_header_bytes(pages) : blob_header_bytes;
+    if (blob.size() < before + version_bytes) return false;
+    *version = version_of(blob.subspan(before));
     return true;
+}
+
+ContentHash stored_hash_of(Bytes blob, std::size_t page) noexcept {
+    if (page == 0) return stored_hash(blob);
+    ContentHash hash;
+    std::memcpy(&hash, blob.data() + blob_header_bytes + (page - 1) * sizeof hash, sizeof hash);
+    return hash;
 }
 
 std::size_t stored_blob_bytes(Bytes blob) noexcept {

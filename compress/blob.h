@@ -8,6 +8,11 @@
 // whether a page that was promoted has changed since, so that an unchanged one is dropped and not compressed
 // again.
 //
+// Made by encode_pages(), it has a hash for each 4 KiB instead, so that each page is proven and recognised
+// alone:
+//
+//     | first hash 16 | codec 1 | version 1 | source_units 2 | payload_bytes 4 | other hashes | payload ... |
+//
 // Thread rule: as codec.h.
 #pragma once
 
@@ -85,6 +90,19 @@ const char* describe(DecodeResult result) noexcept;
 // to it that it lives as long.
 DecodeResult decode(Bytes blob, const BlobKey& key, MutableBytes contents, MutableBytes scratch,
                     iaa::Accelerator* accelerator = nullptr, const Dictionary* dictionary = nullptr) noexcept;
+
+// A block with a hash for each 4 KiB of it, two at least; encode()'s rules otherwise.
+inline constexpr std::size_t hashed_bytes = 4096;
+std::size_t encode_pages(Bytes contents, std::span<const ContentHash> hashes, const CodecChoice& choice,
+                         MutableBytes blob, MutableBytes scratch) noexcept;
+// The contents, decoded and not proven: that is the caller's, page by page, with stored_hash_of().
+DecodeResult decode_pages(Bytes blob, MutableBytes contents, MutableBytes scratch,
+                          const Dictionary* dictionary = nullptr) noexcept;
+// Of a page of such a block, unchecked; `blob` reaches behind the hashes.
+ContentHash stored_hash_of(Bytes blob, std::size_t page) noexcept;
+inline constexpr std::size_t block_header_bytes(std::size_t pages) {
+    return blob_header_bytes + (pages - 1) * sizeof(ContentHash);
+}
 
 // Of a blob's header, unchecked; blob.size() >= blob_header_bytes.
 ContentHash stored_hash(Bytes blob) noexcept;

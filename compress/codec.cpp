@@ -52,6 +52,11 @@ bool parse_auto(std::string_view detail, CodecChoice* choice) noexcept {
     return true;
 }
 
+constexpr struct {
+    std::string_view suffix;
+    unsigned pages;
+} block_suffixes[] = {{",16K", 4}, {",64K", 16}};
+
 }  // namespace
 
 const char* name_of(const CodecChoice& choice) noexcept {
@@ -93,6 +98,15 @@ const Codec* codec_by_name(std::string_view name) noexcept {
 }
 
 bool parse_codec_choice(std::string_view text, CodecChoice* choice) noexcept {
+    for (const auto& [suffix, pages] : block_suffixes) {
+        if (!text.ends_with(suffix)) continue;
+        CodecChoice found;
+        if (!parse_codec_choice(text.substr(0, text.size() - suffix.size()), &found)) return false;
+        if (found.recompress_level == 0 || found.block_pages != 1) return false;
+        *choice = found;
+        choice->block_pages = pages;
+        return true;
+    }
     const std::size_t colon = text.find(':');
     if (text.substr(0, colon) == "iaa") return parse_iaa(text.substr(3), choice);
     if (text.substr(0, colon) == "auto") return parse_auto(text.substr(4), choice);

@@ -72,7 +72,8 @@ enum class Offload : std::uint8_t { none, iaa, iaa_model };
 // accelerator, "iaa:10" with a tenth of what it compresses verified instead of all, "iaa:model" by a model of
 // one. "auto" is lz4, and what stays cold recompressed by zstd:6 for 1 % of one CPU, "auto:5" for 5 %;
 // "zstd:5,dict" is zstd:5, and the same at that level ("zstd:5,dict:PERCENT"); "lz4,dict" is lz4, and lz4
-// that takes its time.
+// that takes its time. With ",16K" behind, what is recompressed is so in blocks of 16 KiB; with ",64K" the
+// coldest in blocks of 64 KiB.
 struct CodecChoice {
     const Codec* codec = nullptr;
     int level = 0;
@@ -84,6 +85,8 @@ struct CodecChoice {
     const Codec* recompress_codec = nullptr;
     int recompress_level = 0;
     unsigned recompress_cpu_pct = 1;
+    // Neighbours that are equally cold are compressed together then: at most so many pages, 1, 4 or 16.
+    unsigned block_pages = 1;
 };
 // How what was cold for long is compressed; to be given a dictionary.
 CodecChoice recompression_of(const CodecChoice& choice) noexcept;
@@ -96,7 +99,7 @@ const char* name_of(const CodecChoice& choice) noexcept;
 // tried first for every block.
 inline constexpr const char* codec_choice_grammar =
     "lz4, lz4,dict, zstd, zstd:LEVEL, zstd:LEVEL,dict, auto, auto:PERCENT, deflate, iaa, iaa:PERCENT, "
-    "iaa:model, device";
+    "iaa:model, device; dict and auto also ,16K, ,64K";
 bool parse_codec_choice(std::string_view text, CodecChoice* choice) noexcept;
 
 }  // namespace pnode::compress

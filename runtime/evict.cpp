@@ -443,8 +443,7 @@ bool is_zero(const OutgoingPage& out) noexcept {
 bool is_unchanged(Heap& heap, const OutgoingPage& out, const compress::ContentHash& hash) noexcept {
     if (out.word.place() == cxl::no_blob) return false;
     compress::ContentHash kept;
-    return heap.far.load(out.word, [&] { kept = compress::stored_hash(heap.far.bytes(out.word)); }) &&
-           kept == hash;
+    return heap.far.load(out.word, [&] { kept = heap.far.stored_hash(out.word, out.page); }) && kept == hash;
 }
 
 // An accelerator takes what has to be compressed of the batch at once, while the pages stay in limbo.

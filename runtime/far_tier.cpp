@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <utility>
 
 #include "runtime/os/descriptors.h"
 
@@ -43,6 +44,8 @@ int FarTier::open_node(std::string* message) {
     stores_[own_] = &node_->store();
     regions_[own_] = &node_->region();
     os::adopt_descriptor(node_->region().descriptor());
+    // Without room for the counts there are no blocks.
+    if (own_ == 0 && codec().block_pages > 1 && !block_counts_.is_mapped()) block_counts_.map(node_bytes);
     return 0;
 }
 
@@ -79,6 +82,7 @@ bool FarTier::become_child(std::string* message) {
 void FarTier::forget() noexcept {
     if (!is_open()) return;
     dictionaries_.forget();
+    block_counts_.forget();
     own_from_now_on();
     give_up_own_node();
 }
@@ -119,11 +123,50 @@ cxl::BlobRef FarTier::place(std::span<const std::byte> blob) noexcept {
 
 void FarTier::drop(PageWord word) noexcept {
     if (word.place() == cxl::no_blob) return;
+    if (word.is_block()) {
+        const BlockCounts::Left left = block_counts_.drop(word.place(), word.pages());
+        if (left == BlockCounts::Left::some) return;
+        if (left == BlockCounts::Left::none_but_lost) return dictionaries_.release(word);
+    }
+    free_blob(word);
+}
+
+void FarTier::give_up(PageWord word) noexcept {
+    if (word.is_block() && block_counts_.lose(word.place(), word.pages()) == BlockCounts::Left::some) return;
+    dictionaries_.release(word);
+}
+
+void FarTier::free_blob(PageWord word) noexcept {
     dictionaries_.release(word);
     if (word.store() != own_) return;
     cxl::BlobStore& store = node_->store();
     slot_bytes_.fetch_sub(store.bytes(word.place()).size(), std::memory_order_relaxed);
     store.free(word.place());
+}
+
+// What a room remembers is proven like what was decoded just now: the place may have another block by now.
+compress::DecodeResult FarTier::decode(std::span<const std::byte> blob, PageWord word, std::uint64_t page,
+                                       std::span<std::byte> contents, Room& room,
+                                       compress::iaa::Accelerator* accelerator) const noexcept {
+    const compress::Dictionary* const dictionary = dictionaries_.of(word);
+    if (!word.is_block())
+        return compress::decode(blob, key(), contents, room.scratch, accelerator, dictionary);
+    const cxl::BlobRef remembered = std::exchange(room.block, cxl::no_blob);
+    const std::size_t block_bytes = word.pages() * page_bytes;
+    if (room.bytes.size() < block_bytes || blob.size() < compress::block_header_bytes(word.pages()))
+        return compress::DecodeResult::truncated;
+    const unsigned index = index_in_block(word, page);
+    const std::span<std::byte> decoded = room.bytes.subspan(index * page_bytes, page_bytes);
+    const compress::ContentHash wanted = compress::stored_hash_of(blob, index);
+    if (remembered != word.place() || key().hash(decoded) != wanted) {
+        const compress::DecodeResult result =
+            compress::decode_pages(blob, room.bytes.first(block_bytes), room.scratch, dictionary);
+        if (result != compress::DecodeResult::ok) return result;
+        if (key().hash(decoded) != wanted) return compress::DecodeResult::hash_mismatch;
+    }
+    std::memcpy(contents.data(), decoded.data(), page_bytes);
+    room.block = word.place();
+    return compress::DecodeResult::ok;
 }
 
 // The room is taken first and looked at then, for blobs are placed meanwhile.
@@ -144,6 +187,7 @@ void FarTier::collect_dictionaries() noexcept {
 bool FarTier::should_keep(PageWord word, const Statistics& statistics,
                           std::uint64_t kept_bytes_max) const noexcept {
     if (word.store() != own_) return true;  // under lease, it costs nothing
+    if (word.is_block()) return false;      // it would keep the bytes of pages that are gone
     if (!node_->gate().is_open() || is_past(14)) return false;
     if (config_.bytes_max != 0) return true;
     const std::uint64_t kept_bytes = statistics.kept_blob_bytes.value();

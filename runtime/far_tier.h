@@ -15,6 +15,7 @@
 #include "compress/blob.h"
 #include "compress/codec.h"
 #include "cxl/node.h"
+#include "runtime/block_counts.h"
 #include "runtime/dictionaries.h"
 #include "runtime/page_word.h"
 #include "runtime/statistics.h"
@@ -64,6 +65,38 @@ class FarTier {
     std::span<const std::byte> bytes(PageWord word) const noexcept {
         return stores_[word.store()]->bytes(word.place());
     }
+    // Where in its blob's contents a page is: neighbours in the heap are neighbours there.
+    static unsigned index_in_block(PageWord word, std::uint64_t page) noexcept {
+        return static_cast<unsigned>(page % word.pages());
+    }
+    // As stored with the blob that `word` names; in a body of load().
+    compress::ContentHash stored_hash(PageWord word, std::uint64_t page) const noexcept {
+        return word.is_block() ? compress::stored_hash_of(bytes(word), index_in_block(word, page))
+                               : compress::stored_hash(bytes(word));
+    }
+    // What it takes to decode. It remembers the block that was decoded there last, so that the block's other
+    // pages need not be decoded again.
+    struct Room {
+        std::span<std::byte> bytes;  // where there may be blocks: compress::block_bytes_max
+        std::span<std::byte> scratch;
+        cxl::BlobRef block = cxl::no_blob;
+    };
+    // The page's contents, proven; in a body of load().
+    compress::DecodeResult decode(PageWord word, std::uint64_t page, std::span<std::byte> contents,
+                                  Room& room, compress::iaa::Accelerator* accelerator) const noexcept {
+        return decode(bytes(word), word, page, contents, room, accelerator);
+    }
+    // The same from a copy of the blob.
+    compress::DecodeResult decode(std::span<const std::byte> blob, PageWord word, std::uint64_t page,
+                                  std::span<std::byte> contents, Room& room,
+                                  compress::iaa::Accelerator* accelerator) const noexcept;
+
+    // Blocks (block_counts.h); place() and then begin_block(), before any word names it.
+    bool may_have_blocks() const noexcept { return block_counts_.is_mapped(); }
+    void begin_block(cxl::BlobRef ref, unsigned pages) noexcept { block_counts_.begin(ref, pages); }
+    unsigned pages_alive(PageWord word) const noexcept { return block_counts_.alive(word.place()); }
+    std::uint64_t blocks(unsigned pages) const noexcept { return block_counts_.count(pages); }
+
     // Runs a body that loads from the blob `word` names (guarded.h says what it may do). False: its memory is
     // bad, and nothing is placed there any more.
     template <class Body>
@@ -82,7 +115,7 @@ class FarTier {
     // Frees the blob `word` names, if any, and if it is ours to free.
     void drop(PageWord word) noexcept;
     // What the blob `word` names is wrong: nothing else shall be stored in its bytes.
-    void give_up(PageWord word) noexcept { dictionaries_.release(word); }
+    void give_up(PageWord word) noexcept;
 
     Dictionaries& dictionaries() noexcept { return dictionaries_; }
     const Dictionaries& dictionaries() const noexcept { return dictionaries_; }
@@ -117,6 +150,7 @@ class FarTier {
     cxl::BlobStore* store() noexcept { return node_ != nullptr ? &node_->store() : nullptr; }
 
   private:
+    void free_blob(PageWord word) noexcept;
     bool is_past(unsigned sixteenths) const noexcept;
     int open_node(std::string* message);
     void own_from_now_on() noexcept;
@@ -125,6 +159,7 @@ class FarTier {
 
     Config config_;
     Dictionaries dictionaries_;
+    BlockCounts block_counts_;  // of the first store of this process's line: children make no blocks
     std::optional<compress::BlobKey> key_;
     std::unique_ptr<cxl::Node> own_node_;
     std::unique_ptr<cxl::Node> ancestors_[stores_max];  // kept alive for their mappings

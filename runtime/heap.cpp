@@ -106,8 +106,9 @@ int Heap::map_lanes(std::string* message) {
     const std::uint64_t encode_bytes = round_up(compress::encode_scratch_bytes(config.far.codec), page_bytes);
     constexpr std::uint64_t blobs_bytes = batch_pages * EvictLane::blob_bytes_max;
     constexpr std::uint64_t pages_bytes = ResolveLane::pages_max * page_bytes;
-    const std::uint64_t total =
-        ResolveLanes::count * (pages_bytes + decode_bytes) + EvictLanes::count * (blobs_bytes + encode_bytes);
+    const std::uint64_t room_bytes = config.far.codec.block_pages > 1 ? compress::block_bytes_max : 0;
+    const std::uint64_t total = ResolveLanes::count * (pages_bytes + room_bytes + decode_bytes) +
+                                EvictLanes::count * (blobs_bytes + encode_bytes);
     if (int error = lanes_memory_.map(total)) {
         *message = "cannot map the fault path's buffers";
         return error;
@@ -115,8 +116,9 @@ int Heap::map_lanes(std::string* message) {
     std::byte* at = lanes_memory_.address();
     for (unsigned index = 0; index < ResolveLanes::count; ++index) {
         resolve_lanes[index].pages = at;
-        resolve_lanes[index].scratch = {at + pages_bytes, decode_bytes};
-        at += pages_bytes + decode_bytes;
+        at += pages_bytes;
+        resolve_lanes[index].room = {.bytes = {at, room_bytes}, .scratch = {at + room_bytes, decode_bytes}};
+        at += room_bytes + decode_bytes;
     }
     for (unsigned index = 0; index < EvictLanes::count; ++index) {
         evict_lanes[index].blob = at;

@@ -14,6 +14,7 @@
 
 #include "compress/blob.h"
 #include "cxl/blob_store.h"
+#include "runtime/far_tier.h"
 #include "runtime/os/memory.h"
 #include "runtime/os/wait.h"
 #include "runtime/page_word.h"
@@ -29,7 +30,7 @@ struct alignas(64) ResolveLane {
     static constexpr unsigned pages_max = Streams::run_max;
     std::atomic<bool> taken{false};
     std::byte* pages = nullptr;  // pages_max of them
-    std::span<std::byte> scratch;
+    FarTier::Room room;
     Streams streams;  // of the faults that threads served themselves with it
 };
 
@@ -120,6 +121,7 @@ class Lent {
     Lent& operator=(const Lent&) = delete;
     Lane& operator*() const noexcept { return *lane_; }
     Lane* operator->() const noexcept { return lane_; }
+    Lane* get() const noexcept { return lane_; }
 
   private:
     Lane* lane_;

@@ -4,7 +4,8 @@
 //     bit  3      dense: the blob was made by the recompressor
 //     bits 4..6   level: how often the page came back soon after it left (DESIGN 5.2)
 //     bits 7..11  skip: near: sweeps the page is still passed over; far: skip_max: recompression was in vain
-//     bits 12..18 stamp: the eviction epoch in which it left
+//     bits 12..17 stamp: the eviction epoch in which it left
+//     bit  18     block: the blob is one of 16 KiB, dense: of 64 KiB; all of its pages' words name it
 //     bit  19     near, far: was written to in its last stay
 //     bit  20     pinned (the count is in the heap's pin table)
 //     bit  21     write-protected where it is; near: put there so, and not written to since; limbo: in place
@@ -39,7 +40,8 @@ inline constexpr std::uint64_t page_bytes = 4096;
 inline constexpr unsigned level_max = 5;
 inline constexpr unsigned skip_max = 31;  // 2^level_max - 1
 inline constexpr unsigned stores_max = 16;
-inline constexpr unsigned stamps = 128;  // epochs are told apart by so many
+inline constexpr unsigned block_pages_max = 16;
+inline constexpr unsigned stamps = 64;  // epochs are told apart by so many
 
 class PageWord {
   public:
@@ -48,10 +50,13 @@ class PageWord {
     constexpr std::uint64_t bits() const { return bits_; }
 
     constexpr PageState state() const { return static_cast<PageState>(get(0, 3)); }
-    constexpr bool dense() const { return get(3, 1) != 0; }
+    constexpr bool dense() const { return get(3, 1) != 0 || is_block(); }
+    constexpr bool is_block() const { return get(18, 1) != 0; }
+    // Of its blob.
+    constexpr unsigned pages() const { return !is_block() ? 1 : get(3, 1) != 0 ? 16 : 4; }
     constexpr unsigned level() const { return static_cast<unsigned>(get(4, 3)); }
     constexpr unsigned skip() const { return static_cast<unsigned>(get(7, 5)); }
-    constexpr unsigned stamp() const { return static_cast<unsigned>(get(12, 7)); }
+    constexpr unsigned stamp() const { return static_cast<unsigned>(get(12, 6)); }
     constexpr bool pinned() const { return get(20, 1) != 0; }
     constexpr bool in_place() const { return get(21, 1) != 0; }
     constexpr unsigned store() const { return static_cast<unsigned>(get(22, 4)); }
@@ -64,15 +69,23 @@ class PageWord {
     constexpr PageWord with(PageState state) const { return set(0, 3, static_cast<std::uint64_t>(state)); }
     constexpr PageWord with_level(unsigned level) const { return set(4, 3, level); }
     constexpr PageWord with_skip(unsigned skip) const { return set(7, 5, skip); }
-    constexpr PageWord with_stamp(unsigned stamp) const { return set(12, 7, stamp % stamps); }
+    constexpr PageWord with_stamp(unsigned stamp) const { return set(12, 6, stamp % stamps); }
     constexpr PageWord with_pinned(bool pinned) const { return set(20, 1, pinned ? 1 : 0); }
     constexpr PageWord with_in_place(bool in_place) const { return set(21, 1, in_place ? 1 : 0); }
     constexpr PageWord with_blob(unsigned store, std::uint64_t ref, unsigned dictionary = 0) const {
-        return set(22, 4, store).set(26, cxl::blob_ref_bits, ref).set(62, 2, dictionary).set(3, 1, 0);
+        return set(22, 4, store)
+            .set(26, cxl::blob_ref_bits, ref)
+            .set(62, 2, dictionary)
+            .set(3, 1, 0)
+            .set(18, 1, 0);
     }
     constexpr PageWord with_write_protected(bool is) const { return set(21, 1, is ? 1 : 0); }
     constexpr PageWord with_written(bool written) const { return set(19, 1, written ? 1 : 0); }
     constexpr PageWord with_dense() const { return set(3, 1, 1); }
+    // The blob is of so many pages: 4 or 16.
+    constexpr PageWord with_block(unsigned pages) const {
+        return set(18, 1, 1).set(3, 1, pages == 16 ? 1 : 0);
+    }
     constexpr PageWord without_blob() const { return with_blob(0, cxl::no_blob); }
     constexpr PageWord with_slot(std::uint64_t slot) const { return with_blob(0, slot); }
 

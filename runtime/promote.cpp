@@ -54,12 +54,11 @@ struct Run {
 };
 
 // Null, or why it cannot be decoded.
-const char* decode(Heap& heap, PageWord word, std::byte* contents, ResolveLane& lane) noexcept {
+const char* decode(Heap& heap, std::uint64_t page, PageWord word, std::byte* contents,
+                   ResolveLane& lane) noexcept {
     compress::DecodeResult decoded = compress::DecodeResult::truncated;
     const bool readable = heap.far.load(word, [&] {
-        decoded =
-            compress::decode(heap.far.bytes(word), heap.far.key(), std::span<std::byte>(contents, page_bytes),
-                             lane.scratch, heap.offload.accelerator(), heap.far.dictionaries().of(word));
+        decoded = heap.far.decode(word, page, {contents, page_bytes}, lane.room, heap.offload.accelerator());
     });
     if (!readable) return "its memory is bad";
     return decoded == compress::DecodeResult::ok ? nullptr : compress::describe(decoded);
@@ -89,7 +88,7 @@ bool add_next(Heap& heap, Run& run, FaultKind kind, ResolveLane& lane) noexcept 
     const bool keep = should_keep(heap, word);
     if ((keep && should_protect(heap, word, kind)) != run.protect) return false;
     if (!heap.word(page).make_busy(word)) return false;
-    if (decode(heap, word, lane.pages + run.count * page_bytes, lane) != nullptr) {
+    if (decode(heap, page, word, lane.pages + run.count * page_bytes, lane) != nullptr) {
         heap.word(page).publish(word);
         return false;
     }
@@ -231,7 +230,8 @@ PageWord warmed(Heap& heap, PageWord word) noexcept {
 
 Resolved promote_far(Heap& heap, std::uint64_t page, PageWord word, FaultKind kind, unsigned pages,
                      ResolveLane& lane) noexcept {
-    if (const char* const why = decode(heap, word, lane.pages, lane)) return poison(heap, page, word, why);
+    if (const char* const why = decode(heap, page, word, lane.pages, lane))
+        return poison(heap, page, word, why);
     const bool keep = should_keep(heap, word);
     Run run = {.first = page, .count = 1, .protect = keep && should_protect(heap, word, kind)};
     run.pages[0] = {.word = word, .keep = keep};

@@ -16,10 +16,6 @@ constexpr unsigned soon_epochs = 4;          // a page that comes back by then i
 constexpr std::uint64_t quiet_ns = 500'000'000;
 constexpr unsigned oldest = Recompressor::ages - 1;
 
-unsigned age_of(const Heap& heap, PageWord word) noexcept {
-    return (heap.epoch() - word.stamp()) & (Recompressor::ages - 1);
-}
-
 // Visits the words of the tracked chunks from `page` on, until visit() says false. The page after the last.
 template <class Visit>
 std::uint64_t for_each_word(Heap& heap, std::uint64_t page, Visit visit) noexcept {
@@ -41,6 +37,10 @@ std::uint64_t for_each_word(Heap& heap, std::uint64_t page, Visit visit) noexcep
 
 }  // namespace
 
+unsigned Recompressor::age_of(const Heap& heap, PageWord word) const noexcept {
+    return (heap.epoch() - word.stamp()) & (ages - 1);
+}
+
 // Far, our own to change, and likely to stay. When the heap evicts, ages tell; when it does not, what is far
 // has been so for a while.
 bool Recompressor::is_cold(Heap& heap, PageWord word) const noexcept {
@@ -54,6 +54,9 @@ bool Recompressor::needs_work(Heap& heap, PageWord word) const noexcept {
     const Dictionaries& dictionaries = heap.far.dictionaries();
     const compress::Dictionary* const current = dictionaries.current();
     if (current == nullptr) return false;
+    // Of a block's bytes fewer than half are still somebody's.
+    const bool is_sparse = word.is_block() && heap.far.pages_alive(word) * 2 < word.pages();
+    if (is_sparse) return word.skip() != skip_max;
     if (word.dense() && (word.dictionary() == 0 || word.dictionary() == Dictionaries::name_of(*current)))
         return false;
     return word.skip() != skip_max && (word.dictionary() == dictionaries.next_name() || is_cold(heap, word));
@@ -138,7 +141,7 @@ Recompressor::Next Recompressor::sweep_piece(Heap& heap) noexcept {
     unsigned remade = 0;
     bool no_room = false;
     hand_ = for_each_word(heap, hand_, [&](std::uint64_t page, PageWord) {
-        remade += consider(heap, page, &no_room) ? 1 : 0;
+        remade += consider(heap, page, &no_room);
         return ++words < piece_words && remade < piece_pages && !no_room;
     });
     if (hand_ < heap.page_count && !no_room) return Next::at_once;
@@ -147,23 +150,24 @@ Recompressor::Next Recompressor::sweep_piece(Heap& heap) noexcept {
     return no_room ? Next::soon : Next::at_once;
 }
 
-// One page under the hand. True: there was something to compress.
-bool Recompressor::consider(Heap& heap, std::uint64_t page, bool* no_room) noexcept {
+// One page under the hand. How many there were to compress.
+unsigned Recompressor::consider(Heap& heap, std::uint64_t page, bool* no_room) noexcept {
     AtomicPageWord& at = heap.word(page);
     const PageWord word = at.load();
     const bool leaves = word.dictionary() != 0 && word.dictionary() == heap.far.dictionaries().next_name();
     if (leaves && word.state() == PageState::near && word.place() != cxl::no_blob && at.make_busy(word)) {
         drop_kept(heap, word);
         at.publish(word.without_blob());
-        return false;
+        return 0;
     }
-    if (!needs_work(heap, word)) return false;
-    if (!leaves && age_of(heap, word) < age_min_) return false;
+    if (!needs_work(heap, word)) return 0;
+    if (!leaves && age_of(heap, word) < age_min_) return 0;
+    if (const unsigned pages = consider_block(heap, page, no_room)) return pages;
     const Remade remade = remake(heap, page, word);
     // One that cannot be decoded is for whoever needs it to find.
     if (remade == Remade::gone || remade == Remade::no_smaller) at.exchange(word, word.with_skip(skip_max));
     *no_room = remade == Remade::no_room;
-    return true;
+    return 1;
 }
 
 std::size_t Recompressor::read_far(Heap& heap, std::uint64_t page, PageWord word,
@@ -183,22 +187,24 @@ std::size_t Recompressor::read_far(Heap& heap, std::uint64_t page, PageWord word
     if (copied == 0) return 0;
     // Only this thread retires dictionaries. A blob that cannot be decoded is found by whoever needs the
     // page.
-    return compress::decode(copy_.first(copied), heap.far.key(), contents, decode_scratch_, nullptr,
-                            heap.far.dictionaries().of(word)) == compress::DecodeResult::ok
-               ? slot_bytes
-               : 0;
+    if (heap.far.decode(copy_.first(copied), word, page, contents, room_, nullptr) !=
+        compress::DecodeResult::ok)
+        return 0;
+    return slot_bytes / word.pages();
 }
 
 Recompressor::Remade Recompressor::remake(Heap& heap, std::uint64_t page, PageWord word) noexcept {
-    const std::size_t slot_bytes = read_far(heap, page, word, page_);
+    const std::span<std::byte> contents = pages_.first(page_bytes);
+    const std::size_t slot_bytes = read_far(heap, page, word, contents);
     if (slot_bytes == 0) return Remade::gone;
     compress::CodecChoice choice = compress::recompression_of(heap.far.codec());
     choice.dictionary = heap.far.dictionaries().current();
     const std::span<std::byte> room = blob_.first(heap.far.worthwhile_bytes());
     const std::size_t blob_bytes =
-        compress::encode(page_, compress::stored_hash(copy_), choice, room, encode_scratch_);
+        compress::encode(contents, heap.far.key().hash(contents), choice, room, encode_scratch_);
     rating_.add(blob_bytes != 0 ? blob_bytes : room.size());
-    const bool leaves = word.dictionary() == heap.far.dictionaries().next_name();
+    // A block's bytes are freed with its last page, whatever this one takes.
+    const bool leaves = word.dictionary() == heap.far.dictionaries().next_name() || word.is_block();
     const bool is_smaller = blob_bytes != 0 && cxl::BlobStore::slot_bytes_for(blob_bytes) < slot_bytes;
     if (!is_smaller && !(leaves && blob_bytes != 0)) return Remade::no_smaller;
     if (!put_in_place(heap, page, word, room.first(blob_bytes))) return Remade::no_room;
@@ -223,7 +229,7 @@ bool Recompressor::put_in_place(Heap& heap, std::uint64_t page, PageWord word,
     bool is_same = at.make_busy(word);
     if (is_same) {
         compress::ContentHash hash;
-        is_same = heap.far.load(word, [&] { hash = compress::stored_hash(heap.far.bytes(word)); }) &&
+        is_same = heap.far.load(word, [&] { hash = heap.far.stored_hash(word, page); }) &&
                   hash == compress::stored_hash(blob);
         at.publish(is_same ? remade : word);
     }

@@ -34,15 +34,16 @@ int Recompressor::start(Heap& heap) noexcept {
     stronger.recompress_level = stronger.level;  // there will be a dictionary
     const std::size_t encode_bytes = in_pages(compress::encode_scratch_bytes(stronger));
     const std::size_t decode_bytes = in_pages(compress::decode_scratch_bytes_max());
-    constexpr std::size_t blob_bytes = EvictLane::blob_bytes_max;
-    if (const int error = memory_.map(2 * blob_bytes + page_bytes + encode_bytes + decode_bytes))
+    const std::size_t contents_bytes = codec.block_pages > 1 ? compress::block_bytes_max : page_bytes;
+    const std::size_t blob_bytes = contents_bytes + page_bytes;
+    if (const int error = memory_.map(2 * (blob_bytes + contents_bytes) + encode_bytes + decode_bytes))
         return error;
     ::madvise(memory_.address(), memory_.bytes(), MADV_DONTFORK);
     std::byte* at = memory_.address();
     for (auto [part, bytes] :
-         {std::pair(&copy_, blob_bytes), std::pair(&blob_, blob_bytes),
-          std::pair(&page_, std::size_t{page_bytes}), std::pair(&encode_scratch_, encode_bytes),
-          std::pair(&decode_scratch_, decode_bytes)}) {
+         {std::pair(&copy_, blob_bytes), std::pair(&blob_, blob_bytes), std::pair(&pages_, contents_bytes),
+          std::pair(&room_.bytes, contents_bytes), std::pair(&encode_scratch_, encode_bytes),
+          std::pair(&room_.scratch, decode_bytes)}) {
         *part = {at, bytes};
         at += bytes;
     }
@@ -60,6 +61,7 @@ void Recompressor::forget() noexcept {
     rest_.store(not_at_all, std::memory_order_relaxed);
     phase_ = Phase::between;
     untrainable_pages_ = 0;
+    room_.block = cxl::no_blob;
 }
 
 void Recompressor::wake() noexcept {

@@ -20,6 +20,7 @@
 #include <span>
 
 #include "compress/blob.h"
+#include "runtime/far_tier.h"
 #include "runtime/lanes.h"
 #include "runtime/os/memory.h"
 #include "runtime/os/thread.h"
@@ -95,10 +96,18 @@ class Recompressor {
     Next act_on_survey(Heap& heap) noexcept;
     void begin_sweep() noexcept;
     Next sweep_piece(Heap& heap) noexcept;
-    bool consider(Heap& heap, std::uint64_t page, bool* no_room) noexcept;
+    unsigned consider(Heap& heap, std::uint64_t page, bool* no_room) noexcept;
     Remade remake(Heap& heap, std::uint64_t page, PageWord word) noexcept;
     bool put_in_place(Heap& heap, std::uint64_t page, PageWord word,
                       std::span<const std::byte> blob) noexcept;
+    // blocks.cpp
+    unsigned consider_block(Heap& heap, std::uint64_t page, bool* no_room) noexcept;
+    bool may_join(Heap& heap, PageWord word, unsigned pages) const noexcept;
+    Remade remake_block(Heap& heap, std::uint64_t first, unsigned pages) noexcept;
+    Remade put_block_in_place(Heap& heap, std::uint64_t first, std::span<const PageWord> words,
+                              std::span<const compress::ContentHash> hashes,
+                              std::span<const std::byte> blob) noexcept;
+    unsigned age_of(const Heap& heap, PageWord word) const noexcept;
     // The page's bytes, decoded from a copy of its blob, to `contents`; how large the blob's slot is, or 0:
     // the page is not far as `word` says any more, or cannot be decoded.
     std::size_t read_far(Heap& heap, std::uint64_t page, PageWord word,
@@ -117,20 +126,22 @@ class Recompressor {
     std::atomic<std::uint32_t> rest_{not_at_all};  // why the thread sleeps; the word it sleeps on
     os::Thread thread_;
 
-    os::Mapping memory_;  // of the next five
+    os::Mapping memory_;  // of the next six
     std::span<std::byte> copy_;
-    std::span<std::byte> page_;
+    std::span<std::byte> pages_;  // a block's
     std::span<std::byte> blob_;
     std::span<std::byte> encode_scratch_;
-    std::span<std::byte> decode_scratch_;
+    FarTier::Room room_;
 
     Survey survey_;
     Rating rating_;
     enum class Phase : std::uint8_t { between, surveying, sweeping };
     Phase phase_ = Phase::between;
-    std::uint64_t hand_ = 0;  // of the survey or the sweep: the next page
-    unsigned age_min_ = 0;    // of the sweep
-    bool is_new_ = false;     // the dictionary: what was in vain before may not be now
+    std::uint64_t hand_ = 0;               // of the survey or the sweep: the next page
+    unsigned age_min_ = 0;                 // of the sweep
+    bool is_new_ = false;                  // the dictionary: what was in vain before may not be now
+    std::uint64_t block_tried_ = no_page;  // the first page of the last block that came to nothing
+    static constexpr std::uint64_t no_page = ~std::uint64_t{0};
     std::uint64_t evicted_ = 0;
     std::uint64_t evicted_since_ns_ = 0;   // since when it has been that many
     bool is_quiet_ = false;                // nothing was evicted for a while: what is far is cold

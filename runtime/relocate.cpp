@@ -16,6 +16,7 @@ struct Piece {
     std::uint64_t from;
     std::uint64_t to;
     unsigned pages;
+    ResolveLane* lane;            // taken before any page: who waits for a lane may wait for one of them
     PageWord words[piece_pages];  // of `from`, as they were
 };
 
@@ -89,11 +90,20 @@ unsigned relocate_near(Heap& heap, const Piece& piece, unsigned index, unsigned 
     return 1;
 }
 
+// A page of a block is found in it by its number.
+bool keeps_its_index(const Piece& piece, PageWord word) noexcept {
+    return piece.from % word.pages() == piece.to % word.pages();
+}
+
 // Its evictor sees that the page was taken back, and frees the staging copy (resolve_limbo).
 void relocate_limbo(Heap& heap, const Piece& piece, unsigned index) noexcept {
     const PageWord word = piece.words[index];
     const OutgoingPage& out = heap.slot(word.place());
-    const PageWord near_word = word.in_place() ? word.without_blob().with_in_place(false) : out.word;
+    PageWord near_word = word.in_place() ? word.without_blob().with_in_place(false) : out.word;
+    if (!keeps_its_index(piece, near_word)) {
+        drop_kept(heap, near_word);
+        near_word = near_word.without_blob();
+    }
     heap.statistics.limbo_returns.add();
     copy_page(heap, piece.to + index, out.contents);
     if (word.in_place()) os::drop_pages(heap.address_of(piece.from + index), page_bytes);
@@ -119,10 +129,32 @@ void relocate_piece(Heap& heap, const Piece& piece) noexcept {
     }
 }
 
-void own_range(Heap& heap, std::uint64_t first, unsigned pages, PageWord* words) noexcept {
+// Where its index changes a page comes near first; a near one's kept blob goes. The recompressor may be at
+// it, so each page is owned to see.
+PageWord own_to_move(Heap& heap, const Piece& piece, std::uint64_t page) noexcept {
+    for (;;) {
+        const PageWord word = own(heap, page);
+        if (word.state() != PageState::far && word.state() != PageState::near) return word;
+        if (keeps_its_index(piece, word)) return word;
+        if (word.state() == PageState::near) {
+            drop_kept(heap, word);
+            return word.without_blob();
+        }
+        heap.word(page).publish(word);
+        if (resolve(heap, page, FaultKind::asked, *piece.lane) != Resolved::gone) continue;
+        // Unmapped behind our back, and the contents with it.
+        const PageWord left = own(heap, page);
+        if (left.state() != PageState::far) return left;
+        heap.far.drop(left);
+        heap.statistics.far_pages.subtract(1);
+        return PageWord();
+    }
+}
+
+void own_range(Heap& heap, const Piece& piece, std::uint64_t first, PageWord* words) noexcept {
     // However a page moves, it arrives without write protection.
-    for (unsigned index = 0; index < pages; ++index) {
-        words[index] = own(heap, first + index);
+    for (unsigned index = 0; index < piece.pages; ++index) {
+        words[index] = own_to_move(heap, piece, first + index);
         if (words[index].state() == PageState::near) words[index] = words[index].with_write_protected(false);
     }
 }
@@ -138,15 +170,17 @@ void drop_target(Heap& heap, const Piece& piece, const PageWord* words) noexcept
 }
 
 void relocate_tracked(Heap& heap, std::uint64_t from, std::uint64_t to, std::uint64_t pages) noexcept {
+    const LentResolveLane lane(heap.far.may_have_blocks() ? &heap.resolve_lanes.take() : nullptr);
     for (std::uint64_t done = 0; done < pages; done += piece_pages) {
         Piece piece{from + done,
                     to + done,
                     static_cast<unsigned>(std::min<std::uint64_t>(pages - done, piece_pages)),
+                    lane.get(),
                     {}};
         PageWord target[piece_pages];
-        if (from < to) own_range(heap, piece.from, piece.pages, piece.words);
-        own_range(heap, piece.to, piece.pages, target);
-        if (from > to) own_range(heap, piece.from, piece.pages, piece.words);
+        if (from < to) own_range(heap, piece, piece.from, piece.words);
+        own_range(heap, piece, piece.to, target);
+        if (from > to) own_range(heap, piece, piece.from, piece.words);
         drop_target(heap, piece, target);
         relocate_piece(heap, piece);
         const std::uint64_t bytes = piece.pages * page_bytes;

@@ -120,6 +120,8 @@ void take_snapshot(Heap& heap, pn_stats_t* out) noexcept {
     out->recompression_cpu_ns = counted.recompression_cpu_ns.value();
     out->dictionaries = heap.far.dictionaries().count();
     out->dictionary_bytes = heap.far.dictionaries().bytes();
+    out->blocks_16k = heap.far.blocks(4);
+    out->blocks_64k = heap.far.blocks(16);
     out->dictionaries_trained = counted.dictionaries_trained.value();
     out->promotions_ahead = counted.promotions_ahead.value();
     if (compress::iaa::Accelerator* const accelerator = heap.offload.accelerator())

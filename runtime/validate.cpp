@@ -12,9 +12,19 @@ struct Walk {
     std::uint64_t far = 0;
     std::uint64_t pinned = 0;
     std::uint64_t unwatched = 0;
-    std::uint64_t naming[Dictionaries::slots] = {};  // words whose blob needs the dictionary in the slot
+    // Blobs that need the dictionary in the slot, and blocks: in parts of a whole, for each of a block's
+    // words is a part of it.
+    static constexpr std::uint64_t whole = 720'720;  // what 1 to 16 divide
+    std::uint64_t naming[Dictionaries::slots] = {};
+    std::uint64_t blocks = 0;
     const char* wrong = nullptr;
 };
+
+std::uint64_t share_of_blob(Heap& heap, PageWord word) noexcept {
+    if (!word.is_block()) return Walk::whole;
+    const unsigned alive = heap.far.pages_alive(word);
+    return alive == 0 || alive > word.pages() ? 0 : Walk::whole / alive;
+}
 
 void look_at(Heap& heap, std::uint64_t page, Walk& walk) noexcept {
     const PageWord word = heap.word(page).load();
@@ -45,7 +55,10 @@ void look_at(Heap& heap, std::uint64_t page, Walk& walk) noexcept {
         walk.wrong = "heap: a pin and its count disagree";
     if (word.dictionary() != 0 && word.place() == cxl::no_blob)
         walk.wrong = "heap: a page without a blob names a dictionary";
-    if (word.dictionary() != 0) ++walk.naming[word.dictionary() - 1];
+    const std::uint64_t share = share_of_blob(heap, word);
+    if (share == 0) walk.wrong = "heap: a block has more pages than are counted";
+    if (word.dictionary() != 0) walk.naming[word.dictionary() - 1] += share;
+    if (word.is_block()) walk.blocks += share;
     walk.pinned += word.pinned() ? 1 : 0;
 }
 
@@ -54,7 +67,8 @@ bool are_counted(const Dictionaries& dictionaries, const Walk& walk) noexcept {
     for (unsigned slot = 0; slot < Dictionaries::slots; ++slot) {
         const bool is_current =
             dictionaries.current() != nullptr && Dictionaries::name_of(*dictionaries.current()) == slot + 1;
-        if (dictionaries.references(slot) != walk.naming[slot] + (is_current ? 1 : 0)) return false;
+        if (dictionaries.references(slot) * Walk::whole != walk.naming[slot] + (is_current ? Walk::whole : 0))
+            return false;
     }
     return true;
 }
@@ -87,6 +101,8 @@ const char* validate(Heap& heap) noexcept {
         walk.wrong = "heap: pins are miscounted";
     if (walk.wrong == nullptr && !are_counted(heap.far.dictionaries(), walk))
         walk.wrong = "heap: blobs of a dictionary are miscounted";
+    if (walk.wrong == nullptr && walk.blocks != (heap.far.blocks(4) + heap.far.blocks(16)) * Walk::whole)
+        walk.wrong = "heap: pages of blocks are miscounted";
     if (walk.wrong == nullptr && heap.far.is_open()) walk.wrong = heap.far.store()->validate();
     heap.serving.open();
     heap.operations.open();

@@ -107,6 +107,16 @@ TEST(CodecChoice, WhatStaysColdIsRecompressed) {
         EXPECT_EQ(choice.recompress_cpu_pct, cpu_pct) << text;
         const CodecChoice stronger = recompression_of(choice);
         EXPECT_EQ(stronger.level, recompress_level) << text;
+        EXPECT_EQ(choice.block_pages, 1u) << text;
+        for (const auto& [suffix, pages] : {std::pair(",16K", 4u), std::pair(",64K", 16u)}) {
+            CodecChoice in_blocks;
+            const std::string longer = std::string(text) + suffix;
+            ASSERT_EQ(parse_codec_choice(longer, &in_blocks), recompress_level != 0) << longer;
+            if (recompress_level == 0) continue;
+            EXPECT_EQ(in_blocks.block_pages, pages) << longer;
+            EXPECT_EQ(in_blocks.codec, choice.codec) << longer;
+            EXPECT_EQ(in_blocks.recompress_cpu_pct, choice.recompress_cpu_pct) << longer;
+        }
         EXPECT_EQ(stronger.codec != nullptr, recompress_level != 0) << text;
         EXPECT_STREQ(name_of(choice), name);
     }
@@ -166,6 +176,11 @@ TEST(CodecChoice, RefusesTheRestAndLeavesTheChoiceUntouched) {
         "zstd:20,dict",
         "lz4,dict,dict",
         "lz4,dict:0",
+        "auto,16K,16K",
+        "auto,16K,64K",
+        "auto,8K",
+        "lz4,16K",
+        ",16K",
         "same,dict",
         "auto:5,dict",
         "deflate,dict",

@@ -206,7 +206,7 @@ TEST_F(Contract, C05_NothingOfTheRuntimesIsInANodeOrManaged) {
                                heap.words,
                                heap.pins,
                                heap.resolve_lanes[0].pages,
-                               heap.resolve_lanes[0].scratch.data(),
+                               heap.resolve_lanes[0].room.scratch.data(),
                                heap.evict_lanes[0].staging,
                                heap.evict_lanes[0].blob,
                                heap.evict_lanes[0].scratch.data(),

@@ -5,6 +5,8 @@
 //   0  the rest is the blob
 //   1  the rest is a payload behind a header that is in order, the hash apart
 //   2  the rest is a block, encoded, then damaged in one place; ok must mean the block itself
+//   3  the rest is the blob of a block of pages
+//   4  the rest is pages, encoded as a block, then damaged in one place; a proven page must be itself
 #include <algorithm>
 #include <array>
 #include <cstdint>
@@ -110,12 +112,60 @@ void decode_damaged(Input input) {
     if (decoded.result == DecodeResult::ok) require(decoded.contents == block);
 }
 
+std::vector<std::byte> decode_pages_guarded(Bytes blob, std::size_t block_bytes, DecodeResult* result) {
+    const std::vector<std::byte> exact(blob.begin(), blob.end());
+    std::vector<std::byte> memory(block_bytes + 2 * guard_bytes, guard);
+    const MutableBytes contents = MutableBytes(memory).subspan(guard_bytes, block_bytes);
+    *result = decode_pages(exact, contents, scratch);
+    const auto is_guard = [](std::byte b) { return b == guard; };
+    require(std::all_of(memory.begin(), memory.begin() + guard_bytes, is_guard));
+    require(std::all_of(memory.end() - guard_bytes, memory.end(), is_guard));
+    return {contents.begin(), contents.end()};
+}
+
+void decode_anything_as_pages(Input input) {
+    const std::size_t pages = 1 + input.number(16);
+    DecodeResult result;
+    decode_pages_guarded(input.rest(), pages * hashed_bytes, &result);
+    Dictionary::Version version = 0;
+    stored_dictionary(input.rest(), &version);
+}
+
+void decode_damaged_pages(Input input) {
+    constexpr const char* choices[] = {"lz4", "zstd:1", "zstd:5"};
+    CodecChoice choice;
+    require(parse_codec_choice(choices[input.number(std::size(choices))], &choice));
+    const std::size_t pages = 2 + input.number(15);
+    const std::size_t where = input.number(SIZE_MAX);
+    const auto change = static_cast<std::byte>(input.number(256));  // 0: none
+    std::vector<std::byte> block(input.rest().begin(), input.rest().end());
+    block.resize(pages * hashed_bytes);
+    std::vector<ContentHash> hashes;
+    for (std::size_t page = 0; page < pages; ++page)
+        hashes.push_back(key().hash(Bytes(block).subspan(page * hashed_bytes, hashed_bytes)));
+
+    std::vector<std::byte> blob(block_header_bytes(pages) + choice.codec->bound(block.size()));
+    const std::size_t blob_bytes = encode_pages(block, hashes, choice, blob, scratch);
+    require(blob_bytes != 0);
+    blob.resize(blob_bytes);
+    blob[where % blob_bytes] ^= change;
+    DecodeResult result;
+    const std::vector<std::byte> decoded = decode_pages_guarded(blob, block.size(), &result);
+    if (change == std::byte{0}) require(result == DecodeResult::ok && decoded == block);
+    if (result != DecodeResult::ok) return;
+    for (std::size_t page = 0; page < pages; ++page) {
+        const Bytes contents = Bytes(decoded).subspan(page * hashed_bytes, hashed_bytes);
+        if (key().hash(contents) != stored_hash_of(blob, page)) continue;
+        require(std::equal(contents.begin(), contents.end(), block.begin() + page * hashed_bytes));
+    }
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     if (size == 0) return 0;
     const Input input(std::as_bytes(std::span(data, size)).subspan(1));
-    switch (data[0] % 3) {
+    switch (data[0] % 5) {
         case 0:
             decode_anything(input);
             break;
@@ -124,6 +174,12 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
             break;
         case 2:
             decode_damaged(input);
+            break;
+        case 3:
+            decode_anything_as_pages(input);
+            break;
+        case 4:
+            decode_damaged_pages(input);
             break;
     }
     return 0;

@@ -156,10 +156,13 @@ TEST_P(ModelOf, ThreadsHoldEveryByte) {
     expect_empty_heap();
 }
 
-INSTANTIATE_TEST_SUITE_P(Codec, ModelOf, ::testing::Values("lz4", "zstd", "iaa:model", "auto:100"),
+INSTANTIATE_TEST_SUITE_P(Codec, ModelOf,
+                         ::testing::Values("lz4", "zstd", "iaa:model", "auto:100", "lz4,dict:100,16K",
+                                           "auto:100,64K"),
                          [](const auto& suite) {
                              std::string name = suite.param;
-                             std::replace(name.begin(), name.end(), ':', '_');
+                             std::replace_if(
+                                 name.begin(), name.end(), [](char c) { return c == ':' || c == ','; }, '_');
                              return name;
                          });
 

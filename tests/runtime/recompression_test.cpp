@@ -210,6 +210,181 @@ TEST_F(Recompression, AForkedChildDecodesWhatItInherited) {
     EXPECT_EQ(wrong_pages(buffer, pages, Kind::text, 5), 0u);
 }
 
+class Blocks : public Recompression, public ::testing::WithParamInterface<const char*> {
+  protected:
+    void SetUp() override {
+        Recompression::SetUp();
+        options_.codec = GetParam();
+    }
+    std::uint64_t blocks() {
+        const pn_stats_t now = stats();
+        return now.blocks_16k + now.blocks_64k;
+    }
+    // A heap most of whose pages are in blocks.
+    std::uint8_t* open_and_make_blocks() {
+        std::uint8_t* const buffer = open_and_recompress();
+        EXPECT_TRUE(eventually([&] { return blocks() >= pages / 32; })) << blocks();
+        return buffer;
+    }
+    AtomicPageWord& word_of(const std::uint8_t* page) {
+        return heap_->heap.word(heap_->heap.page_at(reinterpret_cast<std::uint64_t>(page)));
+    }
+    // Of the first page from `page` on that is in a block.
+    PageWord find_block(const std::uint8_t** page) {
+        for (;; *page += page_bytes) {
+            const PageWord word = word_of(*page).load();
+            if (word.state() == PageState::far && word.is_block()) return word;
+        }
+    }
+};
+
+TEST_P(Blocks, AreReadTheSameAndGoWithTheirLastPage) {
+    std::uint8_t* const buffer = open_and_make_blocks();
+    EXPECT_EQ(pn_heap_validate(heap_), nullptr);
+    EXPECT_EQ(wrong_pages(buffer, pages, Kind::text, 1), 0u);
+    EXPECT_EQ(pn_heap_validate(heap_), nullptr);
+    make_far(buffer, pages);
+    EXPECT_EQ(wrong_pages(buffer, pages, Kind::text, 1), 0u);
+    make_far(buffer, pages);
+    EXPECT_TRUE(eventually([&] { return blocks() != 0; }));
+    EXPECT_EQ(pn_buffer_free(heap_, buffer, pages * page_bytes), 0);
+    EXPECT_TRUE(eventually([&] { return blocks() == 0; })) << blocks();
+    EXPECT_EQ(pn_heap_validate(heap_), nullptr);
+}
+
+TEST_P(Blocks, AWriteToOnePageKeepsTheOthers) {
+    std::uint8_t* const buffer = open_and_make_blocks();
+    for (std::uint64_t page = 1; page < pages; page += 4)
+        fill_page(buffer + page * page_bytes, Kind::half, page);
+    make_far(buffer, pages);
+    for (std::uint64_t page = 0; page < pages; ++page)
+        EXPECT_TRUE(page % 4 == 1 ? page_is(buffer + page * page_bytes, Kind::half, page)
+                                  : page_is(buffer + page * page_bytes, Kind::text, 1 + page))
+            << page;
+    EXPECT_EQ(pn_heap_validate(heap_), nullptr);
+}
+
+TEST_P(Blocks, OneOfWhichLittleIsLeftIsMadeAnew) {
+    std::uint8_t* const buffer = open_and_make_blocks();
+    for (std::uint64_t page = 0; page < pages; ++page)
+        if (page % 16 != 5) {
+            ASSERT_EQ(pn_release(heap_, buffer + page * page_bytes, page_bytes), 0);
+        }
+    make_far(buffer, pages);
+    EXPECT_TRUE(eventually([&] { return blocks() == 0; })) << blocks();
+    for (std::uint64_t page = 5; page < pages; page += 16)
+        EXPECT_TRUE(page_is(buffer + page * page_bytes, Kind::text, 1 + page)) << page;
+    EXPECT_EQ(pn_heap_validate(heap_), nullptr);
+}
+
+// Two pages further on a page would be another one of its block; sixteen further on it is the same.
+TEST_P(Blocks, AreRelocatedByAnyDistance) {
+    std::uint8_t* const buffer = open_and_make_blocks();
+    for (const std::uint64_t distance : {16u, 1u, 6u}) {
+        std::uint8_t* const room = alloc(pages + 16);
+        const std::uint64_t aligned =
+            (reinterpret_cast<std::uint64_t>(buffer) - reinterpret_cast<std::uint64_t>(room)) / page_bytes %
+            16;
+        std::uint8_t* const to = room + (aligned + distance) % 16 * page_bytes;
+        SCOPED_TRACE(distance);
+        ASSERT_EQ(pn_relocate(heap_, buffer, to, pages * page_bytes), 0);
+        EXPECT_EQ(pn_heap_validate(heap_), nullptr);
+        EXPECT_EQ(wrong_pages(to, pages, Kind::text, 1), 0u);
+        ASSERT_EQ(pn_relocate(heap_, to, buffer, pages * page_bytes), 0);
+        make_far(buffer, pages);
+        EXPECT_TRUE(eventually([&] { return blocks() >= pages / 32; })) << blocks();
+    }
+    EXPECT_EQ(wrong_pages(buffer, pages, Kind::text, 1), 0u);
+}
+
+TEST_P(Blocks, AForkedChildReadsWhatItInherited) {
+    if (thread_sanitized)
+        GTEST_SKIP() << "ThreadSanitizer cannot follow threads that are started after a fork";
+    std::uint8_t* const buffer = open_and_make_blocks();
+    int ready[2];
+    ASSERT_EQ(pipe(ready), 0);
+    const pid_t child = fork();
+    if (child == 0) {
+        char go = 0;
+        if (read(ready[0], &go, 1) != 1) _exit(10);  // all of it is gone from the parent by now
+        if (wrong_pages(buffer, pages, Kind::text, 1) != 0) _exit(11);
+        if (pn_heap_validate(heap_) != nullptr) _exit(12);
+        if (pn_demote(heap_, buffer, pages * page_bytes, nullptr) != 0) _exit(13);
+        fill_pages(buffer, pages / 2, Kind::text, 9);
+        if (pn_demote(heap_, buffer, pages * page_bytes, nullptr) != 0) _exit(14);
+        if (wrong_pages(buffer, pages / 2, Kind::text, 9) != 0) _exit(15);
+        if (wrong_pages(buffer + pages / 2 * page_bytes, pages / 2, Kind::text, 1 + pages / 2) != 0)
+            _exit(16);
+        _exit(pn_heap_validate(heap_) == nullptr ? 0 : 17);
+    }
+    ASSERT_GT(child, 0);
+    fill_pages(buffer, pages, Kind::text, 5);
+    make_far(buffer, pages);
+    ASSERT_EQ(write(ready[1], "!", 1), 1);
+    int status = 0;
+    ASSERT_EQ(waitpid(child, &status, 0), child);
+    EXPECT_TRUE(WIFEXITED(status));
+    EXPECT_EQ(WEXITSTATUS(status), 0);
+    close(ready[0]);
+    close(ready[1]);
+    EXPECT_EQ(wrong_pages(buffer, pages, Kind::text, 5), 0u);
+    EXPECT_EQ(pn_heap_validate(heap_), nullptr);
+}
+
+class LostPages : public Blocks {
+  protected:
+    void TearDown() override { pn_heap_close(heap_); }  // its sums do not hold: pages were lost
+
+    // How many pages come back; the others are poisoned, and none is wrong.
+    std::uint64_t right_pages(const std::uint8_t* buffer) {
+        ::testing::internal::CaptureStderr();
+        pn_promote(heap_, const_cast<std::uint8_t*>(buffer), pages * page_bytes);
+        ::testing::internal::GetCapturedStderr();
+        const std::vector<std::uint8_t> all = states(buffer, pages);
+        std::uint64_t right = 0;
+        for (std::uint64_t page = 0; page < pages; ++page) {
+            if (all[page] == PN_PAGE_POISONED) continue;
+            EXPECT_TRUE(page_is(buffer + page * page_bytes, Kind::text, 1 + page)) << page;
+            ++right;
+        }
+        return right;
+    }
+};
+
+TEST_P(LostPages, AWrongHashLosesOnePageAndAWrongByteNoMoreThanItsBlock) {
+    std::uint8_t* const buffer = open_and_make_blocks();
+    Heap& heap = heap_->heap;
+    heap.operations.shut_and_wait();  // nobody makes anything anew meanwhile
+    const std::uint8_t* page = buffer;
+    const PageWord first = find_block(&page);
+    const std::uint64_t first_index =
+        FarTier::index_in_block(first, heap.page_at(reinterpret_cast<std::uint64_t>(page)));
+    std::span<std::byte> bytes = heap.far.store()->bytes(first.place());
+    bytes[first_index == 0 ? 0 : compress::blob_header_bytes + 16 * (first_index - 1)] ^= std::byte{1};
+    page += (first.pages() - first_index) * page_bytes;
+    const PageWord second = find_block(&page);
+    bytes = heap.far.store()->bytes(second.place());
+    for (std::size_t at = 0; at < 64; ++at)
+        bytes[compress::block_header_bytes(second.pages()) + 256 + at] ^= std::byte{0x55};
+    heap.operations.open();
+    const std::uint64_t right = right_pages(buffer);
+    EXPECT_LT(right, pages);
+    EXPECT_GE(right, pages - 1 - second.pages());
+    EXPECT_EQ(stats().poisoned, pages - right);
+    EXPECT_EQ(pn_release(heap_, buffer, pages * page_bytes), 0);
+    EXPECT_EQ(wrong_pages(buffer, pages, Kind::zeros, 0), 0u);
+}
+
+constexpr auto codec_name = [](const auto& suite) {
+    std::string name = suite.param;
+    std::replace_if(
+        name.begin(), name.end(), [](char c) { return c == ':' || c == ','; }, '_');
+    return name;
+};
+INSTANTIATE_TEST_SUITE_P(Codec, Blocks, ::testing::Values("auto:100,16K", "lz4,dict:100,16K", "auto:100,64K"),
+                         codec_name);
+INSTANTIATE_TEST_SUITE_P(Codec, LostPages, ::testing::Values("auto:100,16K", "auto:100,64K"), codec_name);
+
 class LostDictionary : public Recompression {
   protected:
     void TearDown() override { pn_heap_close(heap_); }  // its sums do not hold: pages were lost

@@ -233,8 +233,9 @@ typedef struct pn_heap_options {
     pn_node* node;              /* borrowed until the heap or the node is closed */
     const char* codec; /* "lz4" (default), "zstd", "zstd:LEVEL", "deflate", "iaa"; "auto": lz4, and what stays
                           cold is made smaller in the background, for 1 % of one CPU ("auto:PERCENT");
-                          "zstd:LEVEL,dict", "lz4,dict": the same from and with these; "device": pages as they
-                          are, for a device that compresses. Copied. */
+                          "zstd:LEVEL,dict", "lz4,dict": the same from and with these; ",16K" or ",64K"
+                          behind one of the three: neighbours are then compressed together; "device": pages as
+                          they are, for a device that compresses. Copied. */
     uint32_t engine;   /* PN_ENGINE_... */
     uint32_t flags;    /* PN_HEAP_... */
 } pn_heap_options;
@@ -422,7 +423,9 @@ PN_API int pn_extent(pn_heap* heap, const void* address, uint64_t bytes, pn_exte
     X(dictionaries_trained, "events", "versions made")                                                      \
     X(accelerator_queues, "queues", "g: work queues of an accelerator in use")                              \
     X(accelerator_pages, "pages", "pages compressed or decoded by an accelerator")                          \
-    X(accelerator_fallbacks, "events", "operations meant for an accelerator and done in software")
+    X(accelerator_fallbacks, "events", "operations meant for an accelerator and done in software")          \
+    X(blocks_16k, "blocks", "g: of 16 KiB, of which at least one page is still far")                        \
+    X(blocks_64k, "blocks", "g: the same of 64 KiB")
 
 typedef struct pn_stats_t {
     uint32_t struct_bytes; /* set by the caller to sizeof(pn_stats_t) */

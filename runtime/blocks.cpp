@@ -1,0 +1,105 @@
+// Blocks: neighbours that are far and equally cold, compressed together. Made by the recompressor alone, in
+// place of the blobs that its pages had.
+
+#include <algorithm>
+
+#include "runtime/heap.h"
+
+namespace pnode {
+namespace {
+
+constexpr unsigned coldest_epochs = 16;  // who has not come back by then is late (resolve.cpp, warmed)
+// A block of 16 KiB that does not save half is not worth decoding four pages for one.
+constexpr std::size_t small_blob_bytes_max = 8192;
+
+std::size_t blob_bytes_max(unsigned pages) noexcept {
+    return pages == 4 ? small_blob_bytes_max : pages * page_bytes / 2;
+}
+
+}  // namespace
+
+// 64 KiB are decoded for a page of the very coldest only.
+bool Recompressor::may_join(Heap& heap, PageWord word, unsigned pages) const noexcept {
+    return is_cold(heap, word) &&
+           (pages == 4 || is_quiet_ || heap.config.stress || age_of(heap, word) > coldest_epochs);
+}
+
+// The block around a page that is to be made anew. How many pages there were to compress; 0: it is no block.
+unsigned Recompressor::consider_block(Heap& heap, std::uint64_t page, bool* no_room) noexcept {
+    if (!heap.far.may_have_blocks()) return 0;
+    for (const unsigned pages : {16u, 4u}) {
+        const std::uint64_t first = page - page % pages;
+        if (pages > heap.far.codec().block_pages || first == block_tried_) continue;
+        const Remade remade = remake_block(heap, first, pages);
+        *no_room = remade == Remade::no_room;
+        if (remade == Remade::smaller || *no_room) return pages;
+        if (pages == 4) block_tried_ = first;  // its other pages come next
+    }
+    return 0;
+}
+
+Recompressor::Remade Recompressor::remake_block(Heap& heap, std::uint64_t first, unsigned pages) noexcept {
+    PageWord words[block_pages_max];
+    compress::ContentHash hashes[block_pages_max];
+    for (unsigned index = 0; index < pages; ++index) {
+        words[index] = heap.word(first + index).load();
+        if (!may_join(heap, words[index], pages)) return Remade::gone;
+    }
+    std::size_t slot_bytes = 0;
+    for (unsigned index = 0; index < pages; ++index) {
+        const std::span<std::byte> contents = pages_.subspan(index * page_bytes, page_bytes);
+        const std::size_t bytes = read_far(heap, first + index, words[index], contents);
+        if (bytes == 0) return Remade::gone;
+        slot_bytes += bytes;
+        hashes[index] = heap.far.key().hash(contents);
+    }
+    compress::CodecChoice choice = compress::recompression_of(heap.far.codec());
+    choice.dictionary = heap.far.dictionaries().current();
+    const std::span<std::byte> room = blob_.first(blob_bytes_max(pages));
+    const std::size_t blob_bytes = compress::encode_pages(pages_.first(pages * page_bytes), {hashes, pages},
+                                                          choice, room, encode_scratch_);
+    if (blob_bytes < BlockCounts::blob_bytes_min || cxl::BlobStore::slot_bytes_for(blob_bytes) >= slot_bytes)
+        return Remade::no_smaller;
+    for (unsigned index = 0; index < pages; ++index) rating_.add(blob_bytes / pages);
+    return put_block_in_place(heap, first, {words, pages}, {hashes, pages}, room.first(blob_bytes));
+}
+
+// All of the words or none: each is owned as it was read, and waits for nobody. A word may name another blob
+// in the same slot by now, of other contents: their hash tells.
+Recompressor::Remade Recompressor::put_block_in_place(Heap& heap, std::uint64_t first,
+                                                      std::span<const PageWord> words,
+                                                      std::span<const compress::ContentHash> hashes,
+                                                      std::span<const std::byte> blob) noexcept {
+    const auto pages = static_cast<unsigned>(words.size());
+    compress::Dictionary::Version version = 0;
+    const bool names_one = compress::stored_dictionary(blob, &version);
+    const compress::Dictionary* const dictionary = names_one ? heap.far.dictionaries().acquire() : nullptr;
+    const unsigned name = names_one ? Dictionaries::name_of(*dictionary) : 0;
+    const cxl::BlobRef ref = heap.far.place(blob);
+    if (ref == cxl::no_blob) {
+        heap.far.dictionaries().release(name);
+        return Remade::no_room;
+    }
+    heap.far.begin_block(ref, pages);
+    const auto remade = [&](PageWord word) {
+        return word.with_blob(heap.far.own_store(), ref, name).with_block(pages).with_skip(0);
+    };
+    unsigned owned = 0;
+    while (owned < pages && heap.word(first + owned).make_busy(words[owned])) ++owned;
+    bool is_same = owned == pages;
+    for (unsigned index = 0; index < pages && is_same; ++index) {
+        compress::ContentHash hash;
+        is_same = heap.far.load(words[index], [&] {
+            hash = heap.far.stored_hash(words[index], first + index);
+        }) && hash == hashes[index];
+    }
+    for (unsigned index = 0; index < owned; ++index)
+        heap.word(first + index).publish(is_same ? remade(words[index]) : words[index]);
+    for (const PageWord word : words) heap.far.drop(is_same ? word : remade(word));
+    if (!is_same) return Remade::smaller;  // for nothing: somebody wants the page
+    heap.statistics.recompressed.add(pages);
+    if (heap.near.is_resting()) heap.far_room_made(pages);
+    return Remade::smaller;
+}
+
+}  // namespace pnode
