@@ -10,6 +10,7 @@
 #include "bench/common/catalogue.h"
 #include "bench/common/interrupt.h"
 #include "bench/common/zram_swap.h"
+#include "bench/fault/floor_tier.h"
 #include "bench/fault/pages.h"
 #include "bench/fault/tier.h"
 
@@ -78,6 +79,11 @@ class Suite {
                     report_.note(std::string("no rows for the ") + name + " engine with " + codec + ": " +
                                  error.what());
                 }
+        try {
+            add_tier(std::make_unique<FloorTier>(options_.pages));
+        } catch (const std::system_error& error) {
+            report_.note(std::string("no rows for the floor: ") + error.what());
+        }
         if (swap_) add_tier(std::make_unique<ZramTier>(*swap_, options_.pages));
     }
 
@@ -124,7 +130,8 @@ class Suite {
             demote_changed(filled, threads);
             if (options_.selects(name)) touch_far(filled, round, threads, pattern, name);
             filled.contents.verify(filled.tier->memory());  // also brings back what is still far
-            if (pattern == Pattern::sequential && options_.selects("demote-unchanged"))
+            if (pattern == Pattern::sequential && options_.selects("demote-unchanged") &&
+                filled.tier->compresses())
                 report(filled, "demote-unchanged", threads,
                        timed_demote(*filled.tier, options_.pages, threads));
         }
@@ -133,7 +140,8 @@ class Suite {
     void demote_changed(Filled& filled, int threads) {
         filled.contents.verify_and_change(filled.tier->memory());
         const Round result = timed_demote(*filled.tier, options_.pages, threads);
-        if (options_.selects("demote")) report(filled, "demote", threads, result);
+        if (options_.selects("demote") && filled.tier->compresses())
+            report(filled, "demote", threads, result);
     }
 
     void touch_far(Filled& filled, int round, int threads, Pattern pattern, const std::string& name) {

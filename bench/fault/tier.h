@@ -28,7 +28,9 @@ class Tier {
     // Numbers of the pages that are far now, ascending.
     virtual std::vector<std::size_t> far_pages() const = 0;
 
-    const std::string engine;  // "thread", "inline", "zram"
+    virtual bool compresses() const { return true; }
+
+    const std::string engine;  // "thread", "inline", "zram", "floor"
     const std::string codec;
 
   protected:

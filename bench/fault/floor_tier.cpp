@@ -1,0 +1,78 @@
+#include "bench/fault/floor_tier.h"
+
+#include <string.h>
+#include <sys/mman.h>
+
+#include <cerrno>
+#include <system_error>
+
+namespace pnode::bench {
+namespace {
+
+FloorTier* floor_tier = nullptr;
+
+void must(int error, const char* what) {
+    if (error != 0) throw std::system_error(error, std::generic_category(), what);
+}
+
+}  // namespace
+
+FloorTier::FloorTier(std::size_t pages)
+    : Tier("floor", "-"), memory_(pages * page_bytes), copies_(pages * page_bytes), pages_(pages) {
+    uffd_ = os::open_userfaultfd(UFFD_FEATURE_SIGBUS, false);
+    must(uffd_.error, "userfaultfd");
+    must(os::uffd_register(uffd_.fd, memory(), pages * page_bytes, UFFDIO_REGISTER_MODE_MISSING),
+         "UFFDIO_REGISTER");
+    floor_tier = this;
+    struct sigaction action = {};
+    action.sa_sigaction = on_sigbus;
+    action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART;
+    sigfillset(&action.sa_mask);
+    must(sigaction(SIGBUS, &action, &before_) == 0 ? 0 : errno, "sigaction");
+}
+
+FloorTier::~FloorTier() {
+    sigaction(SIGBUS, &before_, nullptr);
+    floor_tier = nullptr;
+    os::close_userfaultfd(uffd_);
+}
+
+void FloorTier::on_sigbus(int signal, siginfo_t* info, void* context) {
+    const int saved_errno = errno;
+    if (!floor_tier->serve(reinterpret_cast<std::uintptr_t>(info->si_addr)))
+        floor_tier->before_.sa_sigaction(signal, info, context);
+    errno = saved_errno;
+}
+
+// Two threads may fault on one page: the second finds it there.
+bool FloorTier::serve(std::uintptr_t address) const noexcept {
+    const std::size_t offset = address - reinterpret_cast<std::uintptr_t>(memory());
+    if (offset >= pages_ * page_bytes) return false;
+    const std::size_t page = offset / page_bytes * page_bytes;
+    std::size_t done = 0;
+    const int error = os::uffd_copy(uffd_.fd, memory() + page, copies_.data() + page, page_bytes, &done);
+    return error == 0 || error == EEXIST || error == EAGAIN;
+}
+
+// A page that is absent has its copy already, and would only be brought back by looking.
+void FloorTier::demote(std::size_t first_page, std::size_t pages) {
+    std::byte* const first = memory() + first_page * page_bytes;
+    std::vector<unsigned char> present(pages);
+    must(mincore(first, pages * page_bytes, present.data()) == 0 ? 0 : errno, "mincore");
+    for (std::size_t page = 0; page < pages; ++page) {
+        if ((present[page] & 1) != 0)
+            memcpy(copies_.data() + (first_page + page) * page_bytes, first + page * page_bytes, page_bytes);
+    }
+    must(madvise(first, pages * page_bytes, MADV_DONTNEED) == 0 ? 0 : errno, "madvise");
+}
+
+std::vector<std::size_t> FloorTier::far_pages() const {
+    std::vector<unsigned char> present(pages_);
+    must(mincore(memory(), pages_ * page_bytes, present.data()) == 0 ? 0 : errno, "mincore");
+    std::vector<std::size_t> far;
+    for (std::size_t page = 0; page < pages_; ++page)
+        if ((present[page] & 1) == 0) far.push_back(page);
+    return far;
+}
+
+}  // namespace pnode::bench
