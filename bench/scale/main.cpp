@@ -20,6 +20,9 @@ int main(int count, char** arguments) {
                    "addresses of a heap of which little is used, up to 8T; 0: none (1T)")
         ->transform(CLI::AsSizeValue(false))
         ->check(CLI::Range(std::size_t{0}, std::size_t{8} << 40));
+    app.add_option("--sparse-pages", options.sparse_pages, "how many pages of it are used, 1024 to 4194304")
+        ->check(CLI::Range(1024, 4'194'304))
+        ->capture_default_str();
     app.add_option("--near", options.near_bytes, "near limit of each heap, 1M to 1G (64M)")
         ->transform(CLI::AsSizeValue(false))
         ->check(CLI::Range(std::size_t{1} << 20, std::size_t{1} << 30));

@@ -29,18 +29,19 @@ std::string text_of_catalogue() {
     return text;
 }
 
-std::string in_gib(std::uint64_t bytes) {
-    return std::to_string(bytes >> 30) + " GiB";
+std::string size_name(std::uint64_t bytes) {
+    return bytes >> 30 != 0 ? std::to_string(bytes >> 30) + " GiB" : std::to_string(bytes >> 20) + " MiB";
 }
 
 std::vector<HeapShape> shapes(const ScaleOptions& options) {
     std::vector<HeapShape> all;
     for (const std::uint64_t bytes : options.dense_bytes) {
         const std::uint64_t pages = bytes / PN_PAGE_BYTES;
-        all.push_back({.name = in_gib(bytes), .address_bytes = bytes, .pages = pages, .area_pages = pages});
+        all.push_back(
+            {.name = size_name(bytes), .address_bytes = bytes, .pages = pages, .area_pages = pages});
     }
     if (options.sparse_bytes != 0)
-        all.push_back({.name = in_gib(options.sparse_bytes) + ", sparse",
+        all.push_back({.name = size_name(options.sparse_bytes) + ", sparse",
                        .address_bytes = options.sparse_bytes,
                        .pages = options.sparse_pages,
                        .area_pages = sparse_area_pages});
@@ -79,6 +80,7 @@ void print_json(const std::vector<Measured>& all, const ScaleOptions& options) {
             {"heap", each.subject->shape().name},
             {"address_bytes", each.subject->shape().address_bytes},
             {"pages", each.subject->shape().pages},
+            {"far_share", ratio_json(each.subject->far_share())},
             {"open_ns", std::llround(each.subject->open_ns())},
             {"read_ns", std::llround(median(each.read_ns))},
             {"read_spread", ratio_json(spread(each.read_ns))},
