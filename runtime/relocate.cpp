@@ -28,11 +28,13 @@ int relocate_untracked(Heap& heap, std::uint64_t from, std::uint64_t to, std::ui
 // DRAM is short or the address space is being changed: both pass.
 void copy_page(Heap& heap, std::uint64_t to, const std::byte* contents) noexcept {
     std::size_t done = 0;
-    for (os::Backoff backoff;; backoff.wait()) {
+    for (os::Backoff backoff;;) {
         const int error = os::uffd_copy(heap.uffd.fd, heap.address_of(to), contents, page_bytes, &done);
         if (error == 0) return;
+        if (error == EAGAIN) continue;  // the address space is being changed: it will be over soon
         if (error == EEXIST) os::drop_pages(heap.address_of(to), page_bytes);
         heap.near.wake_evictor();
+        backoff.wait();
     }
 }
 
