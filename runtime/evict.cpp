@@ -95,7 +95,7 @@ bool is_group_away(Heap& heap, std::uint64_t first) noexcept {
     return heap.near_map.clear_if(first, [&] {
         const std::uint64_t end = std::min(first + NearMap::group_pages, heap.page_count);
         for (std::uint64_t page = first; page < end; ++page) {
-            const PageState state = heap.word(page).load().state();
+            const PageState state = heap.word(page).load_in_order().state();
             if (state != PageState::fresh && state != PageState::far && state != PageState::poisoned)
                 return false;
         }

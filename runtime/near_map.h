@@ -41,13 +41,12 @@ class NearMap {
         ever_[group / 64].fetch_or(bit(group), std::memory_order_seq_cst);
         near_[group / 64].fetch_or(bit(group), std::memory_order_seq_cst);
     }
-    // `is_away` looks at the group's words; it is asked again when the bit is clear.
+    // `is_away` looks at the group's words (load_in_order); it is asked again when the bit is clear.
     template <class IsAway>
     bool clear_if(std::uint64_t page, IsAway is_away) noexcept {
         if (!is_away()) return false;
         const std::uint64_t group = page / group_pages;
         near_[group / 64].fetch_and(~bit(group), std::memory_order_seq_cst);
-        std::atomic_thread_fence(std::memory_order_seq_cst);
         if (is_away()) return true;
         near_[group / 64].fetch_or(bit(group), std::memory_order_seq_cst);
         return false;

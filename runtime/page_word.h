@@ -105,6 +105,8 @@ static_assert((1u << level_max) - 1 <= skip_max);
 class AtomicPageWord {
   public:
     PageWord load() const noexcept { return PageWord(bits_.load(std::memory_order_acquire)); }
+    // Not before what the thread did to the near map (near_map.h).
+    PageWord load_in_order() const noexcept { return PageWord(bits_.load(std::memory_order_seq_cst)); }
     void publish(PageWord word) noexcept { bits_.store(word.bits(), std::memory_order_release); }
     // One winner: `expected` to `desired`, acquire so that the winner sees what the last owner left.
     // Sequentially consistent for near_map.h.
