@@ -6,6 +6,9 @@
 #include "runtime/heap.h"
 #include "runtime/os/signals_blocked.h"
 
+// Weak: before glibc 2.35 there is none.
+extern "C" const std::ptrdiff_t __rseq_offset __attribute__((weak));
+
 namespace pnode {
 
 constinit std::atomic<std::uint64_t> Hold::lowest{~std::uint64_t{0}};
@@ -260,20 +263,30 @@ void hold_while_alive(Lasting what, std::uint64_t address, std::uint64_t bytes) 
     if (managed) Hold::bring_near(address, bytes);
 }
 
+std::uint64_t end_of_storage(std::uint64_t thread_pointer) noexcept {
+    constexpr std::uint64_t structure_bytes = 2304, rseq_bytes = 32;
+    return thread_pointer + (&__rseq_offset != nullptr && __rseq_offset > 0
+                                 ? static_cast<std::uint64_t>(__rseq_offset) + rseq_bytes
+                                 : structure_bytes);
+}
+
 void hold_for_thread_to_come(const ThreadToCome& thread) noexcept {
     const std::uint64_t frames_at = thread.stack_top - first_frames_bytes;
+    const bool has_storage = thread.thread_pointer - thread.stack_top < storage_bytes_max;
+    const std::uint64_t frames_end = has_storage ? end_of_storage(thread.thread_pointer) : thread.stack_top;
+    const std::uint64_t frames_bytes = frames_end - frames_at;
     const bool on_heap =
-        thread.stack_top > first_frames_bytes && Hold::may_be_managed(frames_at, first_frames_bytes);
+        thread.stack_top > first_frames_bytes && Hold::may_be_managed(frames_at, frames_bytes);
     const bool number_on_heap = thread.number_at != 0 && Hold::may_be_managed(thread.number_at, sizeof(int));
     if (!on_heap && !number_on_heap) return;
     if (ThreadHolds* const slot = slot_for_stack(thread.stack_top)) {
         slot->stack_top.store(thread.stack_top);
-        if (on_heap) set_lasting(*slot, Lasting::first_frames, frames_at, first_frames_bytes);
+        if (on_heap) set_lasting(*slot, Lasting::first_frames, frames_at, frames_bytes);
         if (number_on_heap) set_lasting(*slot, Lasting::number, thread.number_at, sizeof(int));
         slot->owner.store(ThreadHolds::a_thread_to_come);
         hold_fence();
     }
-    if (on_heap) Hold::bring_near(frames_at, first_frames_bytes);
+    if (on_heap) Hold::bring_near(frames_at, frames_bytes);
     if (number_on_heap) Hold::bring_near(thread.number_at, sizeof(int));
 }
 
@@ -293,6 +306,9 @@ void take_over_holds(std::uint64_t stack_pointer) noexcept {
     my_holds = found;
     my_holds->stack_top.store(0);
     my_holds->owner.store(ThreadHolds::a_thread);
+    const auto thread_pointer = reinterpret_cast<std::uint64_t>(__builtin_thread_pointer());
+    if (thread_pointer - stack_pointer < storage_bytes_max)
+        hold_while_alive(Lasting::storage, stack_pointer, end_of_storage(thread_pointer) - stack_pointer);
 }
 
 void holds_end_thread() noexcept {

@@ -54,12 +54,13 @@ enum class Lasting : std::uint8_t {
     number,        // set_tid_address(2), CLONE_CHILD_CLEARTID
     parts,         // rseq(2)'s area
     first_frames,  // the top of its stack, before it has an alternate one for signals
+    storage,       // its thread-local storage, which handlers of ours use too
     // Of a thread that makes another: what clone(2) reads and writes.
     clone_arguments,
     child_number,
     child_descriptor,
 };
-inline constexpr unsigned lasting_holds = 6;
+inline constexpr unsigned lasting_holds = 7;
 
 struct alignas(64) ThreadHolds {
     enum Owner : std::uint32_t { nobody, changing, a_thread, a_thread_to_come, a_thread_that_ended };
@@ -144,13 +145,21 @@ void for_each_held(std::uint64_t first, std::uint64_t end, Visit visit) noexcept
 // heap costs a comparison.
 void hold_while_alive(Lasting what, std::uint64_t address, std::uint64_t bytes) noexcept;
 
+// Libc puts a thread's own structure, and its static thread-local storage below it, above the stack that it
+// gives the thread. Where the structure ends, of the thread whose thread pointer that is: rseq(2)'s area is
+// the last of it (glibc 2.35).
+std::uint64_t end_of_storage(std::uint64_t thread_pointer) noexcept;
+inline constexpr std::uint64_t storage_bytes_max = 128 * 1024;
+
 // For a thread that is about to be made, on a stack that ends at `stack_top`.
 struct ThreadToCome {
     std::uint64_t stack_top;
-    std::uint64_t number_at;  // where the kernel writes its number, or 0
+    std::uint64_t number_at;       // where the kernel writes its number, or 0
+    std::uint64_t thread_pointer;  // that it will have, or 0
 };
 void hold_for_thread_to_come(const ThreadToCome& thread) noexcept;
-// The calling thread's first call, with its stack pointer there.
+// The calling thread's first call, with its stack pointer there. What lies between that and its thread
+// pointer, if it is its stack, is held as long as it lives.
 void take_over_holds(std::uint64_t stack_pointer) noexcept;
 
 // The calling thread ends, with what it held last; or is the only one in a forked child.

@@ -98,12 +98,13 @@ void hold_clone_results(std::uint64_t number_at, std::uint64_t descriptor_at) no
 
 // What it writes in the new thread or process. A process has a copy of what is near now; a thread holds for
 // itself as soon as it can.
-void hold_for_child(std::uint64_t flags, std::uint64_t stack_top, std::uint64_t number_at) noexcept {
+void hold_for_child(std::uint64_t flags, std::uint64_t stack_top, std::uint64_t number_at,
+                    std::uint64_t thread_pointer) noexcept {
     if ((flags & (CLONE_CHILD_CLEARTID | CLONE_CHILD_SETTID)) == 0) number_at = 0;
     if ((flags & CLONE_VM) == 0) {
         if (number_at != 0) Hold::bring_near(number_at, sizeof(int));
     } else if (stack_top != 0) {
-        hold_for_thread_to_come({stack_top, number_at});
+        hold_for_thread_to_come({stack_top, number_at, (flags & CLONE_SETTLS) != 0 ? thread_pointer : 0});
     }
 }
 
@@ -123,7 +124,7 @@ int prepare_clone3(Dispatched& call) noexcept {
     hold_while_alive(Lasting::clone_arguments, reinterpret_cast<std::uint64_t>(&copy), sizeof copy);
     hold_clone_results((copy.flags & CLONE_PARENT_SETTID) != 0 ? copy.parent_tid : 0,
                        (copy.flags & CLONE_PIDFD) != 0 ? copy.pidfd : 0);
-    hold_for_child(copy.flags, copy.stack != 0 ? copy.stack + copy.stack_size : 0, copy.child_tid);
+    hold_for_child(copy.flags, copy.stack != 0 ? copy.stack + copy.stack_size : 0, copy.child_tid, copy.tls);
     call.at(REG_RDI) = reinterpret_cast<greg_t>(&copy);
     return 0;
 }
@@ -137,7 +138,7 @@ void make_thread(Dispatched& call) noexcept {
     if (call.number == SYS_clone) {
         const bool writes = (call.value(0) & (CLONE_PARENT_SETTID | CLONE_PIDFD)) != 0;
         hold_clone_results(writes ? call.value(2) : 0, 0);
-        hold_for_child(call.value(0), call.value(1), call.value(3));
+        hold_for_child(call.value(0), call.value(1), call.value(3), call.value(4));
     }
     call.go_on_at(stub);
 }
