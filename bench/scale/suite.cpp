@@ -66,7 +66,7 @@ void print_table(const std::vector<Measured>& all) {
             median(each.write_ns) / 1e3, ratio(each.write_ns, all[0].write_ns));
     }
     std::printf(
-        "\nA touch of a random page: a fault for all but the near ones, and the eviction that makes room.\n"
+        "\nTouches of random pages, by page brought near: a fault, and the eviction that makes room.\n"
         "Medians over rounds; ratio: median of each round's ratio to the first heap.\n");
 }
 
