@@ -22,7 +22,8 @@ namespace {
 // perhaps by the kernel, which delivers a signal there.
 FaultKind kind_of(std::uint64_t address, const void* context) noexcept {
 #ifdef __x86_64__
-    constexpr std::uint64_t stack_bytes = 64 * 1024;
+    // As far as a run that begins elsewhere may reach, too.
+    constexpr std::uint64_t stack_bytes = 64 * 1024 + ResolveLane::pages_max * page_bytes;
     constexpr greg_t present = 1, write = 2;  // of the page fault's error code
     const auto& registers = static_cast<const ucontext_t*>(context)->uc_mcontext.gregs;
     if ((registers[REG_ERR] & present) != 0) return FaultKind::write_protected;
