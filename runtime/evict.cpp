@@ -83,10 +83,6 @@ void pick_leased(Heap& heap, EvictLane& lane) noexcept {
     }
 }
 
-std::uint64_t end_of_chunk(const Heap& heap, std::uint64_t chunk) noexcept {
-    return std::min((chunk + 1) * heap.chunk_pages, heap.page_count);
-}
-
 // At the first page of a group (near_map.h): is nothing of it near, and has it been told so? The hand's
 // holder asks.
 bool is_group_away(Heap& heap, std::uint64_t first) noexcept {
@@ -115,7 +111,7 @@ void move_hand(Heap& heap, EvictLane& lane) noexcept {
             heap.hand = (chunk + 1) * heap.chunk_pages;
             ++chunks_passed;
         } else if (is_group_away(heap, heap.hand)) {
-            const std::uint64_t end = end_of_chunk(heap, chunk);
+            const std::uint64_t end = heap.end_of_chunk(chunk);
             heap.hand = heap.near_map.next(heap.hand, end);
             chunks_passed += heap.hand == end ? 1 : 0;
             ++looked_at;
@@ -546,7 +542,7 @@ void drop_kept_blobs(Heap& heap) noexcept {
     if (heap.hand_taken.exchange(true, std::memory_order_acquire)) return;
     for (std::uint64_t looked_at = 0; looked_at < looked_at_max; ++looked_at) {
         const std::uint64_t chunk = heap.chunk_of(heap.keep_hand);
-        const std::uint64_t end = end_of_chunk(heap, chunk);
+        const std::uint64_t end = heap.end_of_chunk(chunk);
         if (heap.chunks.state(chunk) != ChunkState::tracked) {
             heap.keep_hand = end;
         } else if (!heap.near_map.may_be_near(heap.keep_hand)) {

@@ -104,6 +104,10 @@ class Heap : private cxl::NodeUser {
         return (address - reinterpret_cast<std::uint64_t>(base)) / page_bytes;
     }
     std::uint64_t chunk_of(std::uint64_t page) const noexcept { return page / chunk_pages; }
+    // The page after its last.
+    std::uint64_t end_of_chunk(std::uint64_t chunk) const noexcept {
+        return std::min((chunk + 1) * chunk_pages, page_count);
+    }
     AtomicPageWord& word(std::uint64_t page) const noexcept { return words[page]; }
     // How much was ever taken out, in eighths of the near pages: what "soon" is measured in (page_word.h,
     // stamp).

@@ -26,7 +26,7 @@ std::uint64_t for_each_word(Heap& heap, std::uint64_t page, Visit visit) noexcep
             continue;
         }
         // What was never near is not far.
-        const std::uint64_t end = std::min((chunk + 1) * heap.chunk_pages, heap.page_count);
+        const std::uint64_t end = heap.end_of_chunk(chunk);
         page = heap.near_map.next_ever(page, end);
         if (page == end) continue;
         const std::uint64_t here = page++;

@@ -21,6 +21,7 @@
 #include "cxl/topology.h"
 #include "tests/cxl/open_spec.h"
 #include "tests/cxl/store_fixture.h"
+#include "tests/sleeping_thread.h"
 
 namespace pnode::cxl {
 namespace {
@@ -208,14 +209,6 @@ TEST(DaxRegion, bad_news_end_no_load) {
     EXPECT_FALSE(opened.region->next_bad_news(&bad));
 }
 
-bool sleeps(pid_t thread) {
-    std::ifstream file("/proc/self/task/" + std::to_string(thread) + "/stat");
-    std::string stat;
-    std::getline(file, stat);
-    const std::size_t name_end = stat.rfind(')');
-    return name_end != std::string::npos && stat.compare(name_end, 3, ") S") == 0;
-}
-
 // They are none of the program's business: its system calls go on.
 TEST(DaxRegion, bad_news_interrupt_no_call) {
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -233,7 +226,7 @@ TEST(DaxRegion, bad_news_interrupt_no_call) {
         reader = gettid();
         got = read(ends[0], &byte, 1);
     });
-    while (reader == 0 || !sleeps(reader)) std::this_thread::yield();
+    while (reader == 0 || !test::sleeps(reader)) std::this_thread::yield();
     siginfo_t info{};
     info.si_signo = SIGBUS;
     info.si_code = BUS_MCEERR_AO;

@@ -18,6 +18,7 @@
 
 #include "runtime/os/injection.h"
 #include "tests/runtime/heap_fixture.h"
+#include "tests/sleeping_thread.h"
 
 namespace pnode::test {
 namespace {
@@ -179,14 +180,6 @@ TEST_F(StatsFile, BadPathsAreRefused) {
     EXPECT_EQ(pn_stats_file(heap_, std::string(2000, 'x').c_str(), 0), EINVAL);
     EXPECT_EQ(pn_stats_file(heap_, nullptr, 0), EINVAL);
     EXPECT_EQ(pn_stats_file(nullptr, path_.c_str(), 0), EINVAL);
-}
-
-bool sleeps(pid_t thread) {
-    std::ifstream file("/proc/self/task/" + std::to_string(thread) + "/stat");
-    std::string stat;
-    std::getline(file, stat);
-    const std::size_t name_end = stat.rfind(')');
-    return name_end != std::string::npos && stat.compare(name_end, 3, ") S") == 0;
 }
 
 using PoisonDeathTest = Poison;
