@@ -1,5 +1,6 @@
 // Several threads on the same pages. Iterations are bounded and few: sanitizers run these ten times slower.
 #include <atomic>
+#include <numeric>
 
 #include "tests/runtime/heap_fixture.h"
 
@@ -77,6 +78,10 @@ TEST_F(Concurrent, DistinctBytesOfOnePageAllLand) {
 TEST_F(CalmConcurrent, OnePromotionServesAllThreads) {
     open_heap();
     std::uint8_t* const buffer = alloc_filled(pages, Kind::text, 1);
+    // A step that is coprime to their number visits all pages, and no two in a row: hardly anything is read
+    // ahead, and a message too many costs one page, not a run of them.
+    constexpr std::uint64_t step = 27;
+    static_assert(std::gcd(step, pages) == 1);
     std::uint64_t expected = 0;
     std::uint64_t stale_max = 0;
     for (int round = 0; round < 8; ++round) {
@@ -84,7 +89,7 @@ TEST_F(CalmConcurrent, OnePromotionServesAllThreads) {
         expected += pages;
         in_threads(threads_max, [&](std::uint64_t t) {
             for (std::uint64_t i = 0; i < pages; ++i) {
-                std::atomic_ref(buffer[i * page_bytes + t * 1000]).fetch_add(1);
+                std::atomic_ref(buffer[i * step % pages * page_bytes + t * 1000]).fetch_add(1);
             }
         });
         EXPECT_TRUE(eventually([&] { return stats().promotions >= expected; }));
@@ -92,7 +97,7 @@ TEST_F(CalmConcurrent, OnePromotionServesAllThreads) {
         // page was demoted again, it brings the page near for nobody. No thread leaves more than one such
         // message a round.
         stale_max += threads_max;
-        EXPECT_LE(stats().promotions, expected + stale_max);
+        EXPECT_LE(stats().promotions - stats().promotions_ahead, expected + stale_max);
     }
 }
 
