@@ -225,14 +225,16 @@ void add_far_pages(Range part, unsigned char* vector) noexcept {
     }
 }
 
-void lift_near_limit() noexcept {
+void lift_limits() noexcept {
     constexpr std::uint64_t none = std::uint64_t{1} << 62;
+    pn_heap_set_total_limit(heap_served(), 0);
     pn_heap_set_near_limit(heap_served(), none);
 }
 
-void restore_near_limit() noexcept {
-    if (settings().heap.near_bytes_max != 0)
-        pn_heap_set_near_limit(heap_served(), settings().heap.near_bytes_max);
+void restore_limits() noexcept {
+    const pn_heap_options& wanted = settings().heap;
+    if (wanted.near_bytes_max != 0) pn_heap_set_near_limit(heap_served(), wanted.near_bytes_max);
+    if (wanted.total_bytes_max != 0) pn_heap_set_total_limit(heap_served(), wanted.total_bytes_max);
 }
 
 }  // namespace
@@ -347,7 +349,7 @@ long mapping_lock_all(int flags) noexcept {
     const long result = kernel::call(SYS_mlockall, flags | MCL_ONFAULT);
     if (kernel::failed(result) || (flags & MCL_CURRENT) == 0) return result;
     const MappingFrame frame;
-    lift_near_limit();
+    lift_limits();
     for_each_extent(heap_served(), heap, [](Range part, const pn_extent_t& extent) {
         if (extent.kind == PN_EXTENT_BUFFER) pn_promote(heap_served(), at(part), part.bytes());
         return true;
@@ -361,7 +363,7 @@ long mapping_unlock_all() noexcept {
     if (heap.is_empty() || is_inside_runtime() || kernel::failed(result)) return result;
     const MappingFrame frame;
     unlock_pages(heap);
-    restore_near_limit();
+    restore_limits();
     return result;
 }
 

@@ -23,6 +23,7 @@ void settings_read() noexcept {
     pn_heap_options_init(&read.heap);
     read.heap.near_bytes_max = options->near_bytes_max;
     read.heap.far_bytes_max = options->far_bytes_max;
+    read.heap.total_bytes_max = options->total_bytes_max;
     read.heap.activation_bytes = options->activation_bytes;
     read.heap.node_spec = options->node.empty() ? nullptr : options->node.c_str();
     read.heap.codec = options->codec.empty() ? nullptr : options->codec.c_str();

@@ -77,6 +77,11 @@ int parse_options(const pn_heap_options& options, Heap::Config* config) {
         return fail_with(EINVAL, "near_bytes_max must be below 1 EiB");
     if (options.far_bytes_max != 0 && options.far_bytes_max < std::uint64_t{1} << 20)
         return fail_with(EINVAL, "far_bytes_max must be 0 or at least 1 MiB");
+    if (options.total_bytes_max != 0 &&
+        options.total_bytes_max < pnode::NearLedger::limit_pages_min * pnode::page_bytes)
+        return fail_with(EINVAL, "total_bytes_max must be 0 or at least 1 MiB");
+    if (options.total_bytes_max > std::uint64_t{1} << 60)
+        return fail_with(EINVAL, "total_bytes_max must be below 1 EiB");
     if (options.engine > PN_ENGINE_INLINE)
         return fail_with(EINVAL, "engine must be one of PN_ENGINE_AUTO, _THREAD, _INLINE");
     if ((options.flags & ~static_cast<std::uint32_t>(PN_HEAP_STRICT | PN_HEAP_STRESS | PN_HEAP_VERBOSE)) != 0)
@@ -94,12 +99,33 @@ int parse_options(const pn_heap_options& options, Heap::Config* config) {
     config->stress =
         (options.flags & PN_HEAP_STRESS) != 0 || (stress != nullptr && std::strcmp(stress, "1") == 0);
     config->verbose = (options.flags & PN_HEAP_VERBOSE) != 0;
+    config->total_bytes_max = options.total_bytes_max;
     config->far.bytes_max = options.far_bytes_max;
     config->far.node = options.node != nullptr ? options.node->node.get() : nullptr;
     config->far.spec =
         options.node_spec != nullptr
             ? options.node_spec
             : "memory:" + std::to_string(options.far_bytes_max != 0 ? options.far_bytes_max : physical);
+    return 0;
+}
+
+// Demotes down to limits that have changed. 0, or why the heap cannot become active.
+int enforce_limits(Heap& managed) noexcept {
+    managed.near.try_again();
+    std::string message;
+    if (!managed.is_active() && managed.near.past_high()) {
+        if (const int error = managed.activate(&message)) return fail_with(error, message);
+    }
+    if (!managed.is_active()) return 0;
+    managed.near.wake_evictor();
+    const SignalsBlocked signals;
+    const pnode::Inside inside(managed.operations);
+    // Enough for the hand to pass over the warmest page as often as it is passed over at most.
+    const std::uint64_t fruitless_max = 64 + managed.spans.allocated_pages() / 256;
+    for (std::uint64_t fruitless = 0; managed.near.past_hard() && fruitless < fruitless_max;) {
+        pnode::LentEvictLane lane(managed.evict_lanes);
+        fruitless = evict_batch(managed, *lane, pnode::Evicting::other) == 0 ? fruitless + 1 : 0;
+    }
     return 0;
 }
 
@@ -144,24 +170,18 @@ int pn_heap_set_near_limit(pn_heap* heap, std::uint64_t near_bytes_max) noexcept
     if (heap == nullptr || pages < pnode::NearLedger::limit_pages_min || pages > pnode::NearLedger::unlimited)
         return EINVAL;
     const RuntimeScope scope;
-    Heap& managed = heap->heap;
-    managed.near.set_limit(pages);
-    managed.near.try_again();
-    std::string message;
-    if (!managed.is_active() && managed.near.past_high()) {
-        if (const int error = managed.activate(&message)) return fail_with(error, message);
-    }
-    if (!managed.is_active()) return 0;
-    managed.near.wake_evictor();
-    const SignalsBlocked signals;
-    const pnode::Inside inside(managed.operations);
-    // Enough for the hand to pass over the warmest page as often as it is passed over at most.
-    const std::uint64_t fruitless_max = 64 + managed.spans.allocated_pages() / 256;
-    for (std::uint64_t fruitless = 0; managed.near.past_hard() && fruitless < fruitless_max;) {
-        pnode::LentEvictLane lane(managed.evict_lanes);
-        fruitless = evict_batch(managed, *lane, pnode::Evicting::other) == 0 ? fruitless + 1 : 0;
-    }
-    return 0;
+    heap->heap.near.set_limit(pages);
+    return enforce_limits(heap->heap);
+}
+
+int pn_heap_set_total_limit(pn_heap* heap, std::uint64_t total_bytes_max) noexcept {
+    const std::uint64_t pages = total_bytes_max / PN_PAGE_BYTES;
+    if (heap == nullptr || (total_bytes_max != 0 && pages < pnode::NearLedger::limit_pages_min) ||
+        pages > pnode::NearLedger::unlimited)
+        return EINVAL;
+    const RuntimeScope scope;
+    heap->heap.near.set_total(pages);
+    return enforce_limits(heap->heap);
 }
 
 int pn_buffer_alloc(pn_heap* heap, std::uint64_t bytes, std::uint64_t alignment, void** out) noexcept {

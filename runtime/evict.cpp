@@ -529,6 +529,15 @@ void add_if_near(Heap& heap, EvictLane& lane, std::uint64_t page) noexcept {
 
 }  // namespace
 
+void trim(Heap& heap) noexcept {
+    heap.far.store()->trim();
+    share_total(heap);
+}
+
+void share_total(Heap& heap) noexcept {
+    if (heap.near.has_total()) heap.near.set_far((heap.far.physical_bytes() + page_bytes - 1) / page_bytes);
+}
+
 void drop_kept(Heap& heap, PageWord word) noexcept {
     if (word.place() == cxl::no_blob) return;
     heap.statistics.kept_blob_bytes.subtract(heap.far.bytes(word).size());
@@ -566,6 +575,7 @@ unsigned evict_batch(Heap& heap, EvictLane& lane, Evicting who) noexcept {
     pick(heap, lane, who);
     take_out(heap, lane);
     const Cleared cleared = clear(heap, lane, who);
+    share_total(heap);
     if (heap.far.is_nearly_full()) drop_kept_blobs(heap);
     if (cleared.left == 0 && cleared.node_full) heap.near.rest();
     return cleared.left;
@@ -602,6 +612,7 @@ int demote(Heap& heap, std::uint64_t first, std::uint64_t pages, std::uint64_t* 
         }
         take_out(heap, *lane);
         node_full |= clear(heap, *lane, Evicting::other).node_full;
+        share_total(heap);
         if (node_full && heap.far.is_nearly_full()) drop_kept_blobs(heap);
     }
     *done = 0;

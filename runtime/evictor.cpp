@@ -43,9 +43,9 @@ void expire_leases(Heap& heap) noexcept {
 }
 
 // Inside: neither a fork nor validate() may see a slab half given back.
-void trim(Heap& heap) noexcept {
+void trim_inside(Heap& heap) noexcept {
     const Inside inside(heap.operations);
-    heap.far.node()->store().trim();
+    trim(heap);
 }
 
 void write_stats_if_due(Heap& heap) noexcept {
@@ -74,7 +74,7 @@ void* evictor_main(void* argument) noexcept {
         write_stats_if_due(heap);
         const bool converging = converge(heap);
         const bool nominations_left = serve_nominations(heap);
-        trim(heap);
+        trim_inside(heap);
         heap.near.wait_for_work(sleep_ns(heap, converging || nominations_left));
     }
     return nullptr;

@@ -185,15 +185,16 @@ void FarTier::collect_dictionaries() noexcept {
 }
 
 bool FarTier::should_keep(PageWord word, const Statistics& statistics,
-                          std::uint64_t kept_bytes_max) const noexcept {
+                          const NearLedger& near) const noexcept {
     if (word.store() != own_) return true;  // under lease, it costs nothing
     if (word.is_block()) return false;      // it would keep the bytes of pages that are gone
     if (!node_->gate().is_open() || is_past(14)) return false;
-    if (config_.bytes_max != 0) return true;
     const std::uint64_t kept_bytes = statistics.kept_blob_bytes.value();
+    if (near.has_total()) return kept_bytes < near.kept_bytes_max();
+    if (config_.bytes_max != 0) return true;
     // saved = far pages - (physical - kept), and kept < saved / 2.
     const std::uint64_t far_bytes = statistics.far_pages.value() * page_bytes;
-    return kept_bytes < kept_bytes_max || kept_bytes + physical_bytes() < far_bytes;
+    return kept_bytes < near.kept_bytes_max() || kept_bytes + physical_bytes() < far_bytes;
 }
 
 void FarTier::leave(std::unique_ptr<cxl::Node> nowhere) noexcept {

@@ -217,6 +217,7 @@ void fork_child(Heap& heap) noexcept {
     heap.stats_file.leave_to_parent();
     forget_threads(heap);
     heap.offload.forget();
+    heap.near.forget_total();
     heap.shared_after_fork.store(true, std::memory_order_relaxed);
     heap.leased_pages.clear();
     heap.end_epochs();

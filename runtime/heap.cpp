@@ -46,6 +46,14 @@ Heap::~Heap() {
     far.close();
 }
 
+// A limit below the activation size must be kept too.
+void Heap::set_limits() noexcept {
+    for (const std::uint64_t bytes_max : {config.near_bytes_max, config.total_bytes_max})
+        if (bytes_max != 0) config.activation_bytes = std::min(config.activation_bytes, bytes_max / 2);
+    near.set_limit(config.near_bytes_max == 0 ? NearLedger::unlimited : config.near_bytes_max / page_bytes);
+    near.set_total(config.total_bytes_max / page_bytes);
+}
+
 int Heap::open(Config wanted, std::string* message) {
     config = std::move(wanted);
     config.far.user = this;
@@ -54,10 +62,7 @@ int Heap::open(Config wanted, std::string* message) {
                                   : "too many heaps use the node";
         return error;
     }
-    // A near limit below the activation size must be kept too.
-    if (config.near_bytes_max != 0)
-        config.activation_bytes = std::min(config.activation_bytes, config.near_bytes_max / 2);
-    near.set_limit(config.near_bytes_max == 0 ? NearLedger::unlimited : config.near_bytes_max / page_bytes);
+    set_limits();
     if (config.stress) near.set_stress();
     if (int error = reserve(message)) return error;
     if (int error = map_lanes(message)) return error;

@@ -48,7 +48,8 @@ class Heap : private cxl::NodeUser {
   public:
     struct Config {
         std::uint64_t address_bytes = 0;
-        std::uint64_t near_bytes_max = 0;  // 0: none
+        std::uint64_t near_bytes_max = 0;   // 0: none
+        std::uint64_t total_bytes_max = 0;  // of near and far together; 0: none
         std::uint64_t activation_bytes = 0;
         FarTier::Config far;
         std::uint32_t engine = PN_ENGINE_AUTO;
@@ -193,6 +194,7 @@ class Heap : private cxl::NodeUser {
     int make_ordinary(std::uint64_t first, std::uint64_t pages, bool reserved) noexcept;
     int activate_locked(std::string* message, unsigned handlers_now);
     bool has_room_for(std::uint64_t pages) noexcept;
+    void set_limits() noexcept;
     int open_userfaultfd(std::string* message);
     void open_offload();
     void say_active() const;
@@ -260,6 +262,11 @@ void make_room(Heap& heap, Evicting who) noexcept;
 int demote(Heap& heap, std::uint64_t first, std::uint64_t pages, std::uint64_t* done) noexcept;
 void* evictor_main(void* heap) noexcept;
 
+// With a limit of near and far together: near pages have what far ones leave of it. After far ones came or
+// went; any thread.
+void share_total(Heap& heap) noexcept;
+// Gives free slabs back to the node, and shares anew.
+void trim(Heap& heap) noexcept;
 // Frees the blob that a near page kept, if any; the caller owns the page.
 void drop_kept(Heap& heap, PageWord word) noexcept;
 // A bounded piece of the search for kept blobs to drop.

@@ -24,12 +24,29 @@ class NearLedger {
     static constexpr std::uint64_t unlimited = std::uint64_t{1} << 50;
     static constexpr std::uint64_t limit_pages_min = 256;  // 1 MiB
 
-    void set_limit(std::uint64_t pages) noexcept { limit_pages_.store(pages, std::memory_order_relaxed); }
+    void set_limit(std::uint64_t pages) noexcept { set(near_pages_max_, pages); }
+    // What is in force now.
     std::uint64_t limit_pages() const noexcept { return limit_pages_.load(std::memory_order_relaxed); }
     bool is_limited() const noexcept { return limit_pages() != unlimited; }
 
-    // Kept blobs may always cost an eighth of the near pages (FarTier::should_keep).
-    std::uint64_t kept_bytes_max() const noexcept { return limit_pages() * (4096 / 8); }
+    // A limit of near and far together: near is what far leaves of it, a sixteenth at least. 0: none.
+    void set_total(std::uint64_t pages) noexcept { set(total_pages_, pages); }
+    std::uint64_t total_pages() const noexcept { return total_pages_.load(std::memory_order_relaxed); }
+    bool has_total() const noexcept { return total_pages() != 0; }
+    // With a total: what far takes now. For whoever changed that.
+    void set_far(std::uint64_t pages) noexcept { set(far_pages_, pages); }
+    // In a forked child, whose far pages are its parent's: near stays what it is.
+    void forget_total() noexcept {
+        if (!has_total()) return;
+        set_limit(limit_pages());
+        set_total(0);
+    }
+
+    // Kept blobs may always cost an eighth of the near pages (FarTier::should_keep); where their bytes are
+    // taken from near pages, a thirty-second: more would cost more faults than it saves compressing.
+    std::uint64_t kept_bytes_max() const noexcept {
+        return limit_pages() * (has_total() ? 4096 / 32 : 4096 / 8);
+    }
 
     // The stress switch evicts down to almost nothing, whatever the limit says.
     void set_stress() noexcept { stress_ = true; }
@@ -101,6 +118,24 @@ class NearLedger {
     }
 
   private:
+    // Any of the three that the limit follows from. Who changes one while another thread stores a limit that
+    // followed from the old one: that thread stores first and looks then, and so sees it.
+    void set(std::atomic<std::uint64_t>& one, std::uint64_t pages) noexcept {
+        one.store(pages);
+        std::uint64_t limit = 0;
+        do {
+            limit = limit_that_follows();
+            limit_pages_.store(limit);
+        } while (limit_that_follows() != limit);
+    }
+    std::uint64_t limit_that_follows() const noexcept {
+        const std::uint64_t near_pages_max = near_pages_max_.load();
+        const std::uint64_t total = total_pages_.load();
+        if (total == 0) return near_pages_max;
+        const std::uint64_t left = total - std::min(total, far_pages_.load());
+        return std::min(near_pages_max, std::max({left, total / 16, limit_pages_min}));
+    }
+
     std::uint64_t enforced() const noexcept {
         return stress_ ? std::min(limit_pages(), limit_pages_min) : limit_pages();
     }
@@ -111,7 +146,10 @@ class NearLedger {
     std::atomic<std::uint64_t> resting_until_ns_{0};
     std::atomic<std::uint64_t> rest_ns_{rest_ns_min};
     std::atomic<std::uint64_t> pages_{0};
-    std::atomic<std::uint64_t> limit_pages_{unlimited};
+    std::atomic<std::uint64_t> limit_pages_{unlimited};  // follows from these:
+    std::atomic<std::uint64_t> near_pages_max_{unlimited};
+    std::atomic<std::uint64_t> total_pages_{0};  // of near and far; 0: none
+    std::atomic<std::uint64_t> far_pages_{0};    // physical, as last told
     std::atomic<std::uint32_t> work_{0};
     bool stress_ = false;
 };

@@ -65,7 +65,7 @@ const char* decode(Heap& heap, std::uint64_t page, PageWord word, std::byte* con
 }
 
 bool should_keep(Heap& heap, PageWord word) noexcept {
-    return is_forking_here() || heap.far.should_keep(word, heap.statistics, heap.near.kept_bytes_max());
+    return is_forking_here() || heap.far.should_keep(word, heap.statistics, heap.near);
 }
 
 // So many may come near with the first. What is ahead of its time must not push out what is in use, and who

@@ -128,7 +128,7 @@ Recompressor::Next Recompressor::act_on_survey(Heap& heap) noexcept {
         return Next::at_once;
     }
     if (survey_.work == 0) {
-        heap.far.store()->trim();
+        trim(heap);
         return survey_.later != 0 ? Next::soon : Next::when_something_is_far;
     }
     begin_sweep();
@@ -146,7 +146,7 @@ Recompressor::Next Recompressor::sweep_piece(Heap& heap) noexcept {
     });
     if (hand_ < heap.page_count && !no_room) return Next::at_once;
     phase_ = Phase::between;
-    heap.far.store()->trim();
+    trim(heap);
     return no_room ? Next::soon : Next::at_once;
 }
 

@@ -92,6 +92,7 @@ void take_snapshot(Heap& heap, pn_stats_t* out) noexcept {
     out->far_logical_bytes = counted.far_pages.value() * page_bytes;
     out->far_bytes = heap.far.physical_bytes();
     out->far_bytes_max = heap.far.bytes_max();
+    out->total_bytes_max = heap.near.total_pages() * page_bytes;
     out->kept_blob_bytes = counted.kept_blob_bytes.value();
     // The page words and the span table of what is allocated, and the lanes.
     out->metadata_bytes = heap.spans.allocated_pages() * sizeof(AtomicPageWord) + sizeof(Heap);

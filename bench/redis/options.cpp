@@ -30,9 +30,14 @@ std::string pnode_beside_this_program() {
 }  // namespace
 
 nlohmann::ordered_json RedisOptions::as_json() const {
-    return {{"dataset_bytes", dataset_bytes}, {"repeat", repeat},           {"rounds", rounds},
-            {"requests", requests},           {"connections", connections}, {"pipeline", pipeline},
-            {"near_percent", near_percent}};
+    return {{"dataset_bytes", dataset_bytes},
+            {"repeat", repeat},
+            {"rounds", rounds},
+            {"requests", requests},
+            {"connections", connections},
+            {"pipeline", pipeline},
+            {"near_percent", near_percent},
+            {"codec", codec}};
 }
 
 bool parse_redis_options(int count, char** arguments, RedisOptions* options, int* exit_code) {
@@ -67,6 +72,8 @@ bool parse_redis_options(int count, char** arguments, RedisOptions* options, int
     app.add_option("--near-percent", options->near_percent,
                    "the small near limit, in percent of the need, 10 to 100")
         ->check(CLI::Range(10, 100))
+        ->capture_default_str();
+    app.add_option("--codec", options->codec, "codec of the servers under pnode, as pnode run takes it")
         ->capture_default_str();
     app.add_option("--sample", options->sample, "values compared in each server at the end, 1 to 1000000000")
         ->check(CLI::Range(std::uint64_t{1}, std::uint64_t{1'000'000'000}))

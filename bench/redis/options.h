@@ -17,6 +17,7 @@ struct RedisOptions {
     int connections = 50;
     int pipeline = 1;
     int near_percent = 48;
+    std::string codec = "lz4";     // of the servers under pnode
     std::uint64_t sample = 5'000;  // values compared byte for byte in each server at the end
     std::string pnode;             // path of the command; empty: beside this program
     std::string redis_server = "redis-server";

@@ -103,34 +103,31 @@ class Suite {
             note("no pnode: there is no " + options_.pnode);
             return;
         }
-        const std::uint64_t near_ample = 2 * report_.need_bytes + 64 * mebibyte;
-        try_to_add("pnode-near", under_pnode("pnode-near", near_ample), near_ample, nullptr);
-        try_to_add("pnode-small", under_pnode("pnode-small", near_bytes_), near_bytes_, nullptr);
+        const auto add_limited = [&](const char* name, std::uint64_t near_bytes) {
+            try_to_add(name, under_pnode(name, {"--near", std::to_string(near_bytes)}), near_bytes, nullptr);
+        };
+        add_limited("pnode-near", 2 * report_.need_bytes + 64 * mebibyte);
+        add_limited("pnode-small", near_bytes_);
     }
 
-    std::vector<std::string> under_pnode(const std::string& name, std::uint64_t near_bytes,
-                                         std::uint64_t far_bytes = 0) const {
-        std::vector<std::string> wrapper = {
-            options_.pnode,        "run",           "--near", std::to_string(near_bytes), "--stats",
-            statistics_file(name), "--stats-every", "200"};
-        if (far_bytes != 0) wrapper.insert(wrapper.end(), {"--far", std::to_string(far_bytes)});
+    std::vector<std::string> under_pnode(const std::string& name,
+                                         const std::vector<std::string>& limits) const {
+        std::vector<std::string> wrapper = {options_.pnode,  "run",     "--codec",
+                                            options_.codec,  "--stats", statistics_file(name),
+                                            "--stats-every", "200"};
+        wrapper.insert(wrapper.end(), limits.begin(), limits.end());
         wrapper.emplace_back("--");
         return wrapper;
     }
 
-    // Near and far limit together are what zram's pages may take and its compressed bytes do take. Far is
-    // large enough for a blob of every page at zram's ratio and a quarter more; the rest is near.
+    // A limit of near and far together: what zram's pages may take and its compressed bytes do take.
     void add_total() {
         if (!swap_ || variants_.back().result.name != "zram-small") return;
         const ZramSwap::Usage zram = swap_->usage();
         if (zram.original_bytes == 0) return note("no pnode-total: nothing went to zram while it was loaded");
         const std::uint64_t total = near_bytes_ + zram.memory_bytes;
-        const double blobs = static_cast<double>(report_.need_bytes) *
-                             static_cast<double>(zram.memory_bytes) /
-                             static_cast<double>(zram.original_bytes);
-        const std::uint64_t near_min = report_.need_bytes / 8;
-        const std::uint64_t far = std::min(static_cast<std::uint64_t>(1.25 * blobs), total - near_min);
-        try_to_add("pnode-total", under_pnode("pnode-total", total - far, far), total - far, nullptr);
+        try_to_add("pnode-total", under_pnode("pnode-total", {"--total", std::to_string(total)}), total,
+                   nullptr);
     }
 
     std::string statistics_file(const std::string& name) const {

@@ -18,8 +18,9 @@ namespace pnode {
 
 struct Options {
     std::uint64_t near_bytes_max = 0;
-    std::uint64_t far_bytes_max = 0;  // 0: the node's size
-    std::string node;                 // empty: an embedded node as large as the far limit or physical memory
+    std::uint64_t far_bytes_max = 0;    // 0: the node's size
+    std::uint64_t total_bytes_max = 0;  // 0: none
+    std::string node;  // empty: an embedded node as large as the far limit or physical memory
     std::string codec;
     std::uint32_t engine = PN_ENGINE_AUTO;
     std::string stats;                 // a file, "-" for standard error, empty for none

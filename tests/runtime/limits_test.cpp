@@ -1,4 +1,6 @@
 // The near limit, the far limit and what the figures say about both.
+#include <sys/wait.h>
+
 #include <fstream>
 
 #include "tests/runtime/heap_fixture.h"
@@ -161,6 +163,86 @@ TEST_F(Limits, FarLimitBelowTheNodesSizeHolds) {
     EXPECT_LE(stats().far_bytes, 4 * mib);
     EXPECT_GT(stats().far_full, 0u);
     EXPECT_EQ(wrong_pages(buffer, pages, Kind::half, 1), 0u);
+}
+
+// What far takes, near has not: in step, and back again.
+TEST_F(Limits, ATotalIsSharedByNearAndFar) {
+    constexpr std::uint64_t total = 12 * mib, pages = 16 * mib / page_bytes;
+    options_.total_bytes_max = total;
+    open_with(0);
+    EXPECT_EQ(stats().near_bytes_max, total);  // nothing is far
+    std::uint8_t* const buffer = alloc_filled(pages, Kind::text, 1);
+    Random random(1);
+    for (std::uint64_t i = 0; i < 2 * pages; ++i) {
+        const std::uint64_t page = random.below(pages);
+        ASSERT_TRUE(page_is(buffer + page * page_bytes, Kind::text, 1 + page)) << page;
+        if (i % 64 != 0) continue;
+        const pn_stats_t now = stats();
+        ASSERT_LE(now.near_bytes + now.far_bytes, total + overshoot_bytes_max);
+        ASSERT_LE(now.near_bytes_max, total - total / 16);
+    }
+    const pn_stats_t full = stats();
+    EXPECT_EQ(full.total_bytes_max, total);
+    EXPECT_GT(full.promotions, 0u);
+    // Half of it goes: what far gives back is near's again.
+    ASSERT_EQ(pn_release(heap_, buffer, pages / 2 * page_bytes), 0);
+    EXPECT_EQ(wrong_pages(buffer + pages / 2 * page_bytes, pages / 2, Kind::text, 1 + pages / 2), 0u);
+    EXPECT_TRUE(eventually([&] { return stats().near_bytes_max > full.near_bytes_max; }));
+}
+
+TEST_F(Limits, ATotalCanBeSetAndEndedAndANearLimitHoldsBesideIt) {
+    constexpr std::uint64_t pages = 8 * mib / page_bytes;
+    open_with(6 * mib);
+    std::uint8_t* const buffer = alloc_filled(pages, Kind::text, 1);
+    for (const std::uint64_t bad : {std::uint64_t{1}, mib - 1, std::uint64_t{1} << 63})
+        EXPECT_EQ(pn_heap_set_total_limit(heap_, bad), EINVAL) << bad;
+    EXPECT_EQ(pn_heap_set_total_limit(nullptr, 4 * mib), EINVAL);
+    EXPECT_EQ(stats().near_bytes_max, 6 * mib);
+    ASSERT_EQ(pn_heap_set_total_limit(heap_, 5 * mib), 0);
+    pn_stats_t now = stats();
+    EXPECT_LT(now.near_bytes_max, 5 * mib);
+    EXPECT_LE(now.near_bytes + now.far_bytes, 5 * mib + overshoot_bytes_max);
+    ASSERT_EQ(pn_heap_set_near_limit(heap_, mib), 0);
+    EXPECT_EQ(stats().near_bytes_max, mib);
+    ASSERT_EQ(pn_heap_set_near_limit(heap_, 6 * mib), 0);
+    EXPECT_LT(stats().near_bytes_max, 5 * mib);
+    ASSERT_EQ(pn_heap_set_total_limit(heap_, 0), 0);
+    EXPECT_EQ(stats().near_bytes_max, 6 * mib);
+    EXPECT_EQ(stats().total_bytes_max, 0u);
+    EXPECT_EQ(wrong_pages(buffer, pages, Kind::text, 1), 0u);
+}
+
+// Neither waits for ever nor loses a byte: a sixteenth stays near, and what will not go far as well.
+TEST_F(Limits, ATotalThatTheDataDoNotFitIsPassed) {
+    constexpr std::uint64_t pages = 8 * mib / page_bytes;
+    options_.total_bytes_max = 2 * mib;
+    open_with(0);
+    std::uint8_t* const half = alloc_filled(pages, Kind::half, 1);
+    std::uint8_t* const random = alloc_filled(pages / 4, Kind::random, 5000);
+    EXPECT_EQ(stats().near_bytes_max, mib);
+    EXPECT_EQ(wrong_pages(half, pages, Kind::half, 1), 0u);
+    EXPECT_EQ(wrong_pages(random, pages / 4, Kind::random, 5000), 0u);
+}
+
+// Its far pages are its parent's: they cost it nothing, and give it nothing.
+TEST_F(Limits, AForkedChildHasItsParentsNearLimit) {
+    constexpr std::uint64_t total = 6 * mib, pages = 10 * mib / page_bytes;
+    options_.total_bytes_max = total;
+    open_with(0);
+    std::uint8_t* const buffer = alloc_filled(pages, Kind::text, 1);
+    const pid_t child = fork();
+    ASSERT_GE(child, 0);
+    if (child == 0) {
+        const std::uint64_t near_bytes_max = stats().near_bytes_max;
+        if (near_bytes_max >= total || stats().total_bytes_max != 0) _exit(1);
+        if (wrong_pages(buffer, pages, Kind::text, 1) != 0) _exit(2);
+        _exit(stats().near_bytes_max == near_bytes_max ? 0 : 3);
+    }
+    int status = -1;
+    ASSERT_EQ(waitpid(child, &status, 0), child);
+    EXPECT_EQ(status, 0) << (WIFEXITED(status) ? WEXITSTATUS(status) : -1);
+    EXPECT_EQ(stats().total_bytes_max, total);
+    EXPECT_EQ(wrong_pages(buffer, pages, Kind::text, 1), 0u);
 }
 
 TEST_F(Limits, StrictRefusesWhatCannotBeKept) {

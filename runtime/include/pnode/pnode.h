@@ -226,6 +226,9 @@ typedef struct pn_heap_options {
     uint64_t near_bytes_max;    /* near limit: near pages and limbo. 0: no limit (nothing is demoted but by
                                    pn_demote) */
     uint64_t far_bytes_max;     /* far limit: physical bytes in the node. 0: the node's size */
+    uint64_t total_bytes_max;   /* near_bytes and far_bytes together: the near limit is what far leaves of it,
+                                   a sixteenth at least and at most near_bytes_max; from 1 MiB. 0: no such
+                                   limit. Data that do not fit compressed pass it: nothing is lost or killed */
     uint64_t activation_bytes;  /* no thread, userfaultfd or region before the heap's buffers pass this many
                                    bytes */
     const char* node_spec;      /* used when `node` is NULL; NULL: "memory:SIZE" as large as far_bytes_max or
@@ -268,6 +271,9 @@ PN_API int pn_heap_close(pn_heap* heap) PN_NOEXCEPT;
 /* Changes the near limit at once; demotes down to it before it returns, as far as pins and far space allow.
  * EINVAL below 1 MiB. */
 PN_API int pn_heap_set_near_limit(pn_heap* heap, uint64_t near_bytes_max) PN_NOEXCEPT;
+
+/* The same of total_bytes_max; 0 ends that limit. EINVAL below 1 MiB. */
+PN_API int pn_heap_set_total_limit(pn_heap* heap, uint64_t total_bytes_max) PN_NOEXCEPT;
 
 /* ---- buffers ---- */
 
@@ -385,12 +391,13 @@ PN_API int pn_extent(pn_heap* heap, const void* address, uint64_t bytes, pn_exte
     X(near_bytes, "bytes",                                                                                  \
       "g: near and limbo pages, and fresh pages that may be touched unseen (an upper bound)")               \
     X(near_bytes_peak, "bytes", "highest near_bytes since the heap was opened")                             \
-    X(near_bytes_max, "bytes", "g: the near limit; 0 is none")                                              \
+    X(near_bytes_max, "bytes", "g: the near limit, with total_bytes_max what that leaves now; 0 is none")   \
     X(limbo_bytes, "bytes", "g: pages taken out and still uncompressed, part of near_bytes")                \
     X(pinned_bytes, "bytes", "g: pinned pages, part of near_bytes")                                         \
     X(far_logical_bytes, "bytes", "g: uncompressed bytes of the far pages")                                 \
     X(far_bytes, "bytes", "g: physical bytes in the node: blobs, headers, slack, kept blobs; dictionaries") \
     X(far_bytes_max, "bytes", "g: the far limit")                                                           \
+    X(total_bytes_max, "bytes", "g: the limit of near_bytes and far_bytes together; 0 is none")             \
     X(kept_blob_bytes, "bytes", "g: blobs of near pages, kept to drop the page when it is unchanged")       \
     X(metadata_bytes, "bytes", "g: page words and tables that are resident at most")                        \
     X(demotions, "pages", "pages that became far")                                                          \
