@@ -181,6 +181,7 @@ int pn_heap_set_total_limit(pn_heap* heap, std::uint64_t total_bytes_max) noexce
         return EINVAL;
     const RuntimeScope scope;
     heap->heap.near.set_total(pages);
+    share_total(heap->heap);
     return enforce_limits(heap->heap);
 }
 
