@@ -465,12 +465,22 @@ void encode_ahead(Heap& heap, EvictLane& lane) noexcept {
     }
 }
 
-Away put_away(Heap& heap, EvictLane& lane, unsigned index) noexcept {
+// It stays near, uncompressed. The blob it kept tells another truth.
+Away put_back(Heap& heap, EvictLane& lane, unsigned index) noexcept {
+    OutgoingPage& out = lane.out[index];
+    if (!claim_limbo(heap, lane, index)) return Away::taken_back;
+    drop_kept(heap, out.word);
+    return_near(heap, out, out.word.without_blob());
+    return Away::kept_near;
+}
+
+Away put_away(Heap& heap, EvictLane& lane, unsigned index, bool may_compress) noexcept {
     OutgoingPage& out = lane.out[index];
     if (out.encoded) return put_away_compressed(heap, lane, index, {out.blob});
     if (is_zero(out)) return put_away_zero(heap, lane, index);
     const compress::ContentHash hash = heap.far.key().hash(contents_of(out));
     if (is_unchanged(heap, out, hash)) return put_away_unchanged(heap, lane, index);
+    if (!may_compress) return put_back(heap, lane, index);
     return put_away_compressed(
         heap, lane, index,
         heap.far.encode(contents_of(out), hash, room_for_blob(heap, lane, 0), lane.scratch));
@@ -484,10 +494,12 @@ void wait_until_copied(Heap& heap, std::uint64_t page) noexcept {
 
 // Everything in the lane goes where it belongs, and the staging pages are given back. How many left DRAM.
 struct Cleared {
-    unsigned left = 0;  // far or fresh now
-    bool node_full = false;
+    unsigned left = 0;   // far or fresh now
+    unsigned fulls = 0;  // pages the node had no room for
 };
-Cleared clear(Heap& heap, EvictLane& lane, Evicting who) noexcept {
+// After `fulls_max` such pages no other is compressed in vain: a full node has room now and then, for blobs
+// of some sizes.
+Cleared clear(Heap& heap, EvictLane& lane, Evicting who, unsigned fulls_max) noexcept {
     Cleared cleared{.left = drop_unwritten(heap, lane)};
     unsigned staged_end = 0;
     if (who != Evicting::handler) encode_ahead(heap, lane);  // no fault waits for a device
@@ -495,10 +507,10 @@ Cleared clear(Heap& heap, EvictLane& lane, Evicting who) noexcept {
         OutgoingPage& out = lane.out[index];
         if (out.contents == nullptr) continue;
         const std::uint64_t full_before = heap.statistics.far_full.value();
-        const Away away = put_away(heap, lane, index);
+        const Away away = put_away(heap, lane, index, cleared.fulls < fulls_max);
         heap.statistics.limbo_pages.subtract(1);
         cleared.left += away == Away::far || away == Away::fresh ? 1 : 0;
-        cleared.node_full |= away == Away::kept_near && heap.statistics.far_full.value() != full_before;
+        if (away == Away::kept_near && heap.statistics.far_full.value() != full_before) ++cleared.fulls;
         staged_end = index + 1;
     }
     for (unsigned index = 0; index < staged_end; ++index) wait_until_copied(heap, lane.out[index].page);
@@ -548,6 +560,7 @@ void drop_kept(Heap& heap, PageWord word) noexcept {
 // hand.
 void drop_kept_blobs(Heap& heap) noexcept {
     constexpr std::uint64_t looked_at_max = os::stepped ? 1 : 16384;
+    if (heap.statistics.kept_blob_bytes.value() == 0) return;
     if (heap.hand_taken.exchange(true, std::memory_order_acquire)) return;
     for (std::uint64_t looked_at = 0; looked_at < looked_at_max; ++looked_at) {
         const std::uint64_t chunk = heap.chunk_of(heap.keep_hand);
@@ -574,10 +587,10 @@ unsigned evict_batch(Heap& heap, EvictLane& lane, Evicting who) noexcept {
     if (heap.near.is_resting()) return 0;
     pick(heap, lane, who);
     take_out(heap, lane);
-    const Cleared cleared = clear(heap, lane, who);
+    const Cleared cleared = clear(heap, lane, who, 1);
     share_total(heap);
     if (heap.far.is_nearly_full()) drop_kept_blobs(heap);
-    if (cleared.left == 0 && cleared.node_full) heap.near.rest();
+    if (cleared.left == 0 && cleared.fulls != 0) heap.near.rest();
     return cleared.left;
 }
 
@@ -611,7 +624,7 @@ int demote(Heap& heap, std::uint64_t first, std::uint64_t pages, std::uint64_t* 
             add_if_near(heap, *lane, page);
         }
         take_out(heap, *lane);
-        node_full |= clear(heap, *lane, Evicting::other).node_full;
+        node_full |= clear(heap, *lane, Evicting::other, batch_pages).fulls != 0;
         share_total(heap);
         if (node_full && heap.far.is_nearly_full()) drop_kept_blobs(heap);
     }
