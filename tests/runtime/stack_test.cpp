@@ -49,7 +49,8 @@ class InlineStack : public HeapTest {
     static void* read_towards_the_stack_pointer(void* argument) {
         auto& self = *static_cast<InlineStack*>(argument);
         const stack_t alternate = {self.alternate_.data(), 0, self.alternate_.size()};
-        if (sigaltstack(&alternate, nullptr) != 0) return nullptr;
+        stack_t former = {};  // a sanitizer's, which it takes back itself
+        if (sigaltstack(&alternate, &former) != 0) return nullptr;
         std::uint64_t stack_pointer = 0;
         asm volatile("mov %%rsp, %0" : "=r"(stack_pointer));
         std::uint8_t* const window =
@@ -66,6 +67,7 @@ class InlineStack : public HeapTest {
         for (std::uint8_t* page = window - 15 * page_bytes;
              page != window + (window_pages - used_pages) * page_bytes; page += page_bytes)
             byte = *const_cast<volatile std::uint8_t*>(page);
+        sigaltstack(&former, nullptr);
         return nullptr;
     }
 
