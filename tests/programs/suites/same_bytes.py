@@ -36,8 +36,8 @@ public class Work {
 """
 
 # Each writes its result to standard output. $UNDER runs a program as the mode has it. A collector that goes over a heap of 256 MiB again
-# and again needs some of it near; what touches its heap at random, word by word, gets a part of the catalogue, or it faults for a quarter
-# of an hour.
+# and again needs some of it near; what touches its heap at random gets less of it (and less near), or it faults for a quarter of an hour, and
+# an hour under stress.
 SCRIPTS = {
     "gcc -O2 of SQLite in one file": 'sed "s/__DATE__/0/;s/__TIME__/0/" "$SQLITE/sqlite3.c" >one.c; $UNDER gcc -O2 -frandom-seed=1 -c one.c -o one.o; cat one.o',
     "g++ -O2 of the standard library's headers": 'printf "#include <bits/stdc++.h>\\n#include <regex>\\nbool f(std::string s)'
@@ -60,7 +60,7 @@ SCRIPTS = {
                               "$UNDER git repack -adfq --threads=2 && $UNDER git fsck --full --strict && git rev-parse HEAD^{tree} && $UNDER git archive HEAD",
     "java: sorted maps in four threads": "PNODE_NEAR=64M $UNDER java -Xmx256m -XX:+UseSerialGC -XX:-UseCompressedOops Work.java",
     "java: the same with G1": "PNODE_NEAR=64M $UNDER java -Xmx256m -XX:+UseG1GC -XX:-UseCompressedOops Work.java",
-    "rocksdb: fill, overwrite, read and verify": "rm -rf db; $UNDER db_bench --db=db --num=200000 --value_size=200 --seed=7 --threads=1 "
+    "rocksdb: fill, overwrite, read and verify": "rm -rf db; export PNODE_NEAR=4M; $UNDER db_bench --db=db --num=40000 --value_size=200 --write_buffer_size=4194304 --seed=7 --threads=1 "
         "--benchmarks=fillrandom,overwrite,deleterandom,compact,readrandom,seekrandom,verifychecksum --verify_checksum=1 "
         "--disable_wal=1 --compression_type=lz4 >db.log 2>&1 || { cat db.log; exit 1; }; $UNDER ldb --db=db scan --hex",
 }
