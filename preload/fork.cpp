@@ -13,6 +13,7 @@
 #include "preload/mapping_state.h"
 #include "preload/mappings.h"
 #include "preload/shield/shield.h"
+#include "preload/statistics.h"
 #include "preload/thread_state.h"
 #include "runtime/process.h"
 
@@ -158,6 +159,7 @@ void after_fork() noexcept {
 void after_fork_in_child() noexcept {
     shield_after_fork_in_child();
     mappings_after_fork_in_child();
+    statistics_after_fork_in_child();
     after_fork();
 }
 

@@ -47,7 +47,8 @@ constexpr OptionSpec table[] = {
      "Who serves a fault: the thread that faults (inline), or handler threads; auto is inline where that is "
      "complete (docs/behaviour.md)."},
     {"stats", "PNODE_STATS", "FILE", OptionType::file, "", "none", 0, 0, no_choices, &Options::stats,
-     "Write statistics there as JSON when the program ends; - is standard error."},
+     "Write statistics there as JSON when the program ends; - is standard error. Where the name has %p, the "
+     "process's number, each forked child writes its own."},
     {"stats-every", "PNODE_STATS_EVERY", "MS", OptionType::milliseconds, "0", "", 0, hour_ms, no_choices,
      &Options::stats_every_ms, "Also rewrite the statistics file that often; 0: only at the end."},
     {"activation", "PNODE_ACTIVATION", "SIZE", OptionType::size, "16M", "", 0, tib, no_choices,

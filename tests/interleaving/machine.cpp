@@ -50,7 +50,7 @@ Machine::Machine(Setup setup) : setup_(std::move(setup)), heap_(std::make_unique
     Heap::Config config;
     config.address_bytes = 2 << 20;
     config.engine = PN_ENGINE_INLINE;
-    config.far.spec = "memory:128M";
+    config.far.spec = "memory:4G";  // for what all runs leave there (begin)
     compress::parse_codec_choice("lz4", &config.far.codec);
     std::string message;
     void* buffer = nullptr;
@@ -80,8 +80,13 @@ unsigned Machine::actors() const {
 }
 
 // The heap as it was when it was opened, byte by byte: nothing in it owns what a run may change. What blobs
-// the last run left in the store stay there, and are not counted.
+// the last run left in the store stay there, and are not counted; but a store that is nearly full is another
+// one than it was, and no run can be repeated in it.
 void Machine::begin() {
+    if (heap_->far.is_nearly_full()) {
+        std::fputs("the machine's store is full of what former runs left there\n", stderr);
+        std::abort();
+    }
     std::memcpy(static_cast<void*>(heap_.get()), heap_before_.data(), sizeof(Heap));
     std::memset(static_cast<void*>(heap_->words), 0, pages_ * sizeof(AtomicPageWord));
     std::memset(static_cast<void*>(heap_->pins), 0, pages_);

@@ -1,13 +1,14 @@
 #include "tests/interleaving/scheduler.h"
 
 #include <setjmp.h>
+#include <sys/mman.h>
 #include <ucontext.h>
 
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
-#include <memory>
 #include <unordered_set>
+#include <utility>
 #include <vector>
 
 #include "tests/interleaving/stepped_atomic.h"
@@ -24,6 +25,26 @@ std::uint64_t mix(std::uint64_t hash, std::uint64_t value) noexcept {
     return hash ^ (hash >> 33);
 }
 
+// A fiber's stack; an access below it ends the test, where it would write over another fiber's.
+class Stack {
+  public:
+    Stack() noexcept
+        : guarded_(mmap(nullptr, guard_bytes + stack_bytes, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)) {
+        if (guarded_ == MAP_FAILED || mprotect(guarded_, guard_bytes, PROT_NONE) != 0) std::abort();
+    }
+    Stack(Stack&& other) noexcept : guarded_(std::exchange(other.guarded_, nullptr)) {}
+    Stack& operator=(Stack&&) = delete;
+    ~Stack() {
+        if (guarded_ != nullptr) munmap(guarded_, guard_bytes + stack_bytes);
+    }
+    void* bottom() const noexcept { return static_cast<char*>(guarded_) + guard_bytes; }
+
+  private:
+    static constexpr std::size_t guard_bytes = 64 * 1024;
+    void* guarded_;
+};
+
 enum class Status : std::uint8_t { ready, waits_for_change, waits_for_flag, done };
 
 // Where a fiber stands. It is begun by makecontext(3), and from then on entered and left by _longjmp(3),
@@ -32,7 +53,7 @@ struct Actor {
     ucontext_t start;
     jmp_buf here;
     bool begun;
-    std::unique_ptr<char[]> stack = std::make_unique<char[]>(stack_bytes);
+    Stack stack;
     Status status;
     std::uint64_t history;
     std::uint64_t changes_seen;
@@ -98,6 +119,7 @@ class Explorer {
     unsigned choose(unsigned count) noexcept {
         if (running_ == nobody) return 0;
         const unsigned taken = decide(count);
+        if (!failure_.empty()) back_to_explorer();
         saw(taken);
         return taken;
     }
@@ -165,7 +187,7 @@ class Explorer {
         if (depth_ == path_.size()) path_.push_back({0, count});
         if (path_[depth_].count != count) {
             failure_ = "a run could not be repeated: not all that is shared takes steps";
-            path_[depth_].count = count;
+            path_[depth_] = {0, count};
         }
         return path_[depth_++].taken;
     }
@@ -211,7 +233,9 @@ class Explorer {
             if (steps == steps_max) failure_ = "a run does not end";
             if (!failure_.empty()) return;
             if (depth_ == path_.size() && !seen_.insert(state()).second) return;
-            resume(able[decide(count)]);
+            const unsigned next = able[decide(count)];
+            if (!failure_.empty()) return;
+            resume(next);
         }
     }
 
@@ -228,7 +252,7 @@ class Explorer {
         if (actor.begun) _longjmp(actor.here, 1);
         actor.begun = true;
         getcontext(&actor.start);
-        actor.start.uc_stack.ss_sp = actor.stack.get();
+        actor.start.uc_stack.ss_sp = actor.stack.bottom();
         actor.start.uc_stack.ss_size = stack_bytes;
         actor.start.uc_link = nullptr;
         makecontext(&actor.start, &Explorer::begin_actor, 0);

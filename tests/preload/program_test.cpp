@@ -151,6 +151,26 @@ TEST(Statistics, GoToStandardErrorForADash) {
     EXPECT_GE(json_number(said.err, "heap_bytes"), 0) << said.err;
 }
 
+// What a child counts goes on from what its parent had counted.
+TEST(Statistics, AForkedChildWritesItsOwnWhereAskedTo) {
+    const Directory directory;
+    const std::string script = std::string(count_words) +
+                               "; my $child = fork(); if ($child == 0) { exit 0 } wait; my $of_child = "
+                               "$ENV{PNODE_STATS} =~ s/%p/$child/r; "
+                               "print -e $of_child ? \" told by the child\" : \" not told\"";
+    const Said said =
+        run({"perl", "-e", script}, tiered({{"PNODE_STATS", directory / "stats-%p.json"}}), directory);
+    EXPECT_EQ(said.status, 0) << said.err;
+    EXPECT_TRUE(said.out.ends_with(" told by the child")) << said.out;
+    int files = 0;
+    for (const auto& entry : std::filesystem::directory_iterator(directory.path())) {
+        if (entry.path().extension() != ".json") continue;
+        ++files;
+        EXPECT_GT(json_number(read_file(entry.path()), "demotions"), 0) << entry.path();
+    }
+    EXPECT_EQ(files, 2);
+}
+
 TEST(Statistics, AForkedChildLeavesThemAlone) {
     const Directory directory;
     const std::filesystem::path file = directory / "stats.json";

@@ -446,12 +446,14 @@ TEST(Signals, NoCallsResultIsLost) {
     action.sa_handler = sample_far_memory;
     struct sigaction former;
     sigaction(SIGALRM, &action, &former);
-    const itimerval soon = {{0, 0}, {0, 20000}};
-    setitimer(ITIMER_REAL, &soon, nullptr);
+    const itimerval often = {{0, 20000}, {0, 20000}};  // the first may come before it sleeps
+    const itimerval never = {};
+    setitimer(ITIMER_REAL, &often, nullptr);
     char byte = 0;
     errno = 0;
     EXPECT_EQ(syscall(SYS_read, ends[0], &byte, 1), -1);
     EXPECT_EQ(errno, EINTR);
+    setitimer(ITIMER_REAL, &never, nullptr);
     sigaction(SIGALRM, &former, nullptr);
     sampled = nullptr;
     EXPECT_EQ(samples_wrong, 0);

@@ -139,14 +139,16 @@ TEST_F(RedisSnapshot, OfMostlyFarDataKeepsToTheNearLimit) {
         Server server("tiered", tiered(near_bytes), folder_.path());
         load(server.port(), many);
         RedisClient client(server.port());
-        command(client, {"BGSAVE"});
         const auto end = std::chrono::steady_clock::now() + std::chrono::minutes(2);
-        for (std::string child = saving_child(server.pid()); !child.empty();
-             child = saving_child(server.pid())) {
-            peak_bytes = std::max(peak_bytes, anonymous_bytes(child));
-            ASSERT_LT(std::chrono::steady_clock::now(), end) << "the child never ends";
-        }
-        wait_until_zero(client, "rdb_bgsave_in_progress:");
+        do {  // again, should it have been over before we looked
+            command(client, {"BGSAVE"});
+            for (std::string child = saving_child(server.pid()); !child.empty();
+                 child = saving_child(server.pid())) {
+                peak_bytes = std::max(peak_bytes, anonymous_bytes(child));
+                ASSERT_LT(std::chrono::steady_clock::now(), end) << "the child never ends";
+            }
+            wait_until_zero(client, "rdb_bgsave_in_progress:");
+        } while (peak_bytes <= near_bytes / 2 && std::chrono::steady_clock::now() < end);
         EXPECT_EQ(number_after(command(client, {"INFO", "persistence"}), "rdb_last_bgsave_status:"), "ok");
         const nlohmann::json told = statistics_now();
         EXPECT_GT(told.value("far_logical_bytes", std::uint64_t{0}),

@@ -296,8 +296,9 @@ TEST_F(Failures, WithoutItsSignalTheInlineEngineSaysSo) {
     EXPECT_EQ(work(3), 0u);
 }
 
-TEST_F(Failures, WithoutAFirstThreadTheHeapSaysSo) {
-    if (tests_inline_engine()) return;  // it has no handlers
+using HandlerFailures = Failures;
+
+TEST_F(HandlerFailures, WithoutAFirstThreadTheHeapSaysSo) {
     fail(Call::start_thread, EAGAIN);
     EXPECT_EQ(pn_heap_open(&options_, &heap_), EAGAIN);
     heap_ = nullptr;
@@ -319,9 +320,9 @@ TEST_F(Failures, WithoutFurtherThreadsItGoesOn) {
 // ---- what cannot be gone on from ----
 
 using FailuresDeathTest = Failures;
+using HandlerFailuresDeathTest = Failures;
 
-TEST_F(FailuresDeathTest, FaultsThatCannotBeReadEndTheProcess) {
-    if (tests_inline_engine()) return;  // it reads none
+TEST_F(HandlerFailuresDeathTest, FaultsThatCannotBeReadEndTheProcess) {
     EXPECT_EXIT(
         {
             open_heap();

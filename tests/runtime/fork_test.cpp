@@ -111,8 +111,7 @@ TEST_F(Fork, ChildPaysForNothingWhenNothingIsFar) {
     std::uint8_t* const buffer = alloc_mixed(1);
     EXPECT_EQ(pn_promote(heap_, buffer, pages * page_bytes), 0);
     // Under stress pages are on their way out at any moment.
-    const bool calm =
-        pages_in_state(buffer, pages, PN_PAGE_NEAR) == pages && std::getenv("PNODE_STRESS") == nullptr;
+    const bool calm = pages_in_state(buffer, pages, PN_PAGE_NEAR) == pages && !is_stressed();
     EXPECT_EQ(verdict_of_child([&] {
                   if (calm && threads_of_this_process() != 1) return Verdict::wrong_state;
                   if (check(buffer, 1) != Verdict::good) return Verdict::wrong_bytes;
@@ -149,15 +148,15 @@ TEST_F(Fork, ChildThatStartsOverCountsRight) {
 }
 
 // With far pages, one thread must answer faults and one makes room; the rest start with the first fault.
-TEST_F(Fork, ChildStartsTheOtherHandlersWithItsFirstFault) {
-    if (tests_inline_engine()) return;  // it has no handlers
+using HandlerFork = Fork;
+
+TEST_F(HandlerFork, ChildStartsTheOtherHandlersWithItsFirstFault) {
     open_heap();
     std::uint8_t* const buffer = alloc_mixed(1);
     const int of_parent = threads_of_this_process();
     EXPECT_EQ(verdict_of_child([&] {
                   // A stressed child may fault before this is asked.
-                  if (std::getenv("PNODE_STRESS") == nullptr && threads_of_this_process() != 3)
-                      return Verdict::wrong_state;
+                  if (!is_stressed() && threads_of_this_process() != 3) return Verdict::wrong_state;
                   if (check(buffer, 1) != Verdict::good) return Verdict::wrong_bytes;
                   const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(60);
                   while (threads_of_this_process() != of_parent) {

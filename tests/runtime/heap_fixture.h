@@ -2,7 +2,8 @@
 //
 // Every test runs in four modes (CMakeLists.txt): as it is, with PNODE_HIDE=move, with PNODE_STRESS=1 and
 // with the inline engine. Under stress a page may leave at any moment, so a suite whose name begins with
-// "Calm" is left out there: it asserts where unpinned pages are, or exact counts.
+// "Calm" is left out there: it asserts where unpinned pages are, or exact counts. One whose name begins with
+// "Handler" is left out with the inline engine, and one with "Inline" without it, and under stress.
 #pragma once
 
 #include <fcntl.h>
@@ -116,6 +117,11 @@ class HeapTest : public ::testing::Test {
     static bool tests_inline_engine() {
         const char* const engine = std::getenv("PNODE_TEST_ENGINE");
         return engine != nullptr && std::string_view(engine) == "inline";
+    }
+
+    static bool is_stressed() {
+        const char* const stress = std::getenv("PNODE_STRESS");
+        return stress != nullptr && std::string_view(stress) == "1";
     }
 
     // Small, active from the first byte on, with no near limit: nothing moves unless the test says so.

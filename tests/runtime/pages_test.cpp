@@ -151,13 +151,16 @@ TEST_F(CalmPages, UnchangedAreDroppedByTheirKeptBlobs) {
         make_far(buffer, pages);
         ASSERT_EQ(wrong_pages(buffer, pages, Kind::text, 1), 0u);
     }
-    EXPECT_EQ(stats().demotions, (rounds + 1) * pages);
-    EXPECT_EQ(stats().demotions_unchanged, rounds * pages);
-    EXPECT_GT(stats().kept_blob_bytes, 0u);
+    // Each was compressed once. (A handler's message that was answered late may bring one near for nobody,
+    // and then it leaves once more.)
+    const pn_stats_t after = stats();
+    EXPECT_EQ(after.demotions - after.demotions_unchanged, pages);
+    EXPECT_GE(after.demotions_unchanged, rounds * pages);
+    EXPECT_GT(after.kept_blob_bytes, 0u);
 
     buffer[0] ^= 0xff;
     make_far(buffer, pages);
-    EXPECT_EQ(stats().demotions_unchanged, (rounds + 1) * pages - 1);
+    EXPECT_EQ(stats().demotions - stats().demotions_unchanged, pages + 1);
     EXPECT_EQ(wrong_pages(buffer + page_bytes, pages - 1, Kind::text, 2), 0u);
 }
 

@@ -182,11 +182,10 @@ TEST_F(StatsFile, BadPathsAreRefused) {
     EXPECT_EQ(pn_stats_file(nullptr, path_.c_str(), 0), EINVAL);
 }
 
-using PoisonDeathTest = Poison;
+using InlinePoisonDeathTest = Poison;
 
 // What the program ignores interrupts none of its system calls, though we handle it.
-TEST_F(PoisonDeathTest, AnIgnoredSignalInterruptsNoCall) {
-    if (!tests_inline_engine()) return;  // no other takes the signal
+TEST_F(InlinePoisonDeathTest, AnIgnoredSignalInterruptsNoCall) {
     EXPECT_EXIT(
         {
             signal(SIGBUS, SIG_IGN);

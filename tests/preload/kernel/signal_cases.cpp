@@ -131,7 +131,11 @@ void suspend_case(Memory& memory, Outcome& outcome) {
     memory.away();
     outcome.note("rt_sigsuspend", while_asleep(
                                       memory,
-                                      [&] {
+                                      [&] {  // one that comes before it sleeps waits
+                                          sigset_t usr2;
+                                          sigemptyset(&usr2);
+                                          sigaddset(&usr2, SIGUSR2);
+                                          pthread_sigmask(SIG_BLOCK, &usr2, nullptr);
                                           sleeper = pthread_self();
                                           return syscall(SYS_rt_sigsuspend, mask, 8);
                                       },

@@ -164,15 +164,23 @@ void interrupted_sleep_case(Memory& memory, Outcome& outcome) {
     sigaction(SIGUSR2, &action, &before);
     auto* const wanted = memory.put<timespec>({20, 0});
     auto* const left = memory.put<timespec>({0, 0});
-    std::atomic<pthread_t> sleeper = {};
+    std::atomic<int> sleeper = 0;
+    std::atomic<bool> over = false;
     memory.away();
     outcome.note("nanosleep", while_asleep(
                                   memory,
                                   [&] {
-                                      sleeper = pthread_self();
-                                      return nanosleep(wanted, left);
+                                      sleeper = gettid();
+                                      const int result = nanosleep(wanted, left);
+                                      over = true;
+                                      return result;
                                   },
-                                  [&] { pthread_kill(sleeper, SIGUSR2); }));
+                                  [&] {  // again, should one come before it sleeps
+                                      while (!over) {
+                                          tgkill(getpid(), sleeper, SIGUSR2);
+                                          std::this_thread::sleep_for(std::chrono::milliseconds(50));
+                                      }
+                                  }));
     outcome.check("time left", left->tv_sec > 0 && left->tv_sec <= 20);
     memory.forget(left);
     sigaction(SIGUSR2, &before, nullptr);

@@ -55,7 +55,8 @@ Made by `tests/programs/suites/run.py report` of what was run last, which may be
 Each program runs its own tests plainly first; what fails then, fails by itself and does not count. Then the same under `pnode run` with
 each engine, and with `--stress`, which demotes at every chance. *Passed* counts, of the tests that passed plainly, those that pass under pnode too; suites that look at the clock get
 a second chance for what failed. *Share far* is the largest part of its heap that the process with the most far memory had away at once; *pages out*
-counts demotions over all processes. Forked children write no statistics: of stress-ng's stressors, and of PostgreSQL's backends, nothing is told.
+counts demotions over all processes. Forked children write no statistics, so nothing is told of stress-ng's stressors; PostgreSQL's backends do
+(`--stats` with %p), each beginning with the little that the server had counted when it made them.
 
 | program | version | mode | tests | passed plainly | passed under pnode | near limit | share far | pages out |
 | --- | --- | --- | --- | --- | --- | --- | --- | --- |
