@@ -89,7 +89,7 @@ bool Region::clear(std::size_t offset, std::size_t length) noexcept {
 
 int open_region(const std::string& spec, std::unique_ptr<Region>* out, std::string* message) {
     RegionSpec parsed;
-    if (!parse_region_spec(spec, &parsed, message)) return EINVAL;
+    if (const int error = read_region_spec(spec, &parsed, message)) return error;
     try {
         return open_parsed(parsed, out, message);
     } catch (const std::bad_alloc&) {

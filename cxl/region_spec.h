@@ -29,12 +29,14 @@ struct RegionSpec {
     int numa_node = -1;
 };
 
-// "memory:SIZE, dax:...": what takes a spec says this.
+// "memory:SIZE, dax:...": what takes a spec says this, and which spec it was.
 inline constexpr const char* region_spec_grammar =
     "memory:SIZE, dax:/dev/daxX.Y[:OFFSET+SIZE], numa:N[:SIZE], auto[:SIZE] or "
     "sim:SIZE[,ratio=R][,physical=SIZE]";
 
-// False, `spec` untouched, with one line in `why` (may be null) that says what is wrong and what to write.
+// False, `spec` untouched, with one line in `why` (may be null) that says what is wrong.
 bool parse_region_spec(std::string_view text, RegionSpec* spec, std::string* why);
+// The same for who opens it: 0, or EINVAL and a line that is complete.
+int read_region_spec(std::string_view text, RegionSpec* spec, std::string* message);
 
 }  // namespace pnode::cxl
