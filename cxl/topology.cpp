@@ -77,7 +77,7 @@ Performance performance_of(int node) {
 }
 
 // A device's node tells, where some of its memory is online; before that the CXL region that the device is
-// of (Linux 6.9), a folder above the device's own. Other devices' figures are not in sysfs until then.
+// of (Linux 6.9), a folder above the device's own; else the firmware, to whoever may know the address.
 Performance performance_of(const DaxDevice& device, const fs::path& folder) {
     Performance told;
     if (device.target_node >= 0) told = performance_of(device.target_node);
@@ -87,6 +87,8 @@ Performance performance_of(const DaxDevice& device, const fs::path& folder) {
         told = performance_of_classes(above, "");
         above = above.parent_path();
     }
+    if (!told.is_known() && device.resource != 0)
+        told = performance_at(device.resource, root() / "firmware/acpi/tables");
     return told;
 }
 

@@ -7,18 +7,12 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
-namespace pnode::cxl {
+#include "cxl/firmware_tables.h"
 
-// As the platform states it (HMAT, CDAT), seen from the processors; 0 is unknown.
-struct Performance {
-    std::uint64_t read_latency_ns = 0;
-    std::uint64_t write_latency_ns = 0;
-    std::uint64_t read_bandwidth_mbps = 0;  // MB/s
-    std::uint64_t write_bandwidth_mbps = 0;
-    bool is_known() const noexcept { return read_latency_ns != 0 || read_bandwidth_mbps != 0; }
-};
+namespace pnode::cxl {
 
 struct DaxDevice {
     std::string name;  // dax0.0

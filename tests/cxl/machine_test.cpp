@@ -109,6 +109,18 @@ TEST_F(DaxOfTheMachine, sysfs_tells_its_size_alignment_and_node) {
     EXPECT_EQ(opened.region->bytes()[opened.region->size_bytes() - 1], std::byte{0});
 }
 
+// Its node is not online, so the kernel has none of them; the firmware's tables are root's to read.
+TEST_F(DaxOfTheMachine, the_platforms_figures_are_told) {
+    if (device_.resource == 0) GTEST_SKIP() << "not root";
+    NumaNode own;
+    ASSERT_TRUE(find_numa_node(0, &own));
+    EXPECT_GT(device_.performance.read_latency_ns, own.performance.read_latency_ns);
+    EXPECT_GT(device_.performance.write_latency_ns, own.performance.write_latency_ns);
+    EXPECT_GT(device_.performance.read_bandwidth_mbps, 0u);
+    EXPECT_LT(device_.performance.read_bandwidth_mbps, own.performance.read_bandwidth_mbps);
+    EXPECT_LT(device_.performance.write_bandwidth_mbps, own.performance.write_bandwidth_mbps);
+}
+
 TEST_F(DaxOfTheMachine, ranges_off_its_alignment_or_its_end_are_refused) {
     const std::string half = std::to_string(unit_ / 2);
     const std::string whole = std::to_string(unit_);

@@ -11,6 +11,8 @@ MIB = 1 << 20
 # The kernel's memmap= says of the first what real firmware says in the memory map. Below 4 GiB lies node 0 alone.
 DEVICE_START = 4096 * MIB
 DEVICE_BYTES = 256 * MIB
+DEVICE_LATENCY_NS = 400
+DEVICE_BANDWIDTH_MBPS = 15360
 NODE_LATENCY_NS = 250
 NODE_BANDWIDTH_MBPS = 30720
 TIERS = f"""
@@ -20,8 +22,8 @@ TIERS = f"""
 -numa dist,src=0,dst=1,val=30 -numa dist,src=0,dst=2,val=20 -numa dist,src=1,dst=2,val=40
 -numa hmat-lb,initiator=0,target=0,hierarchy=memory,data-type=access-latency,latency=100
 -numa hmat-lb,initiator=0,target=0,hierarchy=memory,data-type=access-bandwidth,bandwidth=61440M
--numa hmat-lb,initiator=0,target=1,hierarchy=memory,data-type=access-latency,latency=400
--numa hmat-lb,initiator=0,target=1,hierarchy=memory,data-type=access-bandwidth,bandwidth=15360M
+-numa hmat-lb,initiator=0,target=1,hierarchy=memory,data-type=access-latency,latency={DEVICE_LATENCY_NS}
+-numa hmat-lb,initiator=0,target=1,hierarchy=memory,data-type=access-bandwidth,bandwidth={DEVICE_BANDWIDTH_MBPS}M
 -numa hmat-lb,initiator=0,target=2,hierarchy=memory,data-type=access-latency,latency={NODE_LATENCY_NS}
 -numa hmat-lb,initiator=0,target=2,hierarchy=memory,data-type=access-bandwidth,bandwidth={NODE_BANDWIDTH_MBPS}M
 """
@@ -76,9 +78,17 @@ OF_THE_MACHINE = "PNODE_TEST_DAX=dax:/dev/dax0.0 PNODE_TEST_NUMA=numa:2"
 # What takes most of a minute under emulation, and does not ask what kind of memory it is on: once, on the node.
 SLOW = "*C06_*:*C10_*:*C23_*:*C29_*"
 
+# A program that is preloaded, its heap on the node or on a range of the device.
+def preloaded(kind, spec, says):
+    return Program(f"run-{kind}", f"bin/pnode run --verbose --near 2M --activation 1M --node {spec} -- "
+                   "{build}/bin/malloc_test --gtest_filter=*FourTimesTheNearLimit*", has_report=False,
+                   says=(rf"active in process \d+: .* node {re.escape(spec)}, ", r"\[  PASSED  \] 1 test", *says))
+
+
 REGIONS = (
     Program("probe", "bin/pnode probe", has_report=False,
-            says=(rf"(?s)align bytes +2\.0 MiB\s+bytes max +256\.0 MiB\s+kind +dax\s+numa node +1\s.*"
+            says=(rf"(?s)align bytes +2\.0 MiB\s+bytes max +256\.0 MiB\s+kind +dax\s+numa node +1\s+"
+                  rf"read bandwidth mbps +{DEVICE_BANDWIDTH_MBPS}\s+read latency ns +{DEVICE_LATENCY_NS}\s+"
                   rf"resource +{DEVICE_START:#x}\s+spec +dax:/dev/dax0\.0",
                   rf"(?s)kind +numa\s+numa node +2\s+read bandwidth mbps +{NODE_BANDWIDTH_MBPS}\s+read latency ns +{NODE_LATENCY_NS}\s")),
     Program("regions", "bin/test_cxl", OF_THE_MACHINE,

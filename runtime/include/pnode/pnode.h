@@ -107,8 +107,8 @@ PN_API int pn_node_close(pn_node* node) PN_NOEXCEPT;
  * and a NUMA node full. It is information: nothing can be placed on a node without its handle.
  *
  * Latency and bandwidth are what the platform states (ACPI HMAT, CXL CDAT), from the nearest processors: of
- * the node, where it is online; of a device whose node is not, only where it is of a CXL region (Linux 6.9).
- */
+ * the node, where it is online; of a device whose node is not, where it is of a CXL region (Linux 6.9), and
+ * otherwise to root alone, who may read the firmware's tables. */
 typedef struct pn_node_info {
     const char* kind;         /* "dax", "numa", "memory" */
     char spec[256];           /* "memory:SIZE" is for the caller to complete */
