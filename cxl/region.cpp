@@ -47,7 +47,7 @@ int open_automatic(const RegionSpec& wanted, std::unique_ptr<Region>* out, std::
         spec.numa_node = node.number;
         if (open_numa_region(spec, out, &why) == 0) {
             (*out)->set_notice("auto: numa:" + std::to_string(node.number) + ", a node without CPUs" +
-                               passed_over + "; " + (*out)->notice());
+                               passed_over + ((*out)->notice().empty() ? "" : "; ") + (*out)->notice());
             return 0;
         }
         passed_over += "; not " + why;

@@ -6,6 +6,7 @@
 #include <charconv>
 #include <filesystem>
 #include <fstream>
+#include <sstream>
 #include <string_view>
 
 namespace pnode::cxl {
@@ -130,6 +131,36 @@ NumaNode read_numa_node(int number) {
     return node;
 }
 
+// "0,2-3": does the kernel's list have the number?
+bool list_has(const std::string& list, int number) {
+    std::istringstream ranges(list);
+    for (std::string range; std::getline(ranges, range, ',');) {
+        std::istringstream ends(range);
+        int first = -1;
+        int last = -1;
+        char dash = 0;
+        if (!(ends >> first)) continue;
+        if (!(ends >> dash >> last)) last = first;
+        if (number >= first && number <= last) return true;
+    }
+    return false;
+}
+
+// The path in "0::/pnode.slice/pnode.service"; "" for who is in no group below the root.
+std::string_view group_path(std::string_view own_cgroup) {
+    constexpr std::string_view unified = "0::/";
+    const std::size_t at = own_cgroup.find(unified);
+    if (at == std::string_view::npos) return {};
+    const std::string_view path = own_cgroup.substr(at + unified.size());
+    return path.substr(0, path.find('\n'));
+}
+
+// A group without the file has what its parent has, whose path leads to us: the node.
+bool may_use(const fs::path& group, int node) {
+    const std::string nodes = word_in(group / "cpuset.mems.effective");
+    return nodes.empty() || list_has(nodes, node);
+}
+
 }  // namespace
 
 void set_sysfs_root(const char* root) {
@@ -176,6 +207,23 @@ bool find_numa_node(int number, NumaNode* out) {
 
 std::uint64_t numa_free_bytes(int number) {
     return meminfo_bytes(node_folder(number), "MemFree:");
+}
+
+bool is_open_to_others(int node, std::string_view own_cgroup) {
+    std::string_view path = group_path(own_cgroup);
+    fs::path folder = root() / "fs/cgroup";
+    if (path.empty()) return true;
+    while (!path.empty()) {
+        const std::string_view own = path.substr(0, path.find('/'));
+        for (const std::string& name : names_in(folder)) {
+            std::error_code error;
+            if (name != own && fs::is_directory(folder / name, error) && may_use(folder / name, node))
+                return true;
+        }
+        folder /= own;
+        path.remove_prefix(std::min(own.size() + 1, path.size()));
+    }
+    return false;
 }
 
 }  // namespace pnode::cxl

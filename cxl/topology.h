@@ -43,6 +43,12 @@ bool find_dax_device(dev_t number, DaxDevice* out);
 bool find_numa_node(int number, NumaNode* out);
 std::uint64_t numa_free_bytes(int number);
 
+// May programs of other control groups (v2) allocate on the node, which those of `own_cgroup` may? That is
+// /proc/self/cgroup. Where there is no telling they may.
+bool is_open_to_others(int node, std::string_view own_cgroup);
+// One line: who else the node is open to, and how an administrator closes it. "" when to nobody.
+std::string numa_notice(const NumaNode& node);
+
 // Where sysfs is: another tree, for tests. Before any other thread looks.
 void set_sysfs_root(const char* root);
 

@@ -509,7 +509,8 @@ TEST_F(Sysfs, a_device_without_a_driver_is_refused_and_the_cure_is_named) {
     const Opened opened = open_spec("dax:" + path.string());
     if (opened.error == EACCES) return;  // a file system that has no devices
     EXPECT_EQ(opened.error, ENXIO);
-    EXPECT_NE(opened.message.find("daxctl enable-device"), std::string::npos) << opened.message;
+    EXPECT_NE(opened.message.find("daxctl reconfigure-device --mode=devdax"), std::string::npos)
+        << opened.message;
 }
 
 TEST_F(SaidToBeDax, one_that_cannot_be_mapped_is_no_region) {
@@ -522,6 +523,37 @@ TEST_F(Sysfs, nodes_that_cannot_be_had_are_refused_and_the_cure_is_named) {
     expect_refused("numa:7:1M", ENODEV, "pnode probe");
     expect_refused("numa:0:1M", EINVAL, "has CPUs");
     expect_refused("numa:1:512M", ENOSPC, "can give 36.0 MiB of its 1.0 GiB");
+}
+
+// An administrator has closed a node when no group beside ours, on the way down to it, may use it.
+TEST_F(Sysfs, a_node_is_open_until_every_other_group_is_kept_out) {
+    constexpr const char* own = "0::/pnode.slice/pnode-a.service\n";
+    EXPECT_TRUE(is_open_to_others(2, ""));
+    EXPECT_TRUE(is_open_to_others(2, "0::/\n"));
+    write("fs/cgroup/pnode.slice/cpuset.mems.effective", "0-3");
+    write("fs/cgroup/pnode.slice/pnode-a.service/cpuset.mems.effective", "2");
+    write("fs/cgroup/cgroup.procs", "2");
+    EXPECT_FALSE(is_open_to_others(2, own));
+    write("fs/cgroup/system.slice/cpuset.mems.effective", "0,1-3");
+    EXPECT_TRUE(is_open_to_others(2, own));
+    write("fs/cgroup/system.slice/cpuset.mems.effective", "0-1,3,12");
+    EXPECT_FALSE(is_open_to_others(2, own));
+    EXPECT_TRUE(is_open_to_others(12, own));
+    write("fs/cgroup/pnode.slice/pnode-b.service/cgroup.procs", "");  // has what its parent has
+    EXPECT_TRUE(is_open_to_others(2, own));
+    write("fs/cgroup/pnode.slice/pnode-b.service/cpuset.mems.effective", "0");
+    EXPECT_FALSE(is_open_to_others(2, own));
+    EXPECT_FALSE(is_open_to_others(2, "4:memory:/x\n" + std::string(own)));
+}
+
+TEST_F(Sysfs, what_a_node_is_open_to_is_said_with_the_cure) {
+    NumaNode node;
+    node.number = 2;
+    EXPECT_NE(numa_notice(node).find("node 2 is open to ordinary allocations"), std::string::npos);
+    EXPECT_NE(numa_notice(node).find("AllowedMemoryNodes"), std::string::npos);
+    EXPECT_EQ(numa_notice(node).find("demotion"), std::string::npos);
+    node.demotion_targets = true;
+    EXPECT_NE(numa_notice(node).find("echo false > /sys/kernel/mm/numa/demotion_enabled"), std::string::npos);
 }
 
 // Node 0 is real, and only said to have no CPU.
