@@ -1,5 +1,6 @@
 """The guests: what machine each is, and what runs in it."""
 import dataclasses
+import re
 import shlex
 
 CPUS = 2
@@ -42,14 +43,16 @@ class Program:
     before: str = ""  # in the guest's shell
 
     def line(self, build):
-        words = [f"{build}/{self.command}"]
+        words = [f"{build}/{self.command.format(build=build)}"]
         if self.has_report:
             words.append(f"--gtest_output=xml:/results/{self.name}.xml")
         environment = self.environment.format(build=build)
         return f"{self.before}\nprogram {self.name} {self.seconds_max} env {environment} {' '.join(words)}"
 
-    def binary(self, build):
-        return f"{build}/{shlex.split(self.command)[0]}"
+    def binaries(self, build):
+        """Every word that is a program of the build folder."""
+        words = shlex.split(self.command.format(build=build))
+        return [f"{build}/{words[0]}"] + [word for word in words if word.startswith(f"{build}/")]
 
 
 @dataclasses.dataclass
@@ -67,7 +70,8 @@ class Guest:
         return self.machine.split()
 
     def binaries(self, build):
-        return sorted({program.binary(build) for program in self.programs} | {f"{build}/{name}" for name in self.libraries})
+        programs = [name for program in self.programs for name in program.binaries(build)]
+        return sorted({*programs, *(f"{build}/{name}" for name in self.libraries)})
 
     def script(self, build):
         return "\n".join([self.before, *(program.line(build) for program in self.programs)]) + "\n"
@@ -93,6 +97,8 @@ REGIONS = (
                   rf"(?s)kind +numa\s+numa node +2\s+read bandwidth mbps +{NODE_BANDWIDTH_MBPS}\s+read latency ns +{NODE_LATENCY_NS}\s")),
     Program("regions", "bin/test_cxl", OF_THE_MACHINE,
             proves=("DaxOfTheMachine.*", "NumaOfTheMachine.*")),
+    preloaded("dax", "dax:/dev/dax0.0:32M+64M", ()),
+    preloaded("numa", "numa:2:64M", ("pnode: node 2 is open to ordinary allocations too: ",)),
 )
 CONTRACT_NUMA = (
     Program("contract-numa", f"bin/contract_test --gtest_filter=-{SLOW}", "PNODE_STRESS=0 PNODE_TEST_NODES=numa:2", seconds_max=700,
@@ -126,7 +132,7 @@ RUNTIME = (
 )
 FAULTS = (
     Program("failures", "bin/runtime_failures_test --gtest_filter=-*WithoutFurtherThreads*", "PNODE_STRESS=0"),
-    Program("fork", "bin/runtime_fork_test --gtest_filter=-*WhoseThreadsFaultAndDemote*", "PNODE_STRESS=0"),
+    Program("fork", "bin/runtime_fork_test --gtest_filter=-*WhoseThreadsFaultAndDemote*", "PNODE_STRESS=0", seconds_max=600),
 )
 MODEL = (Program("model", "bin/runtime_model_test", "PNODE_STRESS=0 PNODE_OPS=200", seconds_max=500),)
 UNDER_PRELOAD = "PNODE_ACTIVATION=1M PNODE_NEAR=8M LD_PRELOAD={build}/lib/libpnode-preload.so"
@@ -139,9 +145,9 @@ PRELOAD_LIBRARIES = ("lib/libpnode-preload.so",)
 
 
 def with_tiers(programs):
-    return Guest(machine=TIERS, programs=programs, modules=("dax_hmem", "device_dax", "hwpoison-inject"),
+    return Guest(machine=TIERS, programs=programs, libraries=PRELOAD_LIBRARIES, modules=("dax_hmem", "device_dax", "hwpoison-inject"),
                  kernel_arguments=f"memmap={DEVICE_BYTES}%{DEVICE_START:#x}-1+0xefffffff",
-                 before="modules dax_hmem device_dax hwpoison-inject\nwait_for /dev/dax0.0")
+                 before="modules dax_hmem device_dax hwpoison-inject\nwait_for /dev/dax0.0\ndevdax dax0.0")
 
 
 GUESTS = {
