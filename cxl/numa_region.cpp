@@ -118,7 +118,8 @@ int check(const RegionSpec& spec, const NumaNode& node, std::string* message) {
                         "memory:SIZE");
     }
     const std::uint64_t available = available_bytes(node);
-    if (spec.size_bytes <= available && available >= page_bytes) return 0;
+    const std::uint64_t least = std::max(spec.least_bytes_wanted, page_bytes);
+    if (spec.size_bytes <= available && available >= least) return 0;
     return fail(ENOSPC, message,
                 named(node.number) + " can give " + format_size(available) + " of its " +
                     format_size(node.memory_bytes) + ": name less, or free some of it");

@@ -22,7 +22,8 @@ enum class RegionKind : std::uint8_t { memory, dax, numa, automatic, simulated }
 
 struct RegionSpec {
     RegionKind kind = RegionKind::memory;
-    std::uint64_t size_bytes = 0;  // 0: all there is
+    std::uint64_t size_bytes = 0;          // 0: all there is
+    std::uint64_t least_bytes_wanted = 0;  // ... but not less than this
     std::uint64_t offset_bytes = 0;
     std::uint64_t physical_bytes = 0;  // what a simulated device really has
     std::string device;

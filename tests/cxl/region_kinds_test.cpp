@@ -589,6 +589,19 @@ TEST_F(Sysfs, automatic_says_what_it_chose_and_why) {
         << without.region->notice();
 }
 
+// Node 0 is real, and only said to have no CPU; what it is said to be able to give is free less 32 MiB.
+TEST_F(Sysfs, automatic_passes_over_a_node_that_is_as_good_as_full) {
+    add_node(0, "", 512, 32 + 63);
+    const Opened full = open_spec("auto:4M");
+    ASSERT_EQ(full.error, 0) << full.message;
+    EXPECT_STREQ(full.region->kind(), "memory");
+    EXPECT_NE(full.region->notice().find("not numa:0 can give 63.0 MiB"), std::string::npos)
+        << full.region->notice();
+    add_node(0, "", 512, 32 + 64);
+    EXPECT_STREQ(open_spec("auto:4M").region->kind(), "numa");
+    EXPECT_STREQ(open_spec("auto:65M").region->kind(), "memory");
+}
+
 // ---- a device that compresses ----
 
 std::vector<std::byte> random_page(std::mt19937_64& random) {

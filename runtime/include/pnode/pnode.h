@@ -84,8 +84,8 @@ PN_API void pn_node_options_init(pn_node_options* options) PN_NOEXCEPT;
  * is closed
  * - numa:N[:SIZE]: memory of the NUMA node N, which must have no CPU. All of SIZE is taken now, and stays
  * there
- * - auto[:SIZE]: the first dax device that can be had whole, else all that such a NUMA node can give, else
- * memory:SIZE; pn_node_notice() says which and why
+ * - auto[:SIZE]: the first dax device that can be had whole, else all that such a NUMA node can give, if that
+ * is 64 MiB and SIZE or more, else memory:SIZE; pn_node_notice() says which and why
  * - sim:SIZE[,ratio=R][,physical=SIZE]: for tests, a device that compresses by itself and has less than SIZE
  *
  * `options` may be NULL. The caller owns *out until pn_node_close(). dax: and numa: take SIGBUS (what is not
