@@ -308,9 +308,11 @@ TEST_F(NumaOfTheMachine, bad_memory_costs_its_page_and_no_other) {
     ASSERT_EQ(opened.error, 0) << opened.message;
     Region& region = *opened.region;
     std::memset(region.bytes(), 0x33, region.size_bytes());
-    if (const int refused = break_memory(region, MiB + 100))
-        GTEST_SKIP() << "no MADV_HWPOISON here: " << std::strerror(refused);
+    int refused = 0;
     BadRange bad;
+    // Later kernels (6.12) raise the signal at once, as on a device.
+    (void)region.load([&] { refused = break_memory(region, MiB + 100); }, &bad);
+    if (refused != 0) GTEST_SKIP() << "no MADV_HWPOISON here: " << std::strerror(refused);
     EXPECT_TRUE(loads(region, MiB - 1, &bad));
     EXPECT_FALSE(loads(region, MiB + 100, &bad));
     EXPECT_EQ(bad.address, reinterpret_cast<std::uintptr_t>(region.bytes() + MiB));
