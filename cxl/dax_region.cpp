@@ -69,7 +69,8 @@ int fail_open(const RegionSpec& spec, int error, std::string* message) {
     std::string cure = "check the path (pnode probe lists what there is)";
     if (error == EACCES || error == EPERM)
         cure = "let the user read and write it (a udev rule, or sudo chgrp and chmod 660)";
-    if (error == ENXIO) cure = "no driver has it (daxctl enable-device, or load device_dax)";
+    if (error == ENXIO)
+        cure = "no driver has it (daxctl reconfigure-device --mode=devdax, or load device_dax)";
     return fail(error, message, named(spec) + ": " + std::strerror(error) + ": " + cure);
 }
 

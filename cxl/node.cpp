@@ -66,7 +66,7 @@ Node::~Node() {
 int Node::open(const std::string& spec, std::uint32_t services, std::unique_ptr<Node>* out,
                std::string* message) {
     RegionSpec parsed;
-    if (!parse_region_spec(spec, &parsed, message)) return EINVAL;
+    if (const int error = read_region_spec(spec, &parsed, message)) return error;
     if (const char* why = refuse_services(services, parsed.kind == RegionKind::simulated))
         return fail(EINVAL, message, "\"" + spec + "\": " + why);
     std::unique_ptr<Region> region;

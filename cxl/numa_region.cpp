@@ -14,6 +14,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <fstream>
 #include <iterator>
 
 #include "cxl/memory_file.h"
@@ -109,14 +110,6 @@ int verify(const MemoryFile& file, int node, std::string* message) {
     return 0;
 }
 
-std::string notice_for(const NumaNode& node) {
-    return "node " + std::to_string(node.number) +
-           " is open to ordinary allocations too: keep them out with cpuset.mems of the other cgroups" +
-           (node.demotion_targets
-                ? ", and the kernel's demotion with echo false > /sys/kernel/mm/numa/demotion_enabled"
-                : "");
-}
-
 int check(const RegionSpec& spec, const NumaNode& node, std::string* message) {
     if (node.has_cpus) {
         return fail(EINVAL, message,
@@ -125,13 +118,36 @@ int check(const RegionSpec& spec, const NumaNode& node, std::string* message) {
                         "memory:SIZE");
     }
     const std::uint64_t available = available_bytes(node);
-    if (spec.size_bytes <= available && available >= page_bytes) return 0;
+    const std::uint64_t least = std::max(spec.least_bytes_wanted, page_bytes);
+    if (spec.size_bytes <= available && available >= least) return 0;
     return fail(ENOSPC, message,
                 named(node.number) + " can give " + format_size(available) + " of its " +
                     format_size(node.memory_bytes) + ": name less, or free some of it");
 }
 
+std::string own_cgroup() {
+    std::ifstream file("/proc/self/cgroup");
+    return {std::istreambuf_iterator<char>(file), {}};
+}
+
 }  // namespace
+
+std::string numa_notice(const NumaNode& node) {
+    const std::string number = std::to_string(node.number);
+    std::string notice;
+    if (is_open_to_others(node.number, own_cgroup())) {
+        notice =
+            "node " + number +
+            " is open to ordinary allocations too: keep them out with cpuset.mems of the other cgroups "
+            "(systemctl set-property system.slice AllowedMemoryNodes=0, say; user.slice and init.scope too)";
+    }
+    if (node.demotion_targets) {
+        notice += notice.empty() ? "node " + number + " is open to the kernel's demotion: keep it out with "
+                                 : ", and the kernel's demotion with ";
+        notice += "echo false > /sys/kernel/mm/numa/demotion_enabled";
+    }
+    return notice;
+}
 
 int open_numa_region(const RegionSpec& spec, std::unique_ptr<Region>* out, std::string* message) {
     NumaNode node;
@@ -151,7 +167,7 @@ int open_numa_region(const RegionSpec& spec, std::unique_ptr<Region>* out, std::
     if (const int error = fill(file, node, message)) return error;
     if (const int error = verify(file, node.number, message)) return error;
     out->reset(new NumaRegion(std::move(file)));
-    (*out)->set_notice(notice_for(node));
+    (*out)->set_notice(numa_notice(node));
     return 0;
 }
 

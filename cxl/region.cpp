@@ -1,5 +1,6 @@
 #include "cxl/region.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <new>
@@ -13,6 +14,7 @@ namespace pnode::cxl {
 namespace {
 
 constexpr std::uint64_t page_bytes = 4096;
+constexpr std::uint64_t worth_having_bytes = std::uint64_t{64} << 20;
 
 std::uint64_t round_up(std::uint64_t bytes) {
     return (bytes + page_bytes - 1) / page_bytes * page_bytes;
@@ -42,12 +44,14 @@ int open_automatic(const RegionSpec& wanted, std::unique_ptr<Region>* out, std::
         }
         passed_over += "; not " + why;
     }
+    // A node that somebody else has filled still has a little, and would be a node that holds nothing.
+    spec.least_bytes_wanted = std::max(wanted.size_bytes, worth_having_bytes);
     for (const NumaNode& node : numa_nodes()) {
         if (node.has_cpus || node.memory_bytes == 0) continue;
         spec.numa_node = node.number;
         if (open_numa_region(spec, out, &why) == 0) {
             (*out)->set_notice("auto: numa:" + std::to_string(node.number) + ", a node without CPUs" +
-                               passed_over + "; " + (*out)->notice());
+                               passed_over + ((*out)->notice().empty() ? "" : "; ") + (*out)->notice());
             return 0;
         }
         passed_over += "; not " + why;
@@ -89,7 +93,7 @@ bool Region::clear(std::size_t offset, std::size_t length) noexcept {
 
 int open_region(const std::string& spec, std::unique_ptr<Region>* out, std::string* message) {
     RegionSpec parsed;
-    if (!parse_region_spec(spec, &parsed, message)) return EINVAL;
+    if (const int error = read_region_spec(spec, &parsed, message)) return error;
     try {
         return open_parsed(parsed, out, message);
     } catch (const std::bad_alloc&) {

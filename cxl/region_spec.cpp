@@ -1,5 +1,6 @@
 #include "cxl/region_spec.h"
 
+#include <cerrno>
 #include <charconv>
 
 #include "cxl/sizes.h"
@@ -114,7 +115,7 @@ bool parse_kind(std::string_view kind, std::string_view rest, bool has_rest, Reg
         spec->kind = RegionKind::simulated;
         return parse_simulated(rest, spec, why);
     }
-    return refuse(why, std::string("names no region: write ") + region_spec_grammar);
+    return refuse(why, "names no region");
 }
 
 }  // namespace
@@ -124,11 +125,16 @@ bool parse_region_spec(std::string_view text, RegionSpec* spec, std::string* why
     const bool has_rest = text.find(':') != std::string_view::npos;
     const std::string_view kind = take_until(&rest, ':');
     RegionSpec parsed;
-    std::string reason;
-    if (!parse_kind(kind, rest, has_rest, &parsed, &reason))
-        return refuse(why, "\"" + std::string(text) + "\": " + reason);
+    if (!parse_kind(kind, rest, has_rest, &parsed, why)) return false;
     *spec = std::move(parsed);
     return true;
+}
+
+int read_region_spec(std::string_view text, RegionSpec* spec, std::string* message) {
+    std::string why;
+    if (parse_region_spec(text, spec, &why)) return 0;
+    refuse(message, "\"" + std::string(text) + "\": " + why + " (write " + region_spec_grammar + ")");
+    return EINVAL;
 }
 
 }  // namespace pnode::cxl

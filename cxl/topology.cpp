@@ -6,6 +6,7 @@
 #include <charconv>
 #include <filesystem>
 #include <fstream>
+#include <sstream>
 #include <string_view>
 
 namespace pnode::cxl {
@@ -77,7 +78,7 @@ Performance performance_of(int node) {
 }
 
 // A device's node tells, where some of its memory is online; before that the CXL region that the device is
-// of (Linux 6.9), a folder above the device's own. Other devices' figures are not in sysfs until then.
+// of (Linux 6.9), a folder above the device's own; else the firmware, to whoever may know the address.
 Performance performance_of(const DaxDevice& device, const fs::path& folder) {
     Performance told;
     if (device.target_node >= 0) told = performance_of(device.target_node);
@@ -87,6 +88,8 @@ Performance performance_of(const DaxDevice& device, const fs::path& folder) {
         told = performance_of_classes(above, "");
         above = above.parent_path();
     }
+    if (!told.is_known() && device.resource != 0)
+        told = performance_at(device.resource, root() / "firmware/acpi/tables");
     return told;
 }
 
@@ -126,6 +129,36 @@ NumaNode read_numa_node(int number) {
     node.demotion_targets = demotion == "true" || demotion == "1";
     node.performance = performance_of(number);
     return node;
+}
+
+// "0,2-3": does the kernel's list have the number?
+bool list_has(const std::string& list, int number) {
+    std::istringstream ranges(list);
+    for (std::string range; std::getline(ranges, range, ',');) {
+        std::istringstream ends(range);
+        int first = -1;
+        int last = -1;
+        char dash = 0;
+        if (!(ends >> first)) continue;
+        if (!(ends >> dash >> last)) last = first;
+        if (number >= first && number <= last) return true;
+    }
+    return false;
+}
+
+// The path in "0::/pnode.slice/pnode.service"; "" for who is in no group below the root.
+std::string_view group_path(std::string_view own_cgroup) {
+    constexpr std::string_view unified = "0::/";
+    const std::size_t at = own_cgroup.find(unified);
+    if (at == std::string_view::npos) return {};
+    const std::string_view path = own_cgroup.substr(at + unified.size());
+    return path.substr(0, path.find('\n'));
+}
+
+// A group without the file has what its parent has, whose path leads to us: the node.
+bool may_use(const fs::path& group, int node) {
+    const std::string nodes = word_in(group / "cpuset.mems.effective");
+    return nodes.empty() || list_has(nodes, node);
 }
 
 }  // namespace
@@ -174,6 +207,23 @@ bool find_numa_node(int number, NumaNode* out) {
 
 std::uint64_t numa_free_bytes(int number) {
     return meminfo_bytes(node_folder(number), "MemFree:");
+}
+
+bool is_open_to_others(int node, std::string_view own_cgroup) {
+    std::string_view path = group_path(own_cgroup);
+    fs::path folder = root() / "fs/cgroup";
+    if (path.empty()) return true;
+    while (!path.empty()) {
+        const std::string_view own = path.substr(0, path.find('/'));
+        for (const std::string& name : names_in(folder)) {
+            std::error_code error;
+            if (name != own && fs::is_directory(folder / name, error) && may_use(folder / name, node))
+                return true;
+        }
+        folder /= own;
+        path.remove_prefix(std::min(own.size() + 1, path.size()));
+    }
+    return false;
 }
 
 }  // namespace pnode::cxl

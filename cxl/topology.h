@@ -7,18 +7,12 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
-namespace pnode::cxl {
+#include "cxl/firmware_tables.h"
 
-// As the platform states it (HMAT, CDAT), seen from the processors; 0 is unknown.
-struct Performance {
-    std::uint64_t read_latency_ns = 0;
-    std::uint64_t write_latency_ns = 0;
-    std::uint64_t read_bandwidth_mbps = 0;  // MB/s
-    std::uint64_t write_bandwidth_mbps = 0;
-    bool is_known() const noexcept { return read_latency_ns != 0 || read_bandwidth_mbps != 0; }
-};
+namespace pnode::cxl {
 
 struct DaxDevice {
     std::string name;  // dax0.0
@@ -48,6 +42,12 @@ std::vector<NumaNode> numa_nodes();
 bool find_dax_device(dev_t number, DaxDevice* out);
 bool find_numa_node(int number, NumaNode* out);
 std::uint64_t numa_free_bytes(int number);
+
+// May programs of other control groups (v2) allocate on the node, which those of `own_cgroup` may? That is
+// /proc/self/cgroup. Where there is no telling they may.
+bool is_open_to_others(int node, std::string_view own_cgroup);
+// One line: who else the node is open to, and how an administrator closes it. "" when to nobody.
+std::string numa_notice(const NumaNode& node);
 
 // Where sysfs is: another tree, for tests. Before any other thread looks.
 void set_sysfs_root(const char* root);

@@ -8,6 +8,8 @@
 #include <cstring>
 #include <string_view>
 
+#include "cxl/region_spec.h"
+#include "cxl/topology.h"
 #include "runtime/options/options.h"
 #include "tools/program.h"
 #include "tools/say.h"
@@ -82,6 +84,18 @@ int set_up_environment(const RunRequest& request) {
     return 0;
 }
 
+// A NUMA node is everybody's unless its administrator closed it. Said here once, as above.
+void warn_of_open_node() {
+    const char* const text = std::getenv("PNODE_NODE");
+    cxl::RegionSpec spec;
+    cxl::NumaNode node;
+    if (text == nullptr || !cxl::parse_region_spec(text, &spec, nullptr)) return;
+    if (spec.kind != cxl::RegionKind::numa || !cxl::find_numa_node(spec.numa_node, &node) || node.has_cpus)
+        return;
+    const std::string notice = cxl::numa_notice(node);
+    if (!notice.empty()) say(notice);
+}
+
 }  // namespace
 
 int run(const RunRequest& request) {
@@ -89,6 +103,7 @@ int run(const RunRequest& request) {
     if (const Refusal refusal = find_program(request.command.front(), &path)) return refuse(refusal);
     if (const Refusal refusal = check_program(path)) return refuse(refusal);
     if (const int exit_code = set_up_environment(request)) return exit_code;
+    warn_of_open_node();
 
     std::vector<char*> arguments;
     for (const std::string& argument : request.command)

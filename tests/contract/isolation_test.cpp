@@ -21,8 +21,10 @@ namespace {
 
 constexpr std::uint32_t with_direct = PN_NODE_DEFAULT | PN_NODE_DIRECT;
 
-// Allocations of a program that knows nothing of nodes, until malloc itself fails. `last_resort` is what
-// there is behind malloc then: nothing, or, in the negative control, a zonelist that a node was put into.
+// Allocations of a program that knows nothing of nodes, until malloc itself fails: for want of addresses, or,
+// under the preload library, because neither near nor far limit has room for what does not compress.
+// `last_resort` is what there is behind malloc then: nothing, or, in the negative control, a zonelist that a
+// node was put into.
 template <class LastResort>
 void allocate_until_malloc_fails(LastResort last_resort) {
     rlimit before{};
@@ -31,11 +33,13 @@ void allocate_until_malloc_fails(LastResort last_resort) {
     ASSERT_EQ(setrlimit(RLIMIT_AS, &tight), 0);
     std::vector<std::unique_ptr<char, decltype(&std::free)>> blocks;
     blocks.reserve(1024);
+    std::vector<std::uint8_t> noise(mib);
+    fill_pages(noise.data(), mib / page_bytes, Kind::random, 1);
     bool failed = false;
     while (!failed && blocks.size() < 1024) {
         auto* const block = static_cast<char*>(std::malloc(mib));
         failed = block == nullptr;
-        if (!failed) std::memset(block, 0x5a, mib);
+        if (!failed) std::memcpy(block, noise.data(), mib);
         if (!failed) blocks.emplace_back(block, &std::free);
     }
     if (failed) last_resort();

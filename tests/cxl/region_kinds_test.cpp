@@ -11,6 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <array>
 #include <atomic>
 #include <filesystem>
 #include <fstream>
@@ -361,6 +362,111 @@ TEST_F(Sysfs, a_device_of_a_cxl_region_has_the_regions_figures) {
     EXPECT_EQ(dax_devices()[0].performance.read_latency_ns, 320u);
 }
 
+// SRAT and HMAT as ACPI has them, a structure at a time.
+class FirmwareTable {
+  public:
+    explicit FirmwareTable(std::size_t header_bytes, char revision) : bytes_(header_bytes, '\0') {
+        bytes_[8] = revision;
+    }
+    template <class Number>
+    FirmwareTable& add(Number number) {
+        for (std::size_t i = 0; i < sizeof number; ++i, number = static_cast<Number>(number >> 4 >> 4))
+            bytes_ += static_cast<char>(number);
+        return *this;
+    }
+    template <class Number, class... More>
+    FirmwareTable& add(Number number, More... more) {
+        return add(number).add(more...);
+    }
+    const std::string& bytes() const { return bytes_; }
+
+  private:
+    std::string bytes_;
+};
+
+using U8 = std::uint8_t;
+using U16 = std::uint16_t;
+using U32 = std::uint32_t;
+using U64 = std::uint64_t;
+
+void add_processor(FirmwareTable* srat, U8 domain) {
+    srat->add(U8{0}, U8{16}, domain, U8{0}, U32{1}, U32{0}, U32{0});
+}
+
+void add_memory(FirmwareTable* srat, U32 domain, U64 base, U64 bytes) {
+    srat->add(U8{1}, U8{40}, domain, U16{0}, base, bytes, U32{0}, U32{1}, U64{0});
+}
+
+// From the domains 0, 1 and 5 to the domains 0 and 7.
+void add_locality(FirmwareTable* hmat, U8 data_type, U64 unit, std::array<U16, 6> entries) {
+    hmat->add(U16{1}, U16{0}, U32{32 + 4 * 5 + 2 * 6}, U8{0}, data_type, U16{0}, U32{3}, U32{2}, U32{0},
+              unit);
+    hmat->add(U32{0}, U32{1}, U32{5}, U32{0}, U32{7});
+    for (const U16 entry : entries) hmat->add(entry);
+}
+
+class FirmwareTables : public Sysfs {
+  protected:
+    static constexpr U64 base = 0x1'0000'0000;
+    FirmwareTable srat_{48, 3};
+    FirmwareTable hmat_{40, 2};
+    void SetUp() override {
+        Sysfs::SetUp();
+        write("bus/dax/devices/dax0.0/size", "268435456");
+        write("bus/dax/devices/dax0.0/target_node", "1");
+        write("bus/dax/devices/dax0.0/resource", "0x110000000");
+        add_processor(&srat_, 0);
+        add_processor(&srat_, 1);
+        add_memory(&srat_, 0, 0, base);
+        add_memory(&srat_, 7, base, 0x2000'0000);
+    }
+    Performance told() {
+        fs::create_directories(root_ / "firmware/acpi/tables");
+        std::ofstream(root_ / "firmware/acpi/tables/SRAT", std::ios::binary) << srat_.bytes();
+        std::ofstream(root_ / "firmware/acpi/tables/HMAT", std::ios::binary) << hmat_.bytes();
+        return dax_devices().at(0).performance;
+    }
+};
+
+// The node of such a device is not online, and sysfs has nothing of it. Domain 5 has no processor.
+TEST_F(FirmwareTables, a_device_has_the_figures_of_its_address_from_the_best_processors) {
+    EXPECT_FALSE(told().is_known());
+    add_locality(&hmat_, 0, 1000, {100, 400, 100, 350, 1, 2});
+    add_locality(&hmat_, 4, 512, {120, 30, 120, 0xffff, 900, 900});
+    add_locality(&hmat_, 5, 512, {120, 0, 120, 20, 900, 900});
+    EXPECT_EQ(told().read_latency_ns, 350u);
+    EXPECT_EQ(told().write_latency_ns, 350u);
+    EXPECT_EQ(told().read_bandwidth_mbps, 30u * 512);
+    EXPECT_EQ(told().write_bandwidth_mbps, 20u * 512);
+    hmat_.add(U16{0}, U16{0}, U32{40}, U16{1}, U16{0}, U32{0}, U32{7}, U64{0}, U64{0}, U32{0});
+    EXPECT_EQ(told().read_latency_ns, 400u);  // of the processors that the platform calls next to it
+    write("devices/system/node/node1/access0/initiators/read_latency", "250");
+    EXPECT_EQ(told().read_latency_ns, 250u);  // what the kernel says goes first
+}
+
+TEST_F(FirmwareTables, the_first_revision_counts_in_tenths_and_caches_are_left_out) {
+    hmat_ = FirmwareTable(40, 1);
+    add_locality(&hmat_, 1, 10, {100, 401, 100, 401, 1, 2});
+    hmat_.add(U16{1}, U16{0}, U32{42}, U8{1}, U8{1}, U16{0}, U32{1}, U32{1}, U32{0}, U64{10}, U32{0}, U32{7},
+              U16{3});
+    EXPECT_EQ(told().read_latency_ns, 401u);
+    EXPECT_EQ(told().write_latency_ns, 0u);
+}
+
+TEST_F(FirmwareTables, tables_cut_short_say_less_and_nothing_wrong) {
+    add_locality(&hmat_, 0, 1000, {100, 400, 100, 400, 1, 2});
+    ASSERT_EQ(told().read_latency_ns, 400u);
+    for (const auto& [name, whole] : {std::pair{"SRAT", srat_.bytes()}, {"HMAT", hmat_.bytes()}}) {
+        for (std::size_t bytes = 0; bytes < whole.size(); ++bytes) {
+            const fs::path path = root_ / "firmware/acpi/tables" / name;
+            std::ofstream(path, std::ios::binary) << whole.substr(0, bytes);
+            const std::uint64_t latency = dax_devices().at(0).performance.read_latency_ns;
+            EXPECT_TRUE(latency == 0 || latency == 400) << name << " of " << bytes;
+            std::ofstream(path, std::ios::binary) << whole;
+        }
+    }
+}
+
 // /dev/null, said to be a devdax device: all but its memory is there.
 class SaidToBeDax : public Sysfs {
   protected:
@@ -403,7 +509,8 @@ TEST_F(Sysfs, a_device_without_a_driver_is_refused_and_the_cure_is_named) {
     const Opened opened = open_spec("dax:" + path.string());
     if (opened.error == EACCES) return;  // a file system that has no devices
     EXPECT_EQ(opened.error, ENXIO);
-    EXPECT_NE(opened.message.find("daxctl enable-device"), std::string::npos) << opened.message;
+    EXPECT_NE(opened.message.find("daxctl reconfigure-device --mode=devdax"), std::string::npos)
+        << opened.message;
 }
 
 TEST_F(SaidToBeDax, one_that_cannot_be_mapped_is_no_region) {
@@ -416,6 +523,37 @@ TEST_F(Sysfs, nodes_that_cannot_be_had_are_refused_and_the_cure_is_named) {
     expect_refused("numa:7:1M", ENODEV, "pnode probe");
     expect_refused("numa:0:1M", EINVAL, "has CPUs");
     expect_refused("numa:1:512M", ENOSPC, "can give 36.0 MiB of its 1.0 GiB");
+}
+
+// An administrator has closed a node when no group beside ours, on the way down to it, may use it.
+TEST_F(Sysfs, a_node_is_open_until_every_other_group_is_kept_out) {
+    constexpr const char* own = "0::/pnode.slice/pnode-a.service\n";
+    EXPECT_TRUE(is_open_to_others(2, ""));
+    EXPECT_TRUE(is_open_to_others(2, "0::/\n"));
+    write("fs/cgroup/pnode.slice/cpuset.mems.effective", "0-3");
+    write("fs/cgroup/pnode.slice/pnode-a.service/cpuset.mems.effective", "2");
+    write("fs/cgroup/cgroup.procs", "2");
+    EXPECT_FALSE(is_open_to_others(2, own));
+    write("fs/cgroup/system.slice/cpuset.mems.effective", "0,1-3");
+    EXPECT_TRUE(is_open_to_others(2, own));
+    write("fs/cgroup/system.slice/cpuset.mems.effective", "0-1,3,12");
+    EXPECT_FALSE(is_open_to_others(2, own));
+    EXPECT_TRUE(is_open_to_others(12, own));
+    write("fs/cgroup/pnode.slice/pnode-b.service/cgroup.procs", "");  // has what its parent has
+    EXPECT_TRUE(is_open_to_others(2, own));
+    write("fs/cgroup/pnode.slice/pnode-b.service/cpuset.mems.effective", "0");
+    EXPECT_FALSE(is_open_to_others(2, own));
+    EXPECT_FALSE(is_open_to_others(2, "4:memory:/x\n" + std::string(own)));
+}
+
+TEST_F(Sysfs, what_a_node_is_open_to_is_said_with_the_cure) {
+    NumaNode node;
+    node.number = 2;
+    EXPECT_NE(numa_notice(node).find("node 2 is open to ordinary allocations"), std::string::npos);
+    EXPECT_NE(numa_notice(node).find("AllowedMemoryNodes"), std::string::npos);
+    EXPECT_EQ(numa_notice(node).find("demotion"), std::string::npos);
+    node.demotion_targets = true;
+    EXPECT_NE(numa_notice(node).find("echo false > /sys/kernel/mm/numa/demotion_enabled"), std::string::npos);
 }
 
 // Node 0 is real, and only said to have no CPU.
@@ -449,6 +587,19 @@ TEST_F(Sysfs, automatic_says_what_it_chose_and_why) {
     EXPECT_STREQ(without.region->kind(), "memory");
     EXPECT_NE(without.region->notice().find("not dax:/dev/dax9.9: No such file"), std::string::npos)
         << without.region->notice();
+}
+
+// Node 0 is real, and only said to have no CPU; what it is said to be able to give is free less 32 MiB.
+TEST_F(Sysfs, automatic_passes_over_a_node_that_is_as_good_as_full) {
+    add_node(0, "", 512, 32 + 63);
+    const Opened full = open_spec("auto:4M");
+    ASSERT_EQ(full.error, 0) << full.message;
+    EXPECT_STREQ(full.region->kind(), "memory");
+    EXPECT_NE(full.region->notice().find("not numa:0 can give 63.0 MiB"), std::string::npos)
+        << full.region->notice();
+    add_node(0, "", 512, 32 + 64);
+    EXPECT_STREQ(open_spec("auto:4M").region->kind(), "numa");
+    EXPECT_STREQ(open_spec("auto:65M").region->kind(), "memory");
 }
 
 // ---- a device that compresses ----

@@ -1,5 +1,6 @@
 """The guests: what machine each is, and what runs in it."""
 import dataclasses
+import re
 import shlex
 
 CPUS = 2
@@ -11,6 +12,8 @@ MIB = 1 << 20
 # The kernel's memmap= says of the first what real firmware says in the memory map. Below 4 GiB lies node 0 alone.
 DEVICE_START = 4096 * MIB
 DEVICE_BYTES = 256 * MIB
+DEVICE_LATENCY_NS = 400
+DEVICE_BANDWIDTH_MBPS = 15360
 NODE_LATENCY_NS = 250
 NODE_BANDWIDTH_MBPS = 30720
 TIERS = f"""
@@ -20,8 +23,8 @@ TIERS = f"""
 -numa dist,src=0,dst=1,val=30 -numa dist,src=0,dst=2,val=20 -numa dist,src=1,dst=2,val=40
 -numa hmat-lb,initiator=0,target=0,hierarchy=memory,data-type=access-latency,latency=100
 -numa hmat-lb,initiator=0,target=0,hierarchy=memory,data-type=access-bandwidth,bandwidth=61440M
--numa hmat-lb,initiator=0,target=1,hierarchy=memory,data-type=access-latency,latency=400
--numa hmat-lb,initiator=0,target=1,hierarchy=memory,data-type=access-bandwidth,bandwidth=15360M
+-numa hmat-lb,initiator=0,target=1,hierarchy=memory,data-type=access-latency,latency={DEVICE_LATENCY_NS}
+-numa hmat-lb,initiator=0,target=1,hierarchy=memory,data-type=access-bandwidth,bandwidth={DEVICE_BANDWIDTH_MBPS}M
 -numa hmat-lb,initiator=0,target=2,hierarchy=memory,data-type=access-latency,latency={NODE_LATENCY_NS}
 -numa hmat-lb,initiator=0,target=2,hierarchy=memory,data-type=access-bandwidth,bandwidth={NODE_BANDWIDTH_MBPS}M
 """
@@ -40,14 +43,16 @@ class Program:
     before: str = ""  # in the guest's shell
 
     def line(self, build):
-        words = [f"{build}/{self.command}"]
+        words = [f"{build}/{self.command.format(build=build)}"]
         if self.has_report:
             words.append(f"--gtest_output=xml:/results/{self.name}.xml")
         environment = self.environment.format(build=build)
         return f"{self.before}\nprogram {self.name} {self.seconds_max} env {environment} {' '.join(words)}"
 
-    def binary(self, build):
-        return f"{build}/{shlex.split(self.command)[0]}"
+    def binaries(self, build):
+        """Every word that is a program of the build folder."""
+        words = shlex.split(self.command.format(build=build))
+        return [f"{build}/{words[0]}"] + [word for word in words if word.startswith(f"{build}/")]
 
 
 @dataclasses.dataclass
@@ -65,7 +70,8 @@ class Guest:
         return self.machine.split()
 
     def binaries(self, build):
-        return sorted({program.binary(build) for program in self.programs} | {f"{build}/{name}" for name in self.libraries})
+        programs = [name for program in self.programs for name in program.binaries(build)]
+        return sorted({*programs, *(f"{build}/{name}" for name in self.libraries)})
 
     def script(self, build):
         return "\n".join([self.before, *(program.line(build) for program in self.programs)]) + "\n"
@@ -76,13 +82,23 @@ OF_THE_MACHINE = "PNODE_TEST_DAX=dax:/dev/dax0.0 PNODE_TEST_NUMA=numa:2"
 # What takes most of a minute under emulation, and does not ask what kind of memory it is on: once, on the node.
 SLOW = "*C06_*:*C10_*:*C23_*:*C29_*"
 
+# A program that is preloaded, its heap on the node or on a range of the device.
+def preloaded(kind, spec, says):
+    return Program(f"run-{kind}", f"bin/pnode run --verbose --near 2M --activation 1M --node {spec} -- "
+                   "{build}/bin/malloc_test --gtest_filter=*FourTimesTheNearLimit*", has_report=False,
+                   says=(rf"active in process \d+: .* node {re.escape(spec)}, ", r"\[  PASSED  \] 1 test", *says))
+
+
 REGIONS = (
     Program("probe", "bin/pnode probe", has_report=False,
-            says=(rf"(?s)align bytes +2\.0 MiB\s+bytes max +256\.0 MiB\s+kind +dax\s+numa node +1\s.*"
+            says=(rf"(?s)align bytes +2\.0 MiB\s+bytes max +256\.0 MiB\s+kind +dax\s+numa node +1\s+"
+                  rf"read bandwidth mbps +{DEVICE_BANDWIDTH_MBPS}\s+read latency ns +{DEVICE_LATENCY_NS}\s+"
                   rf"resource +{DEVICE_START:#x}\s+spec +dax:/dev/dax0\.0",
                   rf"(?s)kind +numa\s+numa node +2\s+read bandwidth mbps +{NODE_BANDWIDTH_MBPS}\s+read latency ns +{NODE_LATENCY_NS}\s")),
     Program("regions", "bin/test_cxl", OF_THE_MACHINE,
             proves=("DaxOfTheMachine.*", "NumaOfTheMachine.*")),
+    preloaded("dax", "dax:/dev/dax0.0:32M+64M", ()),
+    preloaded("numa", "numa:2:64M", ("pnode: node 2 is open to ordinary allocations too: ",)),
 )
 CONTRACT_NUMA = (
     Program("contract-numa", f"bin/contract_test --gtest_filter=-{SLOW}", "PNODE_STRESS=0 PNODE_TEST_NODES=numa:2", seconds_max=700,
@@ -116,7 +132,7 @@ RUNTIME = (
 )
 FAULTS = (
     Program("failures", "bin/runtime_failures_test --gtest_filter=-*WithoutFurtherThreads*", "PNODE_STRESS=0"),
-    Program("fork", "bin/runtime_fork_test --gtest_filter=-*WhoseThreadsFaultAndDemote*", "PNODE_STRESS=0"),
+    Program("fork", "bin/runtime_fork_test --gtest_filter=-*WhoseThreadsFaultAndDemote*", "PNODE_STRESS=0", seconds_max=600),
 )
 MODEL = (Program("model", "bin/runtime_model_test", "PNODE_STRESS=0 PNODE_OPS=200", seconds_max=500),)
 UNDER_PRELOAD = "PNODE_ACTIVATION=1M PNODE_NEAR=8M LD_PRELOAD={build}/lib/libpnode-preload.so"
@@ -129,9 +145,9 @@ PRELOAD_LIBRARIES = ("lib/libpnode-preload.so",)
 
 
 def with_tiers(programs):
-    return Guest(machine=TIERS, programs=programs, modules=("dax_hmem", "device_dax", "hwpoison-inject"),
+    return Guest(machine=TIERS, programs=programs, libraries=PRELOAD_LIBRARIES, modules=("dax_hmem", "device_dax", "hwpoison-inject"),
                  kernel_arguments=f"memmap={DEVICE_BYTES}%{DEVICE_START:#x}-1+0xefffffff",
-                 before="modules dax_hmem device_dax hwpoison-inject\nwait_for /dev/dax0.0")
+                 before="modules dax_hmem device_dax hwpoison-inject\nwait_for /dev/dax0.0\ndevdax dax0.0")
 
 
 GUESTS = {

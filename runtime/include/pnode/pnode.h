@@ -84,8 +84,8 @@ PN_API void pn_node_options_init(pn_node_options* options) PN_NOEXCEPT;
  * is closed
  * - numa:N[:SIZE]: memory of the NUMA node N, which must have no CPU. All of SIZE is taken now, and stays
  * there
- * - auto[:SIZE]: the first dax device that can be had whole, else all that such a NUMA node can give, else
- * memory:SIZE; pn_node_notice() says which and why
+ * - auto[:SIZE]: the first dax device that can be had whole, else all that such a NUMA node can give, if that
+ * is 64 MiB and SIZE or more, else memory:SIZE; pn_node_notice() says which and why
  * - sim:SIZE[,ratio=R][,physical=SIZE]: for tests, a device that compresses by itself and has less than SIZE
  *
  * `options` may be NULL. The caller owns *out until pn_node_close(). dax: and numa: take SIGBUS (what is not
@@ -107,8 +107,8 @@ PN_API int pn_node_close(pn_node* node) PN_NOEXCEPT;
  * and a NUMA node full. It is information: nothing can be placed on a node without its handle.
  *
  * Latency and bandwidth are what the platform states (ACPI HMAT, CXL CDAT), from the nearest processors: of
- * the node, where it is online; of a device whose node is not, only where it is of a CXL region (Linux 6.9).
- */
+ * the node, where it is online; of a device whose node is not, where it is of a CXL region (Linux 6.9), and
+ * otherwise to root alone, who may read the firmware's tables. */
 typedef struct pn_node_info {
     const char* kind;         /* "dax", "numa", "memory" */
     char spec[256];           /* "memory:SIZE" is for the caller to complete */
