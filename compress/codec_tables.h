@@ -6,6 +6,14 @@
 
 namespace pnode::compress {
 
+// Of who needs none.
+inline std::size_t no_scratch(int) {
+    return 0;
+}
+inline std::size_t no_decompress_scratch() {
+    return 0;
+}
+
 extern const Codec same_filled_codec;
 extern const Codec lz4_codec;
 extern const Codec lz4_hc_codec;  // writes what lz4 reads; not a choice of anybody's

@@ -6,12 +6,6 @@
 namespace pnode::compress {
 namespace {
 
-std::size_t no_scratch(int) {
-    return 0;
-}
-std::size_t no_decompress_scratch() {
-    return 0;
-}
 std::size_t as_much(std::size_t source_bytes) {
     return source_bytes;
 }

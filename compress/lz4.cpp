@@ -18,9 +18,6 @@ namespace {
 std::size_t scratch_bytes(int) {
     return sizeof(ScratchLabel) + sizeof(LZ4_stream_t);
 }
-std::size_t no_decompress_scratch() {
-    return 0;
-}
 
 std::size_t bound(std::size_t source_bytes) {
     return static_cast<std::size_t>(LZ4_compressBound(static_cast<int>(source_bytes)));

@@ -68,10 +68,6 @@ bool decompress_with_dictionary(Bytes source, MutableBytes destination, const Di
     return lz4_dictionary_codec.decompress(source, destination, dictionary, scratch);
 }
 
-std::size_t decompress_scratch_bytes() {
-    return 0;
-}
-
 std::size_t bound(std::size_t source_bytes) {
     return lz4_codec.bound(source_bytes);
 }
@@ -86,7 +82,7 @@ constinit const Codec lz4_hc_codec = {
     .level_default = 4,  // 9 makes a page with a dictionary 1 % smaller and takes 1.6 times as long
     .block_bytes_max = block_bytes_max,
     .scratch_bytes = scratch_bytes,
-    .decompress_scratch_bytes = decompress_scratch_bytes,
+    .decompress_scratch_bytes = no_decompress_scratch,
     .bound = bound,
     .compress = compress,
     .decompress = decompress,

@@ -9,12 +9,6 @@ namespace {
 
 constexpr std::size_t word_bytes = sizeof(std::uint64_t);
 
-std::size_t no_scratch(int) {
-    return 0;
-}
-std::size_t no_decompress_scratch() {
-    return 0;
-}
 std::size_t one_word(std::size_t) {
     return word_bytes;
 }

@@ -12,6 +12,7 @@
 #include <string_view>
 #include <utility>
 
+#include "cxl/packing_plan.h"
 #include "cxl/size_classes.h"
 #include "cxl/slab_pool.h"
 #include "cxl/slot_tables.h"
@@ -44,6 +45,13 @@ bool is_blob_size(std::size_t bytes) {
     std::abort();
 }
 
+// Slots this much larger may take a blob that moves.
+unsigned end_of_larger(unsigned class_index) {
+    unsigned end = class_index + 1;
+    while (end < classes.count && classes.slot[end].bytes <= classes.slot[class_index].bytes * 5 / 4) ++end;
+    return end;
+}
+
 bool has_bit(const std::uint64_t* words, unsigned bit) {
     return (words[bit / 64] >> (bit % 64) & 1) != 0;
 }
@@ -68,6 +76,7 @@ class Counter {
 struct alignas(64) SizeClass {
     SpinLock lock;
     SlabIndex partial = no_slab;
+    SlabIndex sparse = no_slab;
     SlabIndex with_deferred = no_slab;
     Counter blobs, blob_bytes, leased_blobs;
 };
@@ -111,15 +120,26 @@ struct BlobStore::State : Unmanaged {
     unsigned occupy_slot(const SlotTables::View& view);
     SlabIndex add_slab(unsigned class_index);
     void remove_slab(SlabIndex index, unsigned class_index);
-    void push_partial(SlabIndex index, unsigned class_index);
-    void unlink_partial(SlabIndex index, unsigned class_index);
+    SlabIndex& list_of(const Slab& slab, unsigned class_index);
+    void push(SlabIndex index, unsigned class_index);
+    void unlink(SlabIndex index, unsigned class_index);
+    void mark(SlabIndex index, unsigned class_index, bool is_sparse);
+    SlabIndex slab_with_room(unsigned class_index);
+    BlobRef allocate_at(SlabIndex index, unsigned class_index, std::size_t bytes);
+    using Room = std::array<std::uint32_t, classes.count>;
+    std::size_t mark_sparse_in(unsigned class_index, Room* room);
+    std::size_t bytes_of(const Place& place);
     void settle_lease(const SlotTables::View& view, std::size_t words);
     bool defer_if_leased(const Place& place, const SlotTables::View& view);
     void vacate_slot(const Place& place, const SlotTables::View& view);
     void quarantine_slabs(unsigned class_index, SlabIndex first, SlabIndex end);
     bool free_deferred(unsigned class_index);
     const char* validate_slab(SlabIndex index, StoreCounters* sum) const;
-    const char* validate_lists(unsigned class_index, std::size_t partial, std::size_t with_deferred) const;
+    struct Listed {
+        std::size_t partial = 0, sparse = 0, with_deferred = 0;
+    };
+    const char* validate_list(SlabIndex head, unsigned class_index, bool is_sparse, std::size_t slabs) const;
+    const char* validate_lists(unsigned class_index, Listed listed) const;
 
     Region& region;
     std::byte* const base;
@@ -159,21 +179,40 @@ BlobStore::State::Place BlobStore::State::locate(BlobRef ref) const {
     return {slab, class_index, inside / size.bytes};
 }
 
-void BlobStore::State::push_partial(SlabIndex index, unsigned class_index) {
+// The list that a slab with a free slot is in.
+SlabIndex& BlobStore::State::list_of(const Slab& slab, unsigned class_index) {
     SizeClass& owner = by_class[class_index];
-    Slab& slab = slab_at(index, class_index);
-    slab.previous = no_slab;
-    slab.next = owner.partial;
-    if (owner.partial != no_slab) slab_at(owner.partial, class_index).previous = index;
-    owner.partial = index;
+    return slab.sparse != 0 ? owner.sparse : owner.partial;
 }
 
-void BlobStore::State::unlink_partial(SlabIndex index, unsigned class_index) {
+void BlobStore::State::push(SlabIndex index, unsigned class_index) {
+    Slab& slab = slab_at(index, class_index);
+    SlabIndex& head = list_of(slab, class_index);
+    slab.previous = no_slab;
+    slab.next = head;
+    if (head != no_slab) slab_at(head, class_index).previous = index;
+    head = index;
+}
+
+void BlobStore::State::unlink(SlabIndex index, unsigned class_index) {
     const Slab& slab = slab_at(index, class_index);
     SlabIndex& link =
-        slab.previous != no_slab ? slab_at(slab.previous, class_index).next : by_class[class_index].partial;
+        slab.previous != no_slab ? slab_at(slab.previous, class_index).next : list_of(slab, class_index);
     link = slab.next;
     if (slab.next != no_slab) slab_at(slab.next, class_index).previous = slab.previous;
+}
+
+void BlobStore::State::mark(SlabIndex index, unsigned class_index, bool is_sparse) {
+    unlink(index, class_index);
+    slab_at(index, class_index).sparse = is_sparse ? 1 : 0;
+    push(index, class_index);
+}
+
+// Before another slab is opened, one that is being emptied is no longer.
+SlabIndex BlobStore::State::slab_with_room(unsigned class_index) {
+    SizeClass& owner = by_class[class_index];
+    if (owner.partial == no_slab && owner.sparse != no_slab) mark(owner.sparse, class_index, false);
+    return owner.partial != no_slab ? owner.partial : add_slab(class_index);
 }
 
 void BlobStore::State::set_class(SlabIndex index, unsigned parts, unsigned class_index) {
@@ -189,13 +228,13 @@ SlabIndex BlobStore::State::add_slab(unsigned class_index) {
     tables_of[index] = tables.take(size.slots);
     slab_at(index, class_index).lease_epoch = lease_epoch;
     set_class(index, size.parts, class_index);
-    push_partial(index, class_index);
+    push(index, class_index);
     return index;
 }
 
 void BlobStore::State::remove_slab(SlabIndex index, unsigned class_index) {
     const SlotSize& size = classes.slot[class_index];
-    unlink_partial(index, class_index);
+    unlink(index, class_index);
     set_class(index, size.parts, 0);
     tables.give(tables_of[index], size.slots);
     pool.give(index, size.parts);
@@ -225,15 +264,19 @@ unsigned BlobStore::State::occupy_slot(const SlotTables::View& view) {
 }
 
 BlobRef BlobStore::State::allocate_in(unsigned class_index, std::size_t bytes) {
+    const std::lock_guard guard(by_class[class_index].lock);
+    const SlabIndex index = slab_with_room(class_index);
+    return index != no_slab ? allocate_at(index, class_index, bytes) : no_blob;
+}
+
+// In a slab with a free slot, its class locked.
+BlobRef BlobStore::State::allocate_at(SlabIndex index, unsigned class_index, std::size_t bytes) {
     const SlotSize& size = classes.slot[class_index];
     SizeClass& owner = by_class[class_index];
-    const std::lock_guard guard(owner.lock);
-    const SlabIndex index = owner.partial != no_slab ? owner.partial : add_slab(class_index);
-    if (index == no_slab) return no_blob;
     const SlotTables::View view = this->view(index, class_index);
     settle_lease(view, SlotTables::words(size.slots));
     const unsigned slot = occupy_slot(view);
-    if (view.slab->occupied == size.slots) unlink_partial(index, class_index);
+    if (view.slab->occupied == size.slots) unlink(index, class_index);
     view.slack_bytes[slot] = static_cast<std::uint16_t>(size.bytes - bytes);
     owner.blobs.add(1);
     owner.blob_bytes.add(bytes);
@@ -248,7 +291,7 @@ void BlobStore::State::vacate_slot(const Place& place, const SlotTables::View& v
     --slab.occupied;
     if (place.slot / 64 < slab.first_word) slab.first_word = static_cast<std::uint16_t>(place.slot / 64);
     if (slab.quarantined != 0) return;
-    if (was_full) push_partial(place.slab, place.class_index);
+    if (was_full) push(place.slab, place.class_index);
     if (slab.occupied == 0) remove_slab(place.slab, place.class_index);
 }
 
@@ -315,7 +358,7 @@ void BlobStore::free(BlobRef ref) noexcept {
     if (!has_bit(view.occupied, place.slot) || has_bit(view.deferred, place.slot))
         die("pnode: blob store: a blob freed twice\n");
     owner.blobs.subtract(1);
-    owner.blob_bytes.subtract(classes.slot[place.class_index].bytes - view.slack_bytes[place.slot]);
+    owner.blob_bytes.subtract(state.bytes_of(place));
     if (state.defer_if_leased(place, view)) return;
     state.scrub(place);
     state.vacate_slot(place, view);
@@ -397,8 +440,9 @@ void BlobStore::State::quarantine_slabs(unsigned class_index, SlabIndex first, S
         if (class_at(index) != class_index) continue;
         Slab& slab = slab_at(index, class_index);
         if (slab.quarantined != 0) continue;
-        if (slab.occupied != size.slots) unlink_partial(index, class_index);
+        if (slab.occupied != size.slots) unlink(index, class_index);
         slab.quarantined = 1;
+        slab.sparse = 0;
     }
 }
 
@@ -423,6 +467,78 @@ std::uint64_t BlobStore::quarantined_bytes() const noexcept {
 
 void BlobStore::wipe() noexcept {
     state_->pool.wipe();
+}
+
+// As asked for; its class is locked.
+std::size_t BlobStore::State::bytes_of(const Place& place) {
+    return classes.slot[place.class_index].bytes -
+           view(place.slab, place.class_index).slack_bytes[place.slot];
+}
+
+// Marks slabs of one class, the emptiest first, as long as what they hold has room: in those that are kept,
+// or, for the last of them, in larger slots. `room`: free slots that are left, of the larger classes and then
+// of this. A bounded number of slabs, for others wait for the lock.
+std::size_t BlobStore::State::mark_sparse_in(unsigned class_index, Room* room) {
+    const SlotSize& size = classes.slot[class_index];
+    SizeClass& owner = by_class[class_index];
+    std::array<BegunSlab, begun_slabs_max> begun;
+    std::size_t count = 0;
+    const std::lock_guard guard(owner.lock);
+    for (SlabIndex index = owner.partial; index != no_slab && count < begun.size();
+         index = slab_at(index, class_index).next)
+        begun[count++] = {index, slab_at(index, class_index).occupied};
+    const std::span<std::uint32_t> larger =
+        std::span(*room).subspan(class_index + 1, end_of_larger(class_index) - class_index - 1);
+    const PackingPlan plan = plan_packing({begun.data(), count}, size.slots, larger);
+    (*room)[class_index] = plan.room;
+    for (std::size_t index = plan.kept; index < count; ++index) mark(begun[index].slab, class_index, true);
+    return (count - plan.kept) * size.parts * part_bytes;
+}
+
+std::size_t BlobStore::mark_sparse() noexcept {
+    if (is_leased()) return 0;
+    State::Room room{};
+    std::size_t bytes = 0;
+    for (unsigned index = classes.count - 1; index != 0; --index)
+        bytes += state_->mark_sparse_in(index, &room);
+    return bytes;
+}
+
+bool BlobStore::is_in_sparse(BlobRef ref) const noexcept {
+    const State& state = *state_;
+    const auto part = static_cast<SlabIndex>((ref - 1) * unit_bytes / part_bytes);
+    const unsigned class_index = state.class_at(part);
+    if (class_index == 0) return false;
+    const std::lock_guard guard(state_->by_class[class_index].lock);
+    if (state.class_at(part) != class_index) return false;
+    const SlabIndex slab = part & ~(SlabIndex{classes.slot[class_index].parts} - 1);
+    return state.slab_at(slab, class_index).sparse != 0;
+}
+
+// From the size that fits best on.
+BlobRef BlobStore::allocate_elsewhere(BlobRef ref) noexcept {
+    State& state = *state_;
+    const State::Place place = state.locate(ref);
+    std::size_t bytes = 0;
+    {
+        const std::lock_guard guard(state.by_class[place.class_index].lock);
+        bytes = state.bytes_of(place);
+    }
+    const unsigned fitting = class_for(bytes);
+    for (unsigned index = fitting; index < end_of_larger(fitting); ++index) {
+        const SizeClass& owner = state.by_class[index];
+        const std::lock_guard guard(state.by_class[index].lock);
+        if (owner.partial != no_slab) return state.allocate_at(owner.partial, index, bytes);
+    }
+    return no_blob;
+}
+
+void BlobStore::unmark_sparse() noexcept {
+    for (unsigned index = 1; index < classes.count; ++index) {
+        SizeClass& owner = state_->by_class[index];
+        const std::lock_guard guard(owner.lock);
+        while (owner.sparse != no_slab) state_->mark(owner.sparse, index, false);
+    }
 }
 
 bool BlobStore::is_leased() const noexcept {
@@ -523,30 +639,37 @@ const char* BlobStore::State::validate_slab(SlabIndex index, StoreCounters* sum)
     return nullptr;
 }
 
-const char* BlobStore::State::validate_lists(unsigned class_index, std::size_t partial,
-                                             std::size_t with_deferred) const {
+const char* BlobStore::State::validate_list(SlabIndex head, unsigned class_index, bool is_sparse,
+                                            std::size_t slabs) const {
     SlabIndex previous = no_slab;
-    for (SlabIndex index = by_class[class_index].partial; index != no_slab;
-         index = slab_at(index, class_index).next) {
-        if (partial-- == 0) return "the list of slabs with a free slot has a cycle or a full slab";
+    for (SlabIndex index = head; index != no_slab; index = slab_at(index, class_index).next) {
+        if (slabs-- == 0) return "a list of slabs with a free slot has a cycle or a full slab";
         if (class_at(index) != class_index) return "a slab is in the list of another class";
-        if (slab_at(index, class_index).previous != previous)
-            return "the list of slabs with a free slot is broken";
+        const Slab& slab = slab_at(index, class_index);
+        if (slab.previous != previous) return "a list of slabs with a free slot is broken";
+        if ((slab.sparse != 0) != is_sparse) return "a slab is in the wrong list of its class";
         previous = index;
     }
-    for (SlabIndex index = by_class[class_index].with_deferred; index != no_slab;
+    return slabs == 0 ? nullptr : "a slab is missing from a list";
+}
+
+const char* BlobStore::State::validate_lists(unsigned class_index, Listed listed) const {
+    const SizeClass& owner = by_class[class_index];
+    if (const char* wrong = validate_list(owner.partial, class_index, false, listed.partial)) return wrong;
+    if (const char* wrong = validate_list(owner.sparse, class_index, true, listed.sparse)) return wrong;
+    for (SlabIndex index = owner.with_deferred; index != no_slab;
          index = slab_at(index, class_index).next_deferred) {
-        if (with_deferred-- == 0) return "the list of slabs with deferred slots has a cycle or one without";
+        if (listed.with_deferred-- == 0)
+            return "the list of slabs with deferred slots has a cycle or one without";
         if (class_at(index) != class_index) return "a slab is in the deferred list of another class";
     }
-    return partial == 0 && with_deferred == 0 ? nullptr : "a slab is missing from a list";
+    return listed.with_deferred == 0 ? nullptr : "a slab is missing from a list";
 }
 
 const char* BlobStore::validate() const {
     const State& state = *state_;
     if (const char* wrong = state.pool.validate()) return wrong;
-    std::array<std::size_t, classes.count> partial{};
-    std::array<std::size_t, classes.count> with_deferred{};
+    std::array<State::Listed, classes.count> listed{};
     StoreCounters sum{};
     sum.physical_bytes = physical_bytes();
     for (SlabIndex index = 0; index < state.pool.part_count();) {
@@ -564,13 +687,12 @@ const char* BlobStore::validate() const {
         if (const char* wrong = state.validate_slab(index, &sum)) return wrong;
         const Slab& slab = state.slab_at(index, class_index);
         const bool has_room = slab.occupied < classes.slot[class_index].slots && slab.quarantined == 0;
-        partial[class_index] += has_room ? 1 : 0;
-        with_deferred[class_index] += slab.deferred != 0 ? 1 : 0;
+        (slab.sparse != 0 ? listed[class_index].sparse : listed[class_index].partial) += has_room ? 1 : 0;
+        listed[class_index].with_deferred += slab.deferred != 0 ? 1 : 0;
         index += classes.slot[class_index].parts;
     }
     for (unsigned index = 1; index < classes.count; ++index) {
-        if (const char* wrong = state.validate_lists(index, partial[index], with_deferred[index]))
-            return wrong;
+        if (const char* wrong = state.validate_lists(index, listed[index])) return wrong;
     }
     const StoreCounters told = counters();
     return std::memcmp(&told, &sum, sizeof sum) == 0 ? nullptr : "the counters differ from the walk";

@@ -97,6 +97,18 @@ class BlobStore {
     // nobody.
     std::size_t trim() noexcept;
 
+    // Packing: slabs that hold few blobs are emptied by moving those, so that they can be given back. Marks
+    // slabs whose blobs have room elsewhere, in slabs of their size or of somewhat larger ones; what is
+    // placed goes into others as long as those have room. Returns the bytes of marked slabs: 0 under a lease,
+    // for what moves would be there twice. One thread packs.
+    std::size_t mark_sparse() noexcept;
+    // True for a blob in a marked slab; of a reference to what was freed meanwhile, either.
+    bool is_in_sparse(BlobRef ref) const noexcept;
+    // A slot for a copy of this blob in a slab that is not marked and has one free. no_blob: there is none.
+    BlobRef allocate_elsewhere(BlobRef ref) noexcept;
+    // What is still marked is a slab like any other again.
+    void unmark_sparse() noexcept;
+
     // Every blob alive now stays as it is, freed or not, until end_lease() (leases nest by count: several
     // children). A lease costs a few instructions now and a copy of a slab's bitmap at the first change of
     // that slab afterwards. A blob whose free() has begun is not alive. The last end_lease() scrubs and frees

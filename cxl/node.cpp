@@ -117,18 +117,26 @@ BlobRef Node::place(std::span<const std::byte> blob) noexcept {
         return no_blob;
     }
     BlobRef ref = store_.allocate(blob.size());
-    if (ref == no_blob) {
-        count(counters.refused_full);
-    } else if (!store_.write(ref, blob)) {
-        // The slot stays taken for good.
-        store_.quarantine((ref - 1) * unit_bytes, blob.size());
-        count(counters.bad_ranges);
-        ref = no_blob;
-    } else {
-        count(counters.placements);
-    }
+    if (ref == no_blob) count(counters.refused_full);
+    if (ref != no_blob) ref = write_or_quarantine(ref, blob);
+    if (ref != no_blob) count(counters.placements);
     if (is_bounded) bound_->end(worst_bytes);
     return ref;
+}
+
+BlobRef Node::place_elsewhere(BlobRef ref, std::span<const std::byte> slot) noexcept {
+    if (device_ != nullptr || !gate_.is_open()) return no_blob;
+    const BlobRef elsewhere = store_.allocate_elsewhere(ref);
+    if (elsewhere == no_blob) return no_blob;
+    return write_or_quarantine(elsewhere, slot.first(std::min(slot.size(), store_.bytes(elsewhere).size())));
+}
+
+// A slot that is bad stays taken for good.
+BlobRef Node::write_or_quarantine(BlobRef ref, std::span<const std::byte> blob) noexcept {
+    if (store_.write(ref, blob)) return ref;
+    store_.quarantine((ref - 1) * unit_bytes, blob.size());
+    count(counters.bad_ranges);
+    return no_blob;
 }
 
 void Node::went_bad(const BadRange& bad) noexcept {

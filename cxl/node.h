@@ -112,6 +112,9 @@ class Node : public Unmanaged, private SimulatedDevice::Listener {
 
     // Stores a blob. no_blob: the gate is shut, the service is not permitted, or the node is full.
     BlobRef place(std::span<const std::byte> blob) noexcept;
+    // Stores a copy of the blob at `ref`, the slot's bytes, outside of sparse slabs (blob_store.h). no_blob:
+    // there is no free slot, or the node's device compresses, and does not gain by it.
+    BlobRef place_elsewhere(BlobRef ref, std::span<const std::byte> slot) noexcept;
     // What a load found bad: nothing is placed there any more. In the parent only.
     void went_bad(const BadRange& bad) noexcept;
 
@@ -174,6 +177,7 @@ class Node : public Unmanaged, private SimulatedDevice::Listener {
     Node(std::string spec, std::uint32_t services, std::unique_ptr<Region> region);
     void apply_limits() noexcept;
     bool admit(std::uint64_t worst_bytes) noexcept;
+    BlobRef write_or_quarantine(BlobRef ref, std::span<const std::byte> blob) noexcept;
     void hear_bad_news() noexcept;
     int take_fallback(std::size_t bytes, void** out) noexcept;
     void capacity_low() noexcept override;

@@ -24,13 +24,14 @@ using TableIndex = std::uint32_t;
 
 // The head of a block.
 struct Slab {
-    SlabIndex previous, next;   // in the class's list of slabs with a free slot; no_slab ends
+    SlabIndex previous, next;   // in the class's list of slabs with a free slot, or of sparse ones
     SlabIndex next_deferred;    // in the class's list of slabs with slots freed under a lease
     std::uint32_t lease_epoch;  // the last lease that `leased` takes into account
     std::uint16_t occupied;     // slots, deferred ones included
     std::uint16_t deferred;     // slots freed under a lease
     std::uint16_t first_word;   // no free slot in the words of `occupied` before this
-    std::uint16_t quarantined;  // 1: in no list, takes nothing, is never given back
+    std::uint8_t quarantined;   // 1: in no list, takes nothing, is never given back
+    std::uint8_t sparse;        // 1: in the class's list of slabs that are being emptied
 };
 
 // The head, three bitmaps and a number per slot.

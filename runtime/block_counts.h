@@ -5,7 +5,8 @@
 // least that large, so no two share a byte. A forked child has its own copy, for the blobs of its parent that
 // it inherited; blocks of its own it makes none.
 //
-// Thread rule: begin() by who places the blob, before any word names it; drop() and lose() by the owner of a
+// Thread rule: begin() by who places the blob, before any word names it; move() by who owns all pages whose
+// words do; drop() and lose() by the owner of a
 // page whose word does, once; any thread, any context.
 #pragma once
 
@@ -47,6 +48,14 @@ class BlockCounts {
         if ((before & alive_mask) != 1) return Left::some;
         blocks(pages).fetch_sub(1, std::memory_order_relaxed);
         return (before & lost_bit) != 0 ? Left::none_but_lost : Left::none;
+    }
+    // The block's blob lies elsewhere, for all that name it. False: a page of it was lost.
+    bool move(cxl::BlobRef from, cxl::BlobRef to) noexcept {
+        const std::uint8_t pages = at(from).load(std::memory_order_relaxed);
+        if ((pages & lost_bit) != 0) return false;
+        at(to).store(pages, std::memory_order_relaxed);
+        at(from).store(0, std::memory_order_relaxed);
+        return true;
     }
     Left lose(cxl::BlobRef ref, unsigned pages) noexcept {
         at(ref).fetch_or(lost_bit, std::memory_order_relaxed);

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "runtime/heap.h"
+#include "runtime/replace_blob.h"
 
 namespace pnode {
 namespace {
@@ -61,45 +62,10 @@ Recompressor::Remade Recompressor::remake_block(Heap& heap, std::uint64_t first,
     if (blob_bytes < BlockCounts::blob_bytes_min || cxl::BlobStore::slot_bytes_for(blob_bytes) >= slot_bytes)
         return Remade::no_smaller;
     for (unsigned index = 0; index < pages; ++index) rating_.add(blob_bytes / pages);
-    return put_block_in_place(heap, first, {words, pages}, {hashes, pages}, room.first(blob_bytes));
-}
-
-// All of the words or none: each is owned as it was read, and waits for nobody. A word may name another blob
-// in the same slot by now, of other contents: their hash tells.
-Recompressor::Remade Recompressor::put_block_in_place(Heap& heap, std::uint64_t first,
-                                                      std::span<const PageWord> words,
-                                                      std::span<const compress::ContentHash> hashes,
-                                                      std::span<const std::byte> blob) noexcept {
-    const auto pages = static_cast<unsigned>(words.size());
-    compress::Dictionary::Version version = 0;
-    const bool names_one = compress::stored_dictionary(blob, &version);
-    const compress::Dictionary* const dictionary = names_one ? heap.far.dictionaries().acquire() : nullptr;
-    const unsigned name = names_one ? Dictionaries::name_of(*dictionary) : 0;
-    const cxl::BlobRef ref = heap.far.place(blob);
-    if (ref == cxl::no_blob) {
-        heap.far.dictionaries().release(name);
-        return Remade::no_room;
-    }
-    heap.far.begin_block(ref, pages);
-    const auto remade = [&](PageWord word) {
-        return word.with_blob(heap.far.own_store(), ref, name).with_block(pages).with_skip(0);
-    };
-    unsigned owned = 0;
-    while (owned < pages && heap.word(first + owned).make_busy(words[owned])) ++owned;
-    bool is_same = owned == pages;
-    for (unsigned index = 0; index < pages && is_same; ++index) {
-        compress::ContentHash hash;
-        is_same = heap.far.load(words[index], [&] {
-            hash = heap.far.stored_hash(words[index], first + index);
-        }) && hash == hashes[index];
-    }
-    for (unsigned index = 0; index < owned; ++index)
-        heap.word(first + index).publish(is_same ? remade(words[index]) : words[index]);
-    for (const PageWord word : words) heap.far.drop(is_same ? word : remade(word));
-    if (!is_same) return Remade::smaller;  // for nothing: somebody wants the page
-    heap.statistics.recompressed.add(pages);
-    if (heap.near.is_resting()) heap.far_room_made(pages);
-    return Remade::smaller;
+    return replace_by_block(heap, first, {words, pages}, {hashes, pages}, room.first(blob_bytes)) ==
+                   Replaced::no_room
+               ? Remade::no_room
+               : Remade::smaller;
 }
 
 }  // namespace pnode

@@ -6,7 +6,10 @@
 namespace pnode {
 
 void Dictionaries::publish(os::Mapping memory, const compress::Dictionary& dictionary) noexcept {
-    bytes_.fetch_add(memory.bytes(), std::memory_order_relaxed);
+    // Zstd asks for tables that it then does not use, a third of it all.
+    const std::uint64_t bytes = memory.resident_bytes();
+    bytes_.fetch_add(bytes, std::memory_order_relaxed);
+    bytes_of_[next_name() - 1] = bytes;
     memory_[next_name() - 1] = std::move(memory);
     set_.publish(dictionary);
     ++next_version_;
@@ -15,9 +18,9 @@ void Dictionaries::publish(os::Mapping memory, const compress::Dictionary& dicti
 bool Dictionaries::collect() noexcept {
     bool any = false;
     while (const compress::Dictionary* const retired = set_.take_retired()) {
-        os::Mapping& memory = memory_[name_of(*retired) - 1];
-        bytes_.fetch_sub(memory.bytes(), std::memory_order_relaxed);
-        memory = os::Mapping();
+        const unsigned slot = name_of(*retired) - 1;
+        bytes_.fetch_sub(bytes_of_[slot], std::memory_order_relaxed);
+        memory_[slot] = os::Mapping();
         any = true;
     }
     return any;

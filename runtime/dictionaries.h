@@ -64,6 +64,7 @@ class Dictionaries {
   private:
     compress::DictionarySet set_;
     os::Mapping memory_[slots];
+    std::uint64_t bytes_of_[slots] = {};
     std::atomic<std::uint64_t> bytes_{0};
     compress::Dictionary::Version next_version_ = 1;
 };

@@ -138,10 +138,29 @@ void FarTier::give_up(PageWord word) noexcept {
 
 void FarTier::free_blob(PageWord word) noexcept {
     dictionaries_.release(word);
-    if (word.store() != own_) return;
+    if (word.store() == own_) free_place(word);
+}
+
+void FarTier::free_place(PageWord word) noexcept {
     cxl::BlobStore& store = node_->store();
     slot_bytes_.fetch_sub(store.bytes(word.place()).size(), std::memory_order_relaxed);
     store.free(word.place());
+}
+
+cxl::BlobRef FarTier::copy_elsewhere(PageWord word, std::span<std::byte> copy) noexcept {
+    const std::span<const std::byte> slot = bytes(word);
+    copy = copy.first(std::min(copy.size(), slot.size()));
+    if (copy.size() != slot.size() ||
+        !load(word, [&] { std::memcpy(copy.data(), slot.data(), slot.size()); }))
+        return cxl::no_blob;
+    const cxl::BlobRef elsewhere = node_->place_elsewhere(word.place(), copy);
+    if (elsewhere == cxl::no_blob) return cxl::no_blob;
+    if (word.is_block() && !block_counts_.move(word.place(), elsewhere)) {
+        node_->store().free(elsewhere);
+        return cxl::no_blob;
+    }
+    slot_bytes_.fetch_add(node_->store().bytes(elsewhere).size(), std::memory_order_relaxed);
+    return elsewhere;
 }
 
 // What a room remembers is proven like what was decoded just now: the place may have another block by now.
@@ -177,6 +196,7 @@ bool FarTier::publish(os::Mapping memory, const compress::Dictionary& dictionary
         return false;
     }
     dictionaries_.publish(std::move(memory), dictionary);
+    apply_limit(dictionaries_.bytes());
     return true;
 }
 

@@ -113,6 +113,12 @@ class FarTier {
         return codec().codec->keeps_size ? page_bytes + compress::blob_header_bytes
                                          : page_bytes - page_bytes / 8;
     }
+    // Packing (blob_store.h). Copies the blob `word` names, which is our own, to a slot where it is not in
+    // the way; the caller owns every page whose word names it, and then frees the old place. no_blob: it
+    // stays.
+    cxl::BlobRef copy_elsewhere(PageWord word, std::span<std::byte> copy) noexcept;
+    // The slot alone: what else the blob had is the copy's.
+    void free_place(PageWord word) noexcept;
     // Frees the blob `word` names, if any, and if it is ours to free.
     void drop(PageWord word) noexcept;
     // What the blob `word` names is wrong: nothing else shall be stored in its bytes.

@@ -269,6 +269,9 @@ void share_total(Heap& heap) noexcept;
 void trim(Heap& heap) noexcept;
 // Frees the blob that a near page kept, if any; the caller owns the page.
 void drop_kept(Heap& heap, PageWord word) noexcept;
+// What an owned page's state held besides its bytes in place, of all states; how many pages come off the
+// ledger. Adds to `far` if it was far.
+std::uint64_t drop_contents(Heap& heap, PageWord word, std::uint64_t* far) noexcept;
 // A bounded piece of the search for kept blobs to drop.
 void drop_kept_blobs(Heap& heap) noexcept;
 

@@ -79,6 +79,8 @@ class PageWord {
             .set(3, 1, 0)
             .set(18, 1, 0);
     }
+    // The same blob elsewhere in its store.
+    constexpr PageWord with_place(std::uint64_t ref) const { return set(26, cxl::blob_ref_bits, ref); }
     constexpr PageWord with_write_protected(bool is) const { return set(21, 1, is ? 1 : 0); }
     constexpr PageWord with_written(bool written) const { return set(19, 1, written ? 1 : 0); }
     constexpr PageWord with_dense() const { return set(3, 1, 1); }

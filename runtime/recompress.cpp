@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <cstring>
 
+#include "runtime/each_word.h"
 #include "runtime/heap.h"
+#include "runtime/replace_blob.h"
 
 namespace pnode {
 namespace {
@@ -11,29 +13,12 @@ namespace {
 constexpr std::uint64_t sweep_pages = 4096;  // worth a sweep: then the coldest may be others
 constexpr unsigned survey_words = 1 << 17;   // counted in a piece of the survey
 constexpr unsigned piece_words = 8192;       // looked at, and
+constexpr unsigned piece_moves = 512;        // of blobs, which are copied only
+constexpr std::uint64_t packing_gain = 256;  // the store is packed for so much of it, and more
 constexpr unsigned piece_pages = 16;         // made anew before the gate is left and the CPU counted
 constexpr unsigned soon_epochs = 4;          // a page that comes back by then is warm (resolve.cpp, warmed)
 constexpr std::uint64_t quiet_ns = 500'000'000;
 constexpr unsigned oldest = Recompressor::ages - 1;
-
-// Visits the words of the tracked chunks from `page` on, until visit() says false. The page after the last.
-template <class Visit>
-std::uint64_t for_each_word(Heap& heap, std::uint64_t page, Visit visit) noexcept {
-    while (page < heap.page_count) {
-        const std::uint64_t chunk = heap.chunk_of(page);
-        if (heap.chunks.state(chunk) != ChunkState::tracked) {
-            page = (chunk + 1) * heap.chunk_pages;
-            continue;
-        }
-        // What was never near is not far.
-        const std::uint64_t end = heap.end_of_chunk(chunk);
-        page = heap.near_map.next_ever(page, end);
-        if (page == end) continue;
-        const std::uint64_t here = page++;
-        if (!visit(here, heap.word(here).load())) break;
-    }
-    return page;
-}
 
 }  // namespace
 
@@ -118,6 +103,7 @@ Recompressor::Next Recompressor::step(Heap& heap) noexcept {
     if (!heap.far.may_recompress()) return Next::when_something_is_far;
     heap.far.collect_dictionaries();
     if (phase_ == Phase::sweeping) return sweep_piece(heap);
+    if (phase_ == Phase::packing) return pack_piece(heap);
     if (phase_ == Phase::between) begin_survey(heap);
     return survey_piece(heap) ? act_on_survey(heap) : Next::at_once;
 }
@@ -128,7 +114,7 @@ Recompressor::Next Recompressor::act_on_survey(Heap& heap) noexcept {
         return Next::at_once;
     }
     if (survey_.work == 0) {
-        trim(heap);
+        if (begin_packing(heap)) return Next::at_once;
         return survey_.later != 0 ? Next::soon : Next::when_something_is_far;
     }
     begin_sweep();
@@ -148,6 +134,43 @@ Recompressor::Next Recompressor::sweep_piece(Heap& heap) noexcept {
     phase_ = Phase::between;
     trim(heap);
     return no_room ? Next::soon : Next::at_once;
+}
+
+// Not again where it gained nothing.
+bool Recompressor::begin_packing(Heap& heap) noexcept {
+    cxl::BlobStore& store = *heap.far.store();
+    trim(heap);
+    const std::uint64_t bytes = store.physical_bytes();
+    if (bytes == packed_bytes_) return false;
+    if (store.mark_sparse() < bytes / packing_gain) {
+        store.unmark_sparse();
+        return false;
+    }
+    packed_bytes_ = bytes;
+    hand_ = 0;
+    phase_ = Phase::packing;
+    return true;
+}
+
+// Under a lease the slots that are left would stay taken.
+Recompressor::Next Recompressor::pack_piece(Heap& heap) noexcept {
+    cxl::BlobStore& store = *heap.far.store();
+    unsigned words = 0;
+    unsigned moved = 0;
+    if (!store.is_leased()) {
+        hand_ = for_each_word(heap, hand_, [&](std::uint64_t page, PageWord word) {
+            const bool is_ours = word.state() == PageState::far || word.state() == PageState::near;
+            if (is_ours && word.place() != cxl::no_blob && word.store() == heap.far.own_store() &&
+                store.is_in_sparse(word.place()))
+                moved += move_blob(heap, page, word, copy_) ? 1 : 0;
+            return ++words < piece_words && moved < piece_moves;
+        });
+        if (hand_ < heap.page_count) return Next::at_once;
+    }
+    store.unmark_sparse();
+    trim(heap);
+    phase_ = Phase::between;
+    return Next::at_once;
 }
 
 // One page under the hand. How many there were to compress.
@@ -207,37 +230,8 @@ Recompressor::Remade Recompressor::remake(Heap& heap, std::uint64_t page, PageWo
     const bool leaves = word.dictionary() == heap.far.dictionaries().next_name() || word.is_block();
     const bool is_smaller = blob_bytes != 0 && cxl::BlobStore::slot_bytes_for(blob_bytes) < slot_bytes;
     if (!is_smaller && !(leaves && blob_bytes != 0)) return Remade::no_smaller;
-    if (!put_in_place(heap, page, word, room.first(blob_bytes))) return Remade::no_room;
-    return Remade::smaller;
-}
-
-// False: there is no room for another blob. A page that has changed since, or may have, is left alone.
-bool Recompressor::put_in_place(Heap& heap, std::uint64_t page, PageWord word,
-                                std::span<const std::byte> blob) noexcept {
-    compress::Dictionary::Version version = 0;
-    const bool names_one = compress::stored_dictionary(blob, &version);
-    const compress::Dictionary* const dictionary = names_one ? heap.far.dictionaries().acquire() : nullptr;
-    const unsigned name = names_one ? Dictionaries::name_of(*dictionary) : 0;
-    const cxl::BlobRef ref = heap.far.place(blob);
-    const PageWord remade = word.with_blob(heap.far.own_store(), ref, name).with_dense().with_skip(0);
-    if (ref == cxl::no_blob) {
-        heap.far.dictionaries().release(remade);
-        return false;
-    }
-    AtomicPageWord& at = heap.word(page);
-    // The word may name another blob in the same slot by now, of other contents: their hash tells.
-    bool is_same = at.make_busy(word);
-    if (is_same) {
-        compress::ContentHash hash;
-        is_same = heap.far.load(word, [&] { hash = heap.far.stored_hash(word, page); }) &&
-                  hash == compress::stored_hash(blob);
-        at.publish(is_same ? remade : word);
-    }
-    heap.far.drop(is_same ? word : remade);
-    if (!is_same) return true;
-    heap.statistics.recompressed.add();
-    if (heap.near.is_resting()) heap.far_room_made(1);
-    return true;
+    return replace_blob(heap, page, word, room.first(blob_bytes)) == Replaced::no_room ? Remade::no_room
+                                                                                       : Remade::smaller;
 }
 
 }  // namespace pnode

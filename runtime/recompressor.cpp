@@ -61,6 +61,7 @@ void Recompressor::forget() noexcept {
     rest_.store(not_at_all, std::memory_order_relaxed);
     phase_ = Phase::between;
     untrainable_pages_ = 0;
+    packed_bytes_ = 0;
     room_.block = cxl::no_blob;
 }
 

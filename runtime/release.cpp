@@ -18,26 +18,6 @@ void forget_blob(Heap& heap, PageWord word) noexcept {
     heap.far.drop(word);
 }
 
-// What the page's state held besides its bytes. Its charge comes off the ledger; a page in limbo belongs to
-// its evictor, who sees that it was not first: the page's staging copy goes with the batch.
-std::uint64_t settle(Heap& heap, PageWord word, std::uint64_t* far) noexcept {
-    switch (word.state()) {
-        case PageState::near:
-            forget_blob(heap, word);
-            return 1;
-        case PageState::far:
-            forget_blob(heap, word);
-            heap.statistics.far_pages.subtract(1);
-            ++*far;
-            return 0;
-        case PageState::limbo:
-            if (!word.in_place()) forget_blob(heap, heap.slot(word.place()).word);
-            return 1;
-        default:
-            return 0;
-    }
-}
-
 void release_piece(Heap& heap, std::uint64_t first, std::uint64_t pages) noexcept {
     PageWord before[piece_pages];
     for (std::uint64_t index = 0; index < pages; ++index) before[index] = own(heap, first + index);
@@ -45,7 +25,7 @@ void release_piece(Heap& heap, std::uint64_t first, std::uint64_t pages) noexcep
     std::uint64_t discharged = 0;
     std::uint64_t far = 0;
     for (std::uint64_t index = 0; index < pages; ++index) {
-        discharged += settle(heap, before[index], &far);
+        discharged += drop_contents(heap, before[index], &far);
         // A pinned page stays pinned and near: it reads as zeros from now on, and pin() is who brings fresh
         // pages in.
         heap.word(first + index).publish(PageWord().with_pinned(before[index].pinned()));
@@ -65,6 +45,26 @@ bool release_untracked(Heap& heap, std::uint64_t first, std::uint64_t pages) noe
 }
 
 }  // namespace
+
+// What the page's state held besides its bytes. Its charge comes off the ledger; a page in limbo belongs to
+// its evictor, who sees that it was not first: the page's staging copy goes with the batch.
+std::uint64_t drop_contents(Heap& heap, PageWord word, std::uint64_t* far) noexcept {
+    switch (word.state()) {
+        case PageState::near:
+            forget_blob(heap, word);
+            return 1;
+        case PageState::far:
+            forget_blob(heap, word);
+            heap.statistics.far_pages.subtract(1);
+            ++*far;
+            return 0;
+        case PageState::limbo:
+            if (!word.in_place()) forget_blob(heap, heap.slot(word.place()).word);
+            return 1;
+        default:
+            return 0;
+    }
+}
 
 // Waits for other owners; everybody who owns several pages takes them in ascending order, so nobody waits in
 // a circle.

@@ -161,14 +161,17 @@ void own_range(Heap& heap, const Piece& piece, std::uint64_t first, PageWord* wo
     }
 }
 
-// What was put there since `to` was released is lost, as in mremap(2).
+// What was put there since `to` was released is lost, as in mremap(2); it may have left for the node since.
 void drop_target(Heap& heap, const Piece& piece, const PageWord* words) noexcept {
+    std::uint64_t far = 0;
     for (unsigned index = 0; index < piece.pages; ++index) {
-        if (words[index].state() != PageState::near) continue;
-        os::drop_pages(heap.address_of(piece.to + index), page_bytes);
-        heap.near.discharge(1);
+        const PageState state = words[index].state();
+        if (state == PageState::near || state == PageState::limbo)
+            os::drop_pages(heap.address_of(piece.to + index), page_bytes);
+        heap.near.discharge(drop_contents(heap, words[index], &far));
         if (words[index].pinned()) forget_pins(heap, piece.to + index);
     }
+    heap.far_room_made(far);
 }
 
 void relocate_tracked(Heap& heap, std::uint64_t from, std::uint64_t to, std::uint64_t pages) noexcept {

@@ -6,18 +6,29 @@
 #include <new>
 #include <utility>
 
+#include "runtime/each_word.h"
 #include "runtime/heap.h"
 
 namespace pnode {
 namespace {
 
 constexpr std::size_t content_bytes_min = 8 * 1024;
-constexpr std::size_t content_bytes_max = 48 * 1024;  // more gains nothing and costs each fault some cache
-constexpr std::uint64_t samples_per_content = 64;     // bytes of samples a byte of dictionary
-constexpr std::uint64_t tried_pages = 64;             // samples that are kept back, to rate it on
+// More gains nothing and costs each fault some cache. Of as many samples zstd, whose tables count as well,
+// makes more with a smaller one; lz4, for which it is all there is, with a larger.
+constexpr std::size_t content_bytes_max = 48 * 1024;
+constexpr std::size_t zstd_content_bytes_max = 32 * 1024;
+constexpr std::uint64_t samples_per_content =
+    64;                                    // bytes of samples a byte of the largest dictionary, or more
+constexpr int statistics_level_max = 6;    // what 14 gathers is no better, and takes five times as long
+constexpr std::uint64_t tried_pages = 64;  // samples that are kept back, to rate it on
 constexpr std::uint64_t sample_pages_max = samples_per_content * content_bytes_max / page_bytes + tried_pages;
 constexpr std::uint64_t stress_pages_min = 128;
 constexpr std::uint64_t stress_version_pages = 512;  // under stress versions come and go
+
+std::size_t content_bytes_max_of(const Heap& heap) noexcept {
+    const int level = compress::dictionary_level(compress::recompression_of(heap.far.codec()));
+    return level == compress::Dictionary::for_lz4_hc ? content_bytes_max : zstd_content_bytes_max;
+}
 
 }  // namespace
 
@@ -43,7 +54,7 @@ void Recompressor::train(Heap& heap) noexcept {
         const std::uint64_t gathered = gather(heap, samples, &blob_bytes);
         std::size_t content_bytes = std::clamp<std::size_t>(
             (gathered - std::min(gathered, tried_pages)) * page_bytes / samples_per_content,
-            content_bytes_min, content_bytes_max);
+            content_bytes_min, content_bytes_max_of(heap));
         for (; gathered > tried_pages && !is_published && content_bytes >= content_bytes_min;
              content_bytes /= 2)
             is_published =
@@ -66,22 +77,17 @@ std::uint64_t Recompressor::gather(Heap& heap, std::span<std::byte> samples,
     const std::uint64_t stride = std::max<std::uint64_t>(survey_.cold / pages, 1);
     std::uint64_t tried = 0, rest = 0, seen = 0;
     const std::uint64_t rest_max = pages - std::min(pages, tried_pages);
-    for (std::uint64_t page = 0; page < heap.page_count && tried + rest < pages;) {
-        if (heap.chunks.state(heap.chunk_of(page)) != ChunkState::tracked) {
-            page = (heap.chunk_of(page) + 1) * heap.chunk_pages;
-            continue;
-        }
-        const std::uint64_t here = page++;
-        const PageWord word = heap.word(here).load();
-        if (!is_cold(heap, word) || seen++ % stride != 0) continue;
+    for_each_word(heap, 0, [&](std::uint64_t page, PageWord word) {
+        if (!is_cold(heap, word) || seen++ % stride != 0) return true;
         const bool is_tried = tried < tried_pages && (rest >= rest_max || (tried + rest) % 9 == 0);
         const std::uint64_t at = is_tried ? tried : tried_pages + rest;
-        if (at >= pages) continue;
-        const std::size_t bytes = read_far(heap, here, word, samples.subspan(at * page_bytes, page_bytes));
-        if (bytes == 0) continue;
+        if (at >= pages) return true;
+        const std::size_t bytes = read_far(heap, page, word, samples.subspan(at * page_bytes, page_bytes));
+        if (bytes == 0) return true;
         if (is_tried) *blob_bytes += bytes;
         ++(is_tried ? tried : rest);
-    }
+        return tried + rest < pages;
+    });
     return tried == tried_pages ? tried + rest : 0;
 }
 
@@ -112,7 +118,8 @@ bool Recompressor::try_dictionary(Heap& heap, std::span<const std::byte> samples
     const std::span<std::byte> trained(content.address(), content_bytes);
     std::size_t bytes = 0;
     try {
-        bytes = compress::Dictionary::train(samples.subspan(tried.size()), page_bytes, trained, level);
+        bytes = compress::Dictionary::train(samples.subspan(tried.size()), page_bytes, trained,
+                                            std::min(level, statistics_level_max));
     } catch (const std::bad_alloc&) {
         return false;
     }

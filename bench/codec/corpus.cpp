@@ -42,11 +42,15 @@ std::vector<std::byte> choose(const std::string& text, std::size_t pages) {
     return choose(std::as_bytes(std::span(text)), pages);
 }
 
+std::string text_of(const std::vector<Record>& records) {
+    std::string text;
+    for (const Record& record : records) text += record.text + "\n\n";
+    return text;
+}
+
 Corpus catalogue(std::size_t pages) {
     const Catalogue found = load_catalogue();
-    std::string text;
-    for (const Record& record : found.records) text += record.text + "\n\n";
-    return {"", found.source, choose(text, pages), ""};
+    return {"", found.source, choose(text_of(found.records), pages), ""};
 }
 
 // Files of a folder tree in the order of their names, as far as there is room for all together.
@@ -164,10 +168,39 @@ Corpus sqlite(std::size_t pages) {
     return heap_of(std::move(plan), pages);
 }
 
+std::string on_one_line(const std::string& quoted_text) {
+    std::string line = "E";
+    for (const char letter : quoted_text)
+        line += letter == '\n' ? "\\n" : letter == '\\' ? "\\\\" : std::string(1, letter);
+    return line;
+}
+
+// One server process by itself, for its buffers are then its own memory: those of a temporary table. It does
+// not run as root.
+Corpus postgresql(std::size_t pages) {
+    static const std::string start =
+        "initdb=$(command -v initdb || ls -d /usr/lib/postgresql/*/bin/initdb | tail -n 1) && "
+        "as= && if [ \"$(id -u)\" = 0 ]; then chown postgres \"$1\" && "
+        "as='setpriv --reuid=postgres --regid=postgres --clear-groups'; fi && cd \"$1\" && "
+        "$as \"$initdb\" -D \"$1/data\" -A trust -E SQL_ASCII --locale=C -N >/dev/null && "
+        "exec $as \"${initdb%initdb}postgres\" --single -F -D \"$1/data\" -c temp_buffers=\"$2\" postgres";
+    LiveProgramPlan plan{"postgresql",
+                         {"sh", "-c", start, "sh", "FOLDER", std::to_string(4 * pages + 1024) + "kB"},
+                         "",
+                         "= \"filled\"",
+                         1,
+                         "memory of PostgreSQL, the package catalogue as a temporary table"};
+    plan.input = "CREATE TEMP TABLE packages(name text PRIMARY KEY, description text);\nBEGIN;\n";
+    for (const Record& record : records_for(pages))
+        plan.input += "INSERT INTO packages VALUES(" + on_one_line(quoted(record.name)) + "," +
+                      on_one_line(quoted(record.text)) + ") ON CONFLICT DO NOTHING;\n";
+    plan.input += "COMMIT;\nSELECT 'filled';\n";
+    return heap_of(std::move(plan), pages);
+}
+
 // Objects, not text: a dictionary of the fields of every record.
 Corpus python(std::size_t pages) {
-    std::string text;
-    for (const Record& record : records_for(pages)) text += record.text + "\n\n";
+    const std::string text = text_of(records_for(pages));
     static const std::string program =
         "import sys\n"
         "text = sys.stdin.buffer.read(int(sys.argv[1])).decode(errors='replace')\n"
@@ -187,8 +220,7 @@ Corpus python(std::size_t pages) {
 
 // The same objects on a collected heap.
 Corpus java(std::size_t pages) {
-    std::string text;
-    for (const Record& record : records_for(pages)) text += record.text + "\n\n";
+    const std::string text = text_of(records_for(pages));
     static const std::string program =
         "import java.util.*;\n"
         "class Fill {\n"
@@ -250,6 +282,7 @@ const std::vector<BuiltIn>& built_in() {
         {"random", random_bytes},
         {"redis", redis},
         {"memcached", memcached},
+        {"postgresql", postgresql},
         {"sqlite", sqlite},
         {"python", python},
         {"java", java},

@@ -3,6 +3,7 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstddef>
 #include <utility>
@@ -47,6 +48,19 @@ class Mapping {
     // The mapping is not there any more (MADV_DONTFORK, in a child), and its addresses may be somebody
     // else's.
     void forget() noexcept { address_ = nullptr; }
+
+    // What of it was touched.
+    std::size_t resident_bytes() const noexcept {
+        unsigned char present[64];
+        std::size_t resident = 0;
+        for (std::size_t at = 0; at < bytes_; at += sizeof present * 4096) {
+            const std::size_t length = std::min(bytes_ - at, sizeof present * 4096);
+            if (::mincore(address_ + at, length, present) != 0) return bytes_;
+            for (std::size_t page = 0; page < (length + 4095) / 4096; ++page)
+                resident += (present[page] & 1) * std::size_t{4096};
+        }
+        return resident;
+    }
 
     std::byte* address() const noexcept { return address_; }
     std::size_t bytes() const noexcept { return bytes_; }

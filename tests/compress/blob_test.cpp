@@ -156,6 +156,53 @@ TEST_P(BlobTest, OtherBlockSizesAreRefused) {
     }
 }
 
+// A block with a hash for each page: what comes out is what went in, page by page; each has its own hash, and
+// a blob of the one kind is none of the other.
+TEST_P(BlobTest, PagesOfABlockHaveAHashEach) {
+    for (const std::size_t pages : {2, 4, 16}) {
+        for (const Pattern pattern : all_patterns) {
+            SCOPED_TRACE(::testing::Message() << name_of(pattern) << ' ' << pages);
+            const Block block = make_block(pattern, pages * hashed_bytes, random_);
+            std::vector<ContentHash> hashes;
+            for (std::size_t page = 0; page < pages; ++page)
+                hashes.push_back(key_.hash(Bytes(block).subspan(page * hashed_bytes, hashed_bytes)));
+            const GuardedBuffer room(block_header_bytes(pages) + choice_.codec->bound(block.size()));
+            const std::size_t bytes =
+                encode_pages(block, hashes, choice_, room.span(), encode_scratch_.span());
+            ASSERT_GT(bytes, block_header_bytes(pages));
+            ASSERT_TRUE(room.intact());
+            const Bytes blob = room.span().first(bytes);
+            for (std::size_t page = 0; page < pages; ++page)
+                EXPECT_EQ(stored_hash_of(blob, page), hashes[page]);
+            const GuardedBuffer contents(block.size());
+            ASSERT_EQ(decode_pages(blob, contents.span(), decode_scratch_.span()), DecodeResult::ok);
+            EXPECT_TRUE(contents.intact());
+            EXPECT_TRUE(std::ranges::equal(contents.span(), block));
+            EXPECT_EQ(decode_into(contents, blob, key_), DecodeResult::bad_version);
+            const GuardedBuffer page(hashed_bytes);
+            EXPECT_EQ(decode_pages(blob, page.span(), decode_scratch_.span()),
+                      DecodeResult::wrong_source_size);
+        }
+    }
+}
+
+TEST_P(BlobTest, PagesThatDoNotFitWriteNothingBesideTheRoomGiven) {
+    const Block block = make_block(Pattern::json, 4 * hashed_bytes, random_);
+    const std::vector<ContentHash> hashes(4);
+    const GuardedBuffer large(block_header_bytes(4) + choice_.codec->bound(block.size()));
+    const std::size_t wanted = encode_pages(block, hashes, choice_, large.span(), encode_scratch_.span());
+    ASSERT_NE(wanted, 0u);
+    for (std::size_t bytes = 0; bytes < wanted; bytes += 1 + bytes / 8) {
+        const GuardedBuffer room(bytes);
+        EXPECT_LE(encode_pages(block, hashes, choice_, room.span(), encode_scratch_.span()), bytes);
+        ASSERT_TRUE(room.intact()) << bytes;
+    }
+    EXPECT_EQ(encode_pages(block, {hashes.data(), 3}, choice_, large.span(), encode_scratch_.span()), 0u);
+    EXPECT_EQ(encode_pages(Bytes(block).first(hashed_bytes), {hashes.data(), 1}, choice_, large.span(),
+                           encode_scratch_.span()),
+              0u);
+}
+
 INSTANTIATE_TEST_SUITE_P(Choices, BlobTest, ::testing::Values("lz4", "zstd:-3", "zstd", "zstd:19", "deflate"),
                          [](const auto& test) {
                              std::string name = test.param;

@@ -88,9 +88,9 @@ TEST(CodecChoice, WhatStaysColdIsRecompressed) {
         int level, recompress_level;
         unsigned cpu_pct;
         const char* name;
-    } const good[] = {{"auto", CodecId::lz4, 0, 6, 1, "auto"},
-                      {"auto:25", CodecId::lz4, 0, 6, 25, "auto"},
-                      {"auto:100", CodecId::lz4, 0, 6, 100, "auto"},
+    } const good[] = {{"auto", CodecId::lz4, 0, 14, 1, "auto"},
+                      {"auto:25", CodecId::lz4, 0, 14, 25, "auto"},
+                      {"auto:100", CodecId::lz4, 0, 14, 100, "auto"},
                       {"zstd,dict", CodecId::zstd, 3, 3, 1, "zstd,dict"},
                       {"zstd:6,dict", CodecId::zstd, 6, 6, 1, "zstd,dict"},
                       {"zstd:6,dict:50", CodecId::zstd, 6, 6, 50, "zstd,dict"},

@@ -54,6 +54,24 @@ class StoreModel : public StoreTest {
         for (Blob& blob : alive) blob.leased = false;
     }
 
+    // What the recompressor does, for some of the blobs; the others stay in slabs that are marked.
+    void pack() {
+        const std::size_t marked = store->mark_sparse();
+        ASSERT_TRUE(marked == 0 || leases == 0);
+        for (Blob& blob : alive) {
+            if (!store->is_in_sparse(blob.ref) || draw(8) == 0) continue;
+            const BlobRef elsewhere = store->allocate_elsewhere(blob.ref);
+            if (elsewhere == no_blob) continue;
+            ASSERT_FALSE(store->is_in_sparse(elsewhere));
+            ASSERT_GE(store->bytes(elsewhere).size(), blob.bytes);
+            std::memcpy(store->bytes(elsewhere).data(), store->bytes(blob.ref).data(), blob.bytes);
+            store->free(blob.ref);
+            blob.ref = elsewhere;
+        }
+        ASSERT_STREQ(store->validate(), nullptr);
+        if (draw(2) == 0) store->unmark_sparse();
+    }
+
     void check(const Blob& blob) const {
         ASSERT_TRUE(has_pattern(store->bytes(blob.ref).first(blob.bytes), blob.tag))
             << "blob " << blob.ref << " of " << blob.bytes;
@@ -83,6 +101,7 @@ class StoreModel : public StoreTest {
         if (what < 2) return lease();
         if (what < 5) return end_lease();
         if (what < 10) return void(store->trim());
+        if (what < 11) return pack();
         what % 10 < (filling ? 7u : 3u) ? allocate() : free_one();
     }
 

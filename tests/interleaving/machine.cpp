@@ -6,12 +6,16 @@
 #include <cstring>
 #include <random>
 
+#include "runtime/replace_blob.h"
 #include "tests/interleaving/stepped_atomic.h"
 
 namespace pnode::interleaving {
 namespace {
 
 constexpr std::uint64_t words_a_page = page_bytes / sizeof(std::uint64_t);
+constexpr std::size_t block_bytes = pages_max * page_bytes;
+// Contents of a block, its blob, and 1 MiB of scratch for each direction.
+constexpr std::size_t recompressor_bytes = 2 * block_bytes + (2 << 20);
 constexpr std::uint64_t incompressible_from = 1000;  // numbers of pages that do not compress
 
 class Hash {
@@ -50,8 +54,8 @@ Machine::Machine(Setup setup) : setup_(std::move(setup)), heap_(std::make_unique
     Heap::Config config;
     config.address_bytes = 2 << 20;
     config.engine = PN_ENGINE_INLINE;
-    config.far.spec = "memory:4G";  // for what all runs leave there (begin)
-    compress::parse_codec_choice("lz4", &config.far.codec);
+    config.far.spec = "memory:4G";  // for what runs leave there (begin)
+    compress::parse_codec_choice(setup_.codec, &config.far.codec);
     std::string message;
     void* buffer = nullptr;
     if (heap_->open(config, &message) != 0) {
@@ -64,6 +68,7 @@ Machine::Machine(Setup setup) : setup_(std::move(setup)), heap_(std::make_unique
         heap_->page_at(reinterpret_cast<std::uint64_t>(buffer)) != 0)
         std::abort();
     heap_->evictor.join();
+    if (recompressor_memory_.map(recompressor_bytes) != 0) std::abort();
     const auto* const bytes = reinterpret_cast<const std::byte*>(heap_.get());
     heap_before_.assign(bytes, bytes + sizeof(Heap));
 }
@@ -79,14 +84,19 @@ unsigned Machine::actors() const {
     return static_cast<unsigned>(setup_.actors.size()) + (setup_.faults_by == FaultsBy::a_handler ? 1 : 0);
 }
 
-// The heap as it was when it was opened, byte by byte: nothing in it owns what a run may change. What blobs
-// the last run left in the store stay there, and are not counted; but a store that is nearly full is another
-// one than it was, and no run can be repeated in it.
+// The heap as it was when it was opened, byte by byte: nothing in it owns what a run may change. Blobs that
+// the last run left in the store are freed where a page has them, and so is a block that was not in place
+// yet; other blobs that an actor was about to free, or to publish, stay there and are not counted. But a
+// store that is nearly full is another one than it was, and no run can be repeated in it.
 void Machine::begin() {
     if (heap_->far.is_nearly_full()) {
         std::fputs("the machine's store is full of what former runs left there\n", stderr);
         std::abort();
     }
+    std::set<std::uint64_t> places = places_in_words();
+    if (unpublished_block_ != cxl::no_blob) places.insert(unpublished_block_);
+    for (const std::uint64_t place : places) heap_->far.store()->free(place);
+    unpublished_block_ = cxl::no_blob;
     std::memcpy(static_cast<void*>(heap_.get()), heap_before_.data(), sizeof(Heap));
     std::memset(static_cast<void*>(heap_->words), 0, pages_ * sizeof(AtomicPageWord));
     std::memset(static_cast<void*>(heap_->pins), 0, pages_);
@@ -147,6 +157,50 @@ void Machine::evict() {
 
 void Machine::drop_kept() {
     drop_kept_blobs(*heap_);
+}
+
+// As Recompressor::read_far(): the page is owned while its blob is read. False: it is not far.
+bool Machine::read_far(std::uint64_t page, PageWord* word, std::span<std::byte> contents) {
+    AtomicPageWord& at = heap_->word(page);
+    *word = at.load();
+    if (word->state() != PageState::far || !at.make_busy(*word)) return false;
+    FarTier::Room room;
+    if (heap_->far.decode(*word, page, contents, room, nullptr) != compress::DecodeResult::ok)
+        fail("a far page does not decode");
+    at.publish(*word);
+    return true;
+}
+
+void Machine::make_block() {
+    note("make a block");
+    const std::span memory(recompressor_memory_.address(), recompressor_memory_.bytes());
+    const std::span contents = memory.first(block_bytes), blob = memory.subspan(block_bytes, block_bytes);
+    PageWord words[pages_max];
+    compress::ContentHash hashes[pages_max];
+    for (std::uint64_t page = 0; page < pages_max; ++page) {
+        const std::span here = contents.subspan(page * page_bytes, page_bytes);
+        if (!read_far(page, &words[page], here)) return;
+        hashes[page] = heap_->far.key().hash(here);
+    }
+    const std::size_t bytes = compress::encode_pages(contents, hashes, {compress::codec_by_name("lz4"), 0},
+                                                     blob, memory.subspan(2 * block_bytes));
+    if (bytes == 0) return fail("a block does not compress");
+    const std::size_t stored_bytes = std::max(bytes, BlockCounts::blob_bytes_min);
+    // Where it will be placed: nobody else has blobs of its size.
+    unpublished_block_ = heap_->far.store()->allocate(stored_bytes);
+    heap_->far.store()->free(unpublished_block_);
+    const Replaced replaced = replace_by_block(*heap_, 0, words, hashes, blob.first(stored_bytes));
+    unpublished_block_ = cxl::no_blob;
+    note(replaced == Replaced::done ? "a block it is" : "no block");
+}
+
+void Machine::move_blob(std::uint64_t page) {
+    note("move a blob");
+    const PageWord word = heap_->word(page).load();
+    const bool has_blob = word.state() == PageState::far || word.state() == PageState::near;
+    if (!has_blob || word.place() == cxl::no_blob) return;
+    const std::span copy(recompressor_memory_.address(), block_bytes);
+    note(pnode::move_blob(*heap_, page, word, copy) ? "moved" : "not moved");
 }
 
 void Machine::release(std::uint64_t first, std::uint64_t pages) {
@@ -396,6 +450,7 @@ std::uint64_t Machine::meaning_of(PageWord word) const noexcept {
     Hash hash;
     hash.add(word.without_blob().bits());
     for (const std::uint64_t part : parts) hash.add(part);
+    if (word.is_block()) hash.add(heap_->far.pages_alive(word));
     return hash.value();
 }
 
@@ -487,11 +542,24 @@ std::uint64_t Machine::blobs() const {
     return heap_->far.store()->counters().blobs;
 }
 
-std::uint64_t Machine::blobs_in_words() const {
-    std::uint64_t count = 0;
-    for (std::uint64_t page = 0; page < pages_; ++page)
-        count += heap_->word(page).load().place() != cxl::no_blob;
-    return count;
+std::set<std::uint64_t> Machine::places_in_words() const {
+    std::set<std::uint64_t> places;
+    for (std::uint64_t page = 0; page < pages_; ++page) {
+        PageWord word;
+        std::memcpy(static_cast<void*>(&word), static_cast<const void*>(heap_->words + page), sizeof word);
+        if (word.state() == PageState::far || word.state() == PageState::near) places.insert(word.place());
+    }
+    places.erase(cxl::no_blob);
+    return places;
+}
+
+bool Machine::is_block_miscounted(std::uint64_t page) const {
+    const PageWord word = heap_->word(page).load();
+    if (!word.is_block()) return false;
+    unsigned named = 0;
+    for (std::uint64_t other = 0; other < pages_; ++other)
+        named += heap_->word(other).load().place() == word.place() ? 1 : 0;
+    return heap_->far.pages_alive(word) != named;
 }
 
 std::string Machine::wrong_page(std::uint64_t page) {
@@ -510,7 +578,10 @@ std::string Machine::wrong_at_end() {
         if (page.present) return "a staging page was left behind";
     }
     if (heap_->statistics.limbo_pages.value() != 0) return "pages in limbo are miscounted";
-    if (blobs() - blobs_before_ != blobs_in_words()) return "a blob belongs to nobody";
+    if (blobs() - blobs_before_ != places_in_words().size()) return "a blob belongs to nobody";
+    for (std::uint64_t page = 0; page < pages_; ++page) {
+        if (is_block_miscounted(page)) return "a block's pages are miscounted";
+    }
     for (std::uint64_t page = 0; page < pages_; ++page) {
         if (const std::string wrong = wrong_page(page); !wrong.empty()) return wrong;
     }

@@ -11,6 +11,7 @@
 #include <functional>
 #include <memory>
 #include <set>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -43,6 +44,7 @@ class Machine : public World {
         std::uint64_t chunk_pages = pages_max;
         bool tracked = true;
         bool has_move = true;
+        const char* codec = "lz4";
         unsigned fault_pages = 1;  // that a fault brings near if it can
         unsigned refusals = 0;     // so many times a run, the kernel or the node refuses what it may refuse
         Broken broken = Broken::nothing;
@@ -64,6 +66,9 @@ class Machine : public World {
     void system_call_on(std::uint64_t page, std::uint64_t number);
     void track(std::uint64_t page);
     void drop_kept();
+    // The recompressor's part: all pages become one block, if they are far; a page's blob moves in the store.
+    void make_block();
+    void move_blob(std::uint64_t page);
 
     // ---- World ----
     unsigned actors() const override;
@@ -119,13 +124,16 @@ class Machine : public World {
     void end_giving_up(std::uint64_t first, std::uint64_t pages);
     std::uint64_t number_at(std::uint64_t page) const;
     std::uint64_t blobs() const;
-    std::uint64_t blobs_in_words() const;
+    std::set<std::uint64_t> places_in_words() const;
+    bool read_far(std::uint64_t page, PageWord* word, std::span<std::byte> contents);
+    bool is_block_miscounted(std::uint64_t page) const;
     std::string wrong_page(std::uint64_t page);
     bool is_word(const void* at) const noexcept;
     std::uint64_t meaning_of(PageWord word) const noexcept;
 
     Setup setup_;
     std::unique_ptr<Heap> heap_;
+    os::Mapping recompressor_memory_;     // contents, blob and scratch, as recompressor.h has them
     std::vector<std::byte> heap_before_;  // as it was opened
     std::uint64_t pages_;
     std::array<Page, pages_max> kernel_{};
@@ -135,6 +143,7 @@ class Machine : public World {
     std::array<Truth, pages_max> truth_;
     std::array<unsigned, pages_max> owner_{};
     std::uint64_t blobs_before_ = 0;
+    std::uint64_t unpublished_block_ = cxl::no_blob;
     unsigned refusals_left_ = 0;
 };
 

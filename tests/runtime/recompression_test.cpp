@@ -26,6 +26,45 @@ class Recompression : public HeapTest {
         make_far(buffer, pages);
         return buffer;
     }
+    // A child reads what it inherited, after all of it is gone from the parent, which then does `more`; and
+    // what it makes far itself.
+    template <class More>
+    void expect_a_child_reads(std::uint8_t* buffer, const More& more) {
+        if (thread_sanitized)
+            GTEST_SKIP() << "ThreadSanitizer cannot follow threads that are started after a fork";
+        int ready[2];
+        ASSERT_EQ(pipe(ready), 0);
+        const pid_t child = fork();
+        if (child == 0) {
+            char go = 0;
+            if (read(ready[0], &go, 1) != 1) _exit(10);
+            _exit(wrong_in_child(buffer));
+        }
+        ASSERT_GT(child, 0);
+        fill_pages(buffer, pages, Kind::text, 5);
+        make_far(buffer, pages);
+        more();
+        ASSERT_EQ(write(ready[1], "!", 1), 1);
+        int status = 0;
+        ASSERT_EQ(waitpid(child, &status, 0), child);
+        EXPECT_TRUE(WIFEXITED(status));
+        EXPECT_EQ(WEXITSTATUS(status), 0);
+        close(ready[0]);
+        close(ready[1]);
+        EXPECT_EQ(wrong_pages(buffer, pages, Kind::text, 5), 0u);
+        EXPECT_EQ(pn_heap_validate(heap_), nullptr);
+    }
+    int wrong_in_child(std::uint8_t* buffer) {
+        if (wrong_pages(buffer, pages, Kind::text, 1) != 0) return 11;
+        if (pn_heap_validate(heap_) != nullptr) return 12;
+        if (pn_demote(heap_, buffer, pages * page_bytes, nullptr) != 0) return 13;
+        fill_pages(buffer, pages / 2, Kind::text, 9);
+        if (pn_demote(heap_, buffer, pages * page_bytes, nullptr) != 0) return 14;
+        if (wrong_pages(buffer, pages / 2, Kind::text, 9) != 0) return 15;
+        if (wrong_pages(buffer + pages / 2 * page_bytes, pages / 2, Kind::text, 1 + pages / 2) != 0)
+            return 16;
+        return pn_heap_validate(heap_) == nullptr ? 0 : 17;
+    }
     bool most_are_recompressed(std::uint64_t least = pages * 9 / 10) {
         return eventually([&] { return stats().recompressed >= least; });
     }
@@ -176,38 +215,34 @@ TEST_F(Recompression, ANodeThatDoesNotPermitItIsLeftAlone) {
 
 // The child has copies of words, counts and dictionaries of its own: whatever becomes of the parent's.
 TEST_F(Recompression, AForkedChildDecodesWhatItInherited) {
-    if (thread_sanitized)
-        GTEST_SKIP() << "ThreadSanitizer cannot follow threads that are started after a fork";
     std::uint8_t* const buffer = open_and_recompress();
     ASSERT_TRUE(most_are_recompressed());
-    int ready[2];
-    ASSERT_EQ(pipe(ready), 0);
-    const pid_t child = fork();
-    if (child == 0) {
-        char go = 0;
-        if (read(ready[0], &go, 1) != 1) _exit(10);  // all of it is gone from the parent by now
-        if (wrong_pages(buffer, pages, Kind::text, 1) != 0) _exit(11);
-        fill_pages(buffer, pages / 2, Kind::text, 9);
-        if (pn_demote(heap_, buffer, pages * page_bytes, nullptr) != 0) _exit(12);
-        if (wrong_pages(buffer, pages / 2, Kind::text, 9) != 0) _exit(13);
-        if (wrong_pages(buffer + pages / 2 * page_bytes, pages / 2, Kind::text, 1 + pages / 2) != 0)
-            _exit(14);
-        _exit(pn_heap_validate(heap_) == nullptr ? 0 : 15);
-    }
-    ASSERT_GT(child, 0);
-    fill_pages(buffer, pages, Kind::text, 5);
-    make_far(buffer, pages);
-    heap_->heap.operations.shut_and_wait();
-    heap_->heap.far.dictionaries().withdraw();  // no blob of ours names it any more: it is unmapped
-    heap_->heap.operations.open();
-    ASSERT_EQ(write(ready[1], "!", 1), 1);
-    int status = 0;
-    ASSERT_EQ(waitpid(child, &status, 0), child);
-    EXPECT_TRUE(WIFEXITED(status));
-    EXPECT_EQ(WEXITSTATUS(status), 0);
-    close(ready[0]);
-    close(ready[1]);
-    EXPECT_EQ(wrong_pages(buffer, pages, Kind::text, 5), 0u);
+    expect_a_child_reads(buffer, [&] {
+        heap_->heap.operations.shut_and_wait();
+        heap_->heap.far.dictionaries().withdraw();  // no blob of ours names it any more: it is unmapped
+        heap_->heap.operations.open();
+    });
+}
+
+// Seven pages of eight go, and with them most of what each slab holds.
+TEST_F(Recompression, SlabsThatHoldLittleAreEmptiedAndGivenBack) {
+    std::uint8_t* const buffer = open_and_recompress();
+    ASSERT_TRUE(most_are_recompressed());
+    cxl::BlobStore& store = *heap_->heap.far.store();
+    const std::uint64_t before = store.physical_bytes();
+    for (std::uint64_t page = 0; page < pages; ++page)
+        if (page % 8 != 0) {
+            ASSERT_EQ(pn_release(heap_, buffer + page * page_bytes, page_bytes), 0);
+        }
+    EXPECT_TRUE(eventually([&] {
+        demote(buffer, pages);
+        EXPECT_TRUE(page_is(buffer, Kind::text, 1));  // what goes far wakes who packs
+        return store.physical_bytes() < before / 3;
+    })) << before
+        << ' ' << store.physical_bytes();
+    for (std::uint64_t page = 0; page < pages; page += 8)
+        EXPECT_TRUE(page_is(buffer + page * page_bytes, Kind::text, 1 + page)) << page;
+    EXPECT_EQ(pn_heap_validate(heap_), nullptr);
 }
 
 class Blocks : public Recompression, public ::testing::WithParamInterface<const char*> {
@@ -298,37 +333,7 @@ TEST_P(Blocks, AreRelocatedByAnyDistance) {
 }
 
 TEST_P(Blocks, AForkedChildReadsWhatItInherited) {
-    if (thread_sanitized)
-        GTEST_SKIP() << "ThreadSanitizer cannot follow threads that are started after a fork";
-    std::uint8_t* const buffer = open_and_make_blocks();
-    int ready[2];
-    ASSERT_EQ(pipe(ready), 0);
-    const pid_t child = fork();
-    if (child == 0) {
-        char go = 0;
-        if (read(ready[0], &go, 1) != 1) _exit(10);  // all of it is gone from the parent by now
-        if (wrong_pages(buffer, pages, Kind::text, 1) != 0) _exit(11);
-        if (pn_heap_validate(heap_) != nullptr) _exit(12);
-        if (pn_demote(heap_, buffer, pages * page_bytes, nullptr) != 0) _exit(13);
-        fill_pages(buffer, pages / 2, Kind::text, 9);
-        if (pn_demote(heap_, buffer, pages * page_bytes, nullptr) != 0) _exit(14);
-        if (wrong_pages(buffer, pages / 2, Kind::text, 9) != 0) _exit(15);
-        if (wrong_pages(buffer + pages / 2 * page_bytes, pages / 2, Kind::text, 1 + pages / 2) != 0)
-            _exit(16);
-        _exit(pn_heap_validate(heap_) == nullptr ? 0 : 17);
-    }
-    ASSERT_GT(child, 0);
-    fill_pages(buffer, pages, Kind::text, 5);
-    make_far(buffer, pages);
-    ASSERT_EQ(write(ready[1], "!", 1), 1);
-    int status = 0;
-    ASSERT_EQ(waitpid(child, &status, 0), child);
-    EXPECT_TRUE(WIFEXITED(status));
-    EXPECT_EQ(WEXITSTATUS(status), 0);
-    close(ready[0]);
-    close(ready[1]);
-    EXPECT_EQ(wrong_pages(buffer, pages, Kind::text, 5), 0u);
-    EXPECT_EQ(pn_heap_validate(heap_), nullptr);
+    expect_a_child_reads(open_and_make_blocks(), [] {});
 }
 
 class LostPages : public Blocks {
