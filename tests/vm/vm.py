@@ -39,7 +39,7 @@ def die_with_parent():
 def boot(guest, kernel, folder, archive):
     """Until the guest ends, or its time is up. True: it ended by itself."""
     image = glob.glob(f"{kernel}/boot/vmlinuz-*")[0]
-    command = [QEMU, "-accel", "tcg,thread=multi", "-cpu", PROCESSOR, "-smp", str(guests.CPUS), "-nodefaults", "-no-user-config",
+    command = [QEMU, "-accel", "tcg,thread=multi", "-cpu", PROCESSOR, "-smp", str(guest.cpus), "-nodefaults", "-no-user-config",
                "-display", "none", "-no-reboot", *guest.arguments, "-serial", f"file:{folder}/console.txt",
                "-serial", f"file:{folder}/results.tar", "-kernel", image, "-initrd", archive,
                "-append", f"console=ttyS0 panic=-1 quiet tsc=reliable no_timer_check mitigations=off {guest.kernel_arguments}"]
