@@ -336,17 +336,6 @@ TEST_P(Recompressing, SeveralPagesOfABlockAreUsedAtOnce) {
     expect_sound_with(block, {read, write_1});
 }
 
-class RecompressingAtLength : public Recompressing {};
-INSTANTIATE_TEST_SUITE_P(AtLength, RecompressingAtLength, ::testing::ValuesIn(modes), name_of_mode);
-
-TEST_P(RecompressingAtLength, ThreeMeetOnABlock) {
-    expect_sound_with(four_far, {make_block, write, release_2});
-    expect_sound_with(four_far, {make_block, promote_two, write_1});
-    expect_sound_with(block, {move_blob, write, release_2});
-    expect_sound_with(block, {move_blob, promote_two, read});
-    expect_sound_with(block, {write, write_1, release_2});
-}
-
 // A chunk comes under watch while threads that fault on nothing use its pages.
 TEST_F(PageWords, AChunkIsWatchedWhileItIsUsed) {
     const Act track = [](Machine& m) { m.track(0); };
