@@ -85,7 +85,7 @@ struct NodeCounters {
     std::atomic<std::uint64_t> events{0};
 };
 
-class Node : public Unmanaged, private SimulatedDevice::Listener {
+class Node final : public Unmanaged, private SimulatedDevice::Listener {
   public:
     static constexpr unsigned pressure_max = 1000;
     static constexpr unsigned users_max = 64;
