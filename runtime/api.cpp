@@ -63,7 +63,9 @@ bool is_in_range(const Heap& heap, const void* address, std::uint64_t bytes) noe
 }
 
 bool is_ordinary(const Heap& heap, std::uint64_t first, std::uint64_t pages) noexcept {
-    return heap.traits[first] == PageTraits::ordinary && heap.traits.run(first, pages, 0xff) == pages;
+    constexpr std::uint8_t mask = 0xff & ~PageTraits::codec_mask;
+    return (heap.traits[first] & mask) == PageTraits::ordinary &&
+           heap.traits.run(first, pages, mask) == pages;
 }
 
 int parse_options(const pn_heap_options& options, Heap::Config* config) {
@@ -217,6 +219,25 @@ int pn_protect(pn_heap* heap, void* address, std::uint64_t bytes, int protection
     if ((protection & ~(PROT_READ | PROT_WRITE | PROT_EXEC)) != 0) return EINVAL;
     return on_pages(heap, address, bytes, [&](Heap& managed, std::uint64_t first, std::uint64_t pages) {
         return managed.protect(first, pages, protection);
+    });
+}
+
+int pn_buffer_set_codec(pn_heap* heap, void* address, std::uint64_t bytes, const char* codec) noexcept {
+    pnode::compress::CodecChoice choice;
+    const bool is_own = codec != nullptr && *codec != '\0';
+    if (is_own &&
+        (!pnode::compress::parse_codec_choice(codec, &choice) || !pnode::BufferCodecs::is_possible(choice)))
+        return EINVAL;
+    return on_pages(heap, address, bytes, [&](Heap& managed, std::uint64_t first, std::uint64_t pages) {
+        const SignalsBlocked signals;
+        const std::lock_guard lock(managed.span_lock);
+        unsigned number = 0;
+        if (is_own) {
+            if (const int error = managed.buffer_codecs.add(choice, pnode::EvictLanes::count, &number))
+                return error;
+        }
+        managed.traits.set(first, pages, PageTraits::codec_mask, PageTraits::of_codec(number));
+        return 0;
     });
 }
 

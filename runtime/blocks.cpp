@@ -20,8 +20,8 @@ std::size_t blob_bytes_max(unsigned pages) noexcept {
 }  // namespace
 
 // 64 KiB are decoded for a page of the very coldest only.
-bool Recompressor::may_join(Heap& heap, PageWord word, unsigned pages) const noexcept {
-    return is_cold(heap, word) &&
+bool Recompressor::may_join(Heap& heap, std::uint64_t page, PageWord word, unsigned pages) const noexcept {
+    return is_cold(heap, word) && PageTraits::codec_of(heap.traits[page]) == 0 &&
            (pages == 4 || is_quiet_ || heap.config.stress || age_of(heap, word) > coldest_epochs);
 }
 
@@ -44,7 +44,7 @@ Recompressor::Remade Recompressor::remake_block(Heap& heap, std::uint64_t first,
     compress::ContentHash hashes[block_pages_max];
     for (unsigned index = 0; index < pages; ++index) {
         words[index] = heap.word(first + index).load();
-        if (!may_join(heap, words[index], pages)) return Remade::gone;
+        if (!may_join(heap, first + index, words[index], pages)) return Remade::gone;
     }
     std::size_t slot_bytes = 0;
     for (unsigned index = 0; index < pages; ++index) {

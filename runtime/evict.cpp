@@ -392,6 +392,11 @@ Away put_away_unchanged(Heap& heap, EvictLane& lane, unsigned index) noexcept {
     return Away::far;
 }
 
+// The page's own codec; nullptr: the heap's.
+const BufferCodecs::Entry* codec_of(const Heap& heap, std::uint64_t page) noexcept {
+    return heap.traits.any() ? heap.buffer_codecs.find(PageTraits::codec_of(heap.traits[page])) : nullptr;
+}
+
 Away put_away_compressed(Heap& heap, EvictLane& lane, unsigned index,
                          const FarTier::Encoded& encoded) noexcept {
     OutgoingPage& out = lane.out[index];
@@ -411,12 +416,13 @@ Away put_away_compressed(Heap& heap, EvictLane& lane, unsigned index,
     }
     heap.statistics.far_pages.add();
     const bool written = out.word.written() || out.word.place() != cxl::no_blob;
-    leave(heap, out,
-          out.word.with(PageState::far)
-              .with_blob(heap.far.own_store(), ref, encoded.dictionary)
-              .with_skip(0)
-              .with_stamp(heap.epoch())
-              .with_written(written));
+    PageWord word = out.word.with(PageState::far)
+                        .with_blob(heap.far.own_store(), ref, encoded.dictionary)
+                        .with_skip(0)
+                        .with_stamp(heap.epoch())
+                        .with_written(written);
+    if (codec_of(heap, out.page) != nullptr) word = word.with_dense();  // nobody makes it smaller
+    leave(heap, out, word);
     heap.statistics.demotions.add();
     heap.recompressor.something_far();
     return Away::far;
@@ -442,6 +448,15 @@ bool is_unchanged(Heap& heap, const OutgoingPage& out, const compress::ContentHa
     return heap.far.load(out.word, [&] { kept = heap.far.stored_hash(out.word, out.page); }) && kept == hash;
 }
 
+FarTier::Encoded encode(Heap& heap, EvictLane& lane, const OutgoingPage& out,
+                        const compress::ContentHash& hash) noexcept {
+    const std::span<std::byte> room = room_for_blob(heap, lane, 0);
+    if (const BufferCodecs::Entry* const own = codec_of(heap, out.page))
+        return FarTier::encode_by(own->choice, contents_of(out), hash, room,
+                                  own->scratch(lane.first_slot / batch_pages));
+    return heap.far.encode(contents_of(out), hash, room, lane.scratch);
+}
+
 // An accelerator takes what has to be compressed of the batch at once, while the pages stay in limbo.
 void encode_ahead(Heap& heap, EvictLane& lane) noexcept {
     compress::iaa::Accelerator* const accelerator = heap.offload.accelerator();
@@ -451,7 +466,7 @@ void encode_ahead(Heap& heap, EvictLane& lane) noexcept {
     unsigned count = 0;
     for (unsigned index = 0; index < lane.out_count; ++index) {
         OutgoingPage& out = lane.out[index];
-        if (out.contents == nullptr || is_zero(out)) continue;
+        if (out.contents == nullptr || codec_of(heap, out.page) != nullptr || is_zero(out)) continue;
         out.hash = heap.far.key().hash(contents_of(out));
         if (is_unchanged(heap, out, out.hash)) continue;
         jobs[count] = {contents_of(out), out.hash, room_for_blob(heap, lane, index), 0};
@@ -481,9 +496,7 @@ Away put_away(Heap& heap, EvictLane& lane, unsigned index, bool may_compress) no
     const compress::ContentHash hash = heap.far.key().hash(contents_of(out));
     if (is_unchanged(heap, out, hash)) return put_away_unchanged(heap, lane, index);
     if (!may_compress) return put_back(heap, lane, index);
-    return put_away_compressed(
-        heap, lane, index,
-        heap.far.encode(contents_of(out), hash, room_for_blob(heap, lane, 0), lane.scratch));
+    return put_away_compressed(heap, lane, index, encode(heap, lane, out, hash));
 }
 
 // A taker-back may still be copying from our staging page: it is done when the page is no longer busy.

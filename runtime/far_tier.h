@@ -59,6 +59,12 @@ class FarTier {
     };
     Encoded encode(std::span<const std::byte> contents, const compress::ContentHash& hash,
                    std::span<std::byte> room, std::span<std::byte> scratch) noexcept;
+    // The same by a codec of its own, without a dictionary.
+    static Encoded encode_by(const compress::CodecChoice& choice, std::span<const std::byte> contents,
+                             const compress::ContentHash& hash, std::span<std::byte> room,
+                             std::span<std::byte> scratch) noexcept {
+        return {room.first(compress::encode(contents, hash, choice, room, scratch))};
+    }
     void discard(const Encoded& encoded) noexcept { dictionaries_.release(encoded.dictionary); }
 
     // Copies `blob` into a slot; no_blob when the node is full or gated, or the far limit is reached.

@@ -21,6 +21,7 @@
 
 #include "cxl/spin_lock.h"
 #include "pnode/pnode.h"
+#include "runtime/buffer_codecs.h"
 #include "runtime/chunk_table.h"
 #include "runtime/far_tier.h"
 #include "runtime/fault_threads.h"
@@ -148,6 +149,7 @@ class Heap : private cxl::NodeUser {
         nullptr;  // touched for pinned pages alone; changed by the owner of the busy page
     SpanAllocator spans;
     PageTraits traits;
+    BufferCodecs buffer_codecs;
     ChunkTable chunks;
     NearMap near_map;
     cxl::SpinLock activation_lock;

@@ -2,6 +2,7 @@
 //
 //     bits 0..2  protection, as PROT_ bits, exclusive-or read|write: a zero byte is ordinary memory
 //     bit  3     reserved: never accessible since it was allocated, so it holds nothing and is not charged
+//     bits 5..7  the buffer's own codec by its number (buffer_codecs.h); 0: the heap's
 //     bit  4     handed out: something else is mapped there (a file, shared memory); not ours to touch
 //
 // Traits say nothing about who owns a page: a free page may still be inaccessible, so that a stray access to
@@ -25,7 +26,11 @@ class PageTraits {
   public:
     static constexpr std::uint8_t reserved = 1 << 3;
     static constexpr std::uint8_t handed_out = 1 << 4;
+    static constexpr std::uint8_t codec_mask = 7 << 5;
     static constexpr std::uint8_t ordinary = 0;
+
+    static constexpr std::uint8_t of_codec(unsigned number) { return static_cast<std::uint8_t>(number << 5); }
+    static constexpr unsigned codec_of(std::uint8_t traits) { return traits >> 5; }
 
     static constexpr std::uint8_t of_protection(int protection) {
         return static_cast<std::uint8_t>((protection & 7) ^ (PROT_READ | PROT_WRITE));

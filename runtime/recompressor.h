@@ -103,7 +103,7 @@ class Recompressor {
     Next pack_piece(Heap& heap) noexcept;
     // blocks.cpp
     unsigned consider_block(Heap& heap, std::uint64_t page, bool* no_room) noexcept;
-    bool may_join(Heap& heap, PageWord word, unsigned pages) const noexcept;
+    bool may_join(Heap& heap, std::uint64_t page, PageWord word, unsigned pages) const noexcept;
     Remade remake_block(Heap& heap, std::uint64_t first, unsigned pages) noexcept;
     unsigned age_of(const Heap& heap, PageWord word) const noexcept;
     // The page's bytes, decoded from a copy of its blob, to `contents`; how large the blob's slot is, or 0:

@@ -290,6 +290,12 @@ PN_API int pn_buffer_free(pn_heap* heap, void* address, uint64_t bytes) PN_NOEXC
  * dropped too, and stay pinned. */
 PN_API int pn_release(pn_heap* heap, void* address, uint64_t bytes) PN_NOEXCEPT;
 
+/* The codec of these pages from their next demotion on, whatever the heap's: "lz4", "zstd", "zstd:LEVEL" or
+ * "deflate", by software, and nothing is made smaller later; NULL or "": the heap's again, which is also what
+ * freed pages go back to. It belongs to the addresses: pn_relocate moves contents, not codecs. EINVAL another
+ * codec · ENOSPC the heap has seven others already (one that was set once stays known) · ENOMEM. */
+PN_API int pn_buffer_set_codec(pn_heap* heap, void* address, uint64_t bytes, const char* codec) PN_NOEXCEPT;
+
 /* Demote: as many pages of the range as can be; *pages_done (may be NULL) says how many are far or fresh now.
  * What is pinned stays near, and so do pages that the kernel has locked (mlock) or, from Linux 6.8 on, pinned
  * for DMA, and incompressible ones: that is no error. ENOSPC the node is full or gated. */
