@@ -58,6 +58,7 @@ class StoreModel : public StoreTest {
     void pack() {
         const std::size_t marked = store->mark_sparse();
         ASSERT_TRUE(marked == 0 || leases == 0);
+        if (leases != 0) return;  // slabs marked before a lease began may still be: nobody packs then
         for (Blob& blob : alive) {
             if (!store->is_in_sparse(blob.ref) || draw(8) == 0) continue;
             const BlobRef elsewhere = store->allocate_elsewhere(blob.ref);
