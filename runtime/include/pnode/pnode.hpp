@@ -44,6 +44,14 @@ inline void check_open(int error, const char* what) {
     const std::string cure = pn_last_message();
     throw Error(error, cure.empty() ? what : what + (": " + cure));
 }
+template <class Owner, class Stats>
+Stats stats_of(int (*ask)(Owner*, Stats*) noexcept, Owner* owner, const char* what) {
+    Stats stats = {};
+    stats.struct_bytes = sizeof stats;
+    stats.version = PN_VERSION;
+    check(ask(owner, &stats), what);
+    return stats;
+}
 struct CloseNode {
     void operator()(pn_node* node) const noexcept { pn_node_close(node); }
 };
@@ -69,13 +77,7 @@ class Node {
     void set_pressure(std::uint32_t permille) {
         detail::check(pn_node_set_pressure(get(), permille), "pn_node_set_pressure");
     }
-    pn_node_stats_t stats() const {
-        pn_node_stats_t stats = {};
-        stats.struct_bytes = sizeof stats;
-        stats.version = PN_VERSION;
-        detail::check(pn_node_stats(get(), &stats), "pn_node_stats");
-        return stats;
-    }
+    pn_node_stats_t stats() const { return detail::stats_of(&pn_node_stats, get(), "pn_node_stats"); }
     pn_node* get() const noexcept { return node_.get(); }
 
   private:
@@ -121,13 +123,7 @@ class Heap {
     void set_total_limit(std::uint64_t bytes) {
         detail::check(pn_heap_set_total_limit(get(), bytes), "pn_heap_set_total_limit");
     }
-    pn_stats_t stats() const {
-        pn_stats_t stats = {};
-        stats.struct_bytes = sizeof stats;
-        stats.version = PN_VERSION;
-        detail::check(pn_stats(get(), &stats), "pn_stats");
-        return stats;
-    }
+    pn_stats_t stats() const { return detail::stats_of(&pn_stats, get(), "pn_stats"); }
     pn_heap* get() const noexcept { return heap_.get(); }
 
   private:
