@@ -608,5 +608,22 @@ TEST_F(Fork, ManyTimesInARow) {
     }
 }
 
+// Its far pages are its parent's: they cost it nothing, and give it nothing.
+TEST_F(Fork, ChildHasItsParentsNearLimitAndNoTotal) {
+    constexpr std::uint64_t total = 6 * mib, many = 10 * mib / page_bytes;
+    options_.total_bytes_max = total;
+    open_heap();
+    std::uint8_t* const buffer = alloc_filled(many, Kind::text, 1);
+    EXPECT_EQ(verdict_of_child([&] {
+                  const std::uint64_t near_bytes_max = stats().near_bytes_max;
+                  if (near_bytes_max >= total || stats().total_bytes_max != 0) return Verdict::told_wrong;
+                  if (wrong_pages(buffer, many, Kind::text, 1) != 0) return Verdict::wrong_bytes;
+                  return stats().near_bytes_max == near_bytes_max ? Verdict::good : Verdict::limit_exceeded;
+              }),
+              Verdict::good);
+    EXPECT_EQ(stats().total_bytes_max, total);
+    EXPECT_EQ(wrong_pages(buffer, many, Kind::text, 1), 0u);
+}
+
 }  // namespace
 }  // namespace pnode::test

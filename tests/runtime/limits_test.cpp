@@ -1,6 +1,4 @@
 // The near limit, the far limit and what the figures say about both.
-#include <sys/wait.h>
-
 #include <fstream>
 
 #include "tests/runtime/heap_fixture.h"
@@ -222,27 +220,6 @@ TEST_F(Limits, ATotalThatTheDataDoNotFitIsPassed) {
     EXPECT_EQ(stats().near_bytes_max, mib);
     EXPECT_EQ(wrong_pages(half, pages, Kind::half, 1), 0u);
     EXPECT_EQ(wrong_pages(random, pages / 4, Kind::random, 5000), 0u);
-}
-
-// Its far pages are its parent's: they cost it nothing, and give it nothing.
-TEST_F(Limits, AForkedChildHasItsParentsNearLimit) {
-    constexpr std::uint64_t total = 6 * mib, pages = 10 * mib / page_bytes;
-    options_.total_bytes_max = total;
-    open_with(0);
-    std::uint8_t* const buffer = alloc_filled(pages, Kind::text, 1);
-    const pid_t child = fork();
-    ASSERT_GE(child, 0);
-    if (child == 0) {
-        const std::uint64_t near_bytes_max = stats().near_bytes_max;
-        if (near_bytes_max >= total || stats().total_bytes_max != 0) _exit(1);
-        if (wrong_pages(buffer, pages, Kind::text, 1) != 0) _exit(2);
-        _exit(stats().near_bytes_max == near_bytes_max ? 0 : 3);
-    }
-    int status = -1;
-    ASSERT_EQ(waitpid(child, &status, 0), child);
-    EXPECT_EQ(status, 0) << (WIFEXITED(status) ? WEXITSTATUS(status) : -1);
-    EXPECT_EQ(stats().total_bytes_max, total);
-    EXPECT_EQ(wrong_pages(buffer, pages, Kind::text, 1), 0u);
 }
 
 TEST_F(Limits, StrictRefusesWhatCannotBeKept) {
