@@ -44,10 +44,15 @@ bool parse_iaa(std::string_view detail, CodecChoice* choice) noexcept {
 // searches for the cheapest matches. Decoding takes no longer.
 constexpr int auto_level = 14;
 
+// "", ":10" or ":10:6": the share of one CPU, and the level.
 bool parse_auto(std::string_view detail, CodecChoice* choice) noexcept {
     CodecChoice found = {&lz4_codec, lz4_codec.level_default};
     found.recompress_codec = &zstd_codec;
     found.recompress_level = auto_level;
+    if (const std::size_t colon = detail.find(':', 1); colon != std::string_view::npos) {
+        if (!parse_level(detail.substr(colon + 1), zstd_codec, &found.recompress_level)) return false;
+        detail = detail.substr(0, colon);
+    }
     if (!detail.empty() && !parse_percent(detail, &found.recompress_cpu_pct)) return false;
     *choice = found;
     return true;

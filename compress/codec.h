@@ -98,7 +98,8 @@ const char* name_of(const CodecChoice& choice) noexcept;
 // it: say no level), or anything left over; `choice` is then untouched. same_filled is not a choice: it is
 // tried first for every block.
 inline constexpr const char* codec_choice_grammar =
-    "lz4, lz4,dict, zstd, zstd:LEVEL, zstd:LEVEL,dict, auto, auto:PERCENT, deflate, iaa, iaa:PERCENT, "
+    "lz4, lz4,dict, zstd, zstd:LEVEL, zstd:LEVEL,dict, auto, auto:PERCENT[:LEVEL], deflate, iaa, "
+    "iaa:PERCENT, "
     "iaa:model, device; dict and auto also ,16K, ,64K";
 bool parse_codec_choice(std::string_view text, CodecChoice* choice) noexcept;
 

@@ -299,7 +299,7 @@ TEST_F(Contract, C28_AFarBlobNeverGoesToASecondNode) {
 TEST_F(Contract, C28_WhatIsMadeSmallerStaysOnItsNode) {
     pn_node* const first = node("memory:64M");
     pn_node* const second = node("memory:64M");
-    options_.codec = "auto:100";
+    options_.codec = "auto:100:6";
     open_heap_on(first);
     constexpr std::uint64_t pages = 2048;
     std::uint8_t* const buffer = alloc_filled(pages, Kind::text, 1);

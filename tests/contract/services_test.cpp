@@ -97,7 +97,7 @@ TEST_F(Services, C11_WithoutDirectThereIsNoDirectBuffer) {
 // were left as they are.
 TEST_F(Services, C11_WithoutRecompressBlobsStayAsTheyAre) {
     constexpr std::uint64_t many = 2048;  // enough to train a dictionary on
-    options_.codec = "auto:100";
+    options_.codec = "auto:100:6";
     pn_heap_options permitted = options_;
     stress_with(PN_NODE_DEFAULT & ~PN_NODE_RECOMPRESS);
     std::uint8_t* const left = alloc_filled(many, Kind::text, 1);

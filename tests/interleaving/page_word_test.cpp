@@ -303,7 +303,7 @@ class Recompressing : public InMode {
   protected:
     void expect_sound_with(const Act& before, std::vector<Act> actors) {
         Machine::Setup setup = GetParam().setup(before, std::move(actors));
-        setup.codec = "auto:100,16K";
+        setup.codec = "auto:100:6,16K";
         expect_sound(std::move(setup));
     }
     // With handlers the first of them: what handlers add is explored with single pages.

@@ -83,7 +83,7 @@ TEST_F(BufferCodec, MayChangeFromPageToPageAndAtAnyTime) {
 }
 
 TEST_F(CalmBufferCodec, IsNotMadeSmallerInTheBackground) {
-    for (const char* const codec : {"auto:100", "auto:100,16K"}) {
+    for (const char* const codec : {"auto:100:6", "auto:100:6,16K"}) {
         options_.codec = codec;
         open_heap();
         // They are first in the heap, and longest far: whoever made them smaller would begin with them.
@@ -105,7 +105,7 @@ TEST_F(CalmBufferCodec, IsNotMadeSmallerInTheBackground) {
 
 // Every second page has its own codec: no four neighbours can be compressed together.
 TEST_F(CalmBufferCodec, JoinsNoBlock) {
-    options_.codec = "auto:100,16K";
+    options_.codec = "auto:100:6,16K";
     open_heap();
     constexpr std::uint64_t many = 4 * pages;
     std::uint8_t* const buffer = alloc_filled(many, Kind::text, 1);

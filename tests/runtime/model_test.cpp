@@ -157,8 +157,8 @@ TEST_P(ModelOf, ThreadsHoldEveryByte) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Codec, ModelOf,
-                         ::testing::Values("lz4", "zstd", "iaa:model", "auto:100", "lz4,dict:100,16K",
-                                           "auto:100,64K"),
+                         ::testing::Values("lz4", "zstd", "iaa:model", "auto:100:6", "lz4,dict:100,16K",
+                                           "auto:100:6,64K"),
                          [](const auto& suite) {
                              std::string name = suite.param;
                              std::replace_if(

@@ -17,7 +17,7 @@ class Recompression : public HeapTest {
 
     void SetUp() override {
         HeapTest::SetUp();
-        options_.codec = "auto:100";
+        options_.codec = "auto:100:6";  // a quick level
     }
     // A heap whose pages are far, and were all looked at.
     std::uint8_t* open_and_recompress(Kind kind = Kind::text) {
@@ -386,9 +386,10 @@ constexpr auto codec_name = [](const auto& suite) {
         name.begin(), name.end(), [](char c) { return c == ':' || c == ','; }, '_');
     return name;
 };
-INSTANTIATE_TEST_SUITE_P(Codec, Blocks, ::testing::Values("auto:100,16K", "lz4,dict:100,16K", "auto:100,64K"),
+INSTANTIATE_TEST_SUITE_P(Codec, Blocks,
+                         ::testing::Values("auto:100:6,16K", "lz4,dict:100,16K", "auto:100:6,64K"),
                          codec_name);
-INSTANTIATE_TEST_SUITE_P(Codec, LostPages, ::testing::Values("auto:100,16K", "auto:100,64K"), codec_name);
+INSTANTIATE_TEST_SUITE_P(Codec, LostPages, ::testing::Values("auto:100:6,16K", "auto:100:6,64K"), codec_name);
 
 class LostDictionary : public Recompression {
   protected:

@@ -235,7 +235,7 @@ typedef struct pn_heap_options {
                                    physical memory.      Copied. */
     pn_node* node;              /* borrowed until the heap or the node is closed */
     const char* codec; /* "lz4" (default), "zstd", "zstd:LEVEL", "deflate", "iaa"; "auto": lz4, and what stays
-                          cold is made smaller in the background, for 1 % of one CPU ("auto:PERCENT");
+                          cold is made smaller in the background, for 1 % of one CPU ("auto:PERCENT[:LEVEL]");
                           "zstd:LEVEL,dict", "lz4,dict": the same from and with these; ",16K" or ",64K"
                           behind one of the three: neighbours are then compressed together; "device": pages as
                           they are, for a device that compresses. Copied. */
