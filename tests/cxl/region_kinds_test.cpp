@@ -501,13 +501,14 @@ TEST_F(SaidToBeDax, one_that_is_ordinary_memory_is_busy) {
     expect_refused(spec, EBUSY, "daxctl reconfigure-device --mode=devdax dax0.0");
 }
 
-// A device number that no driver has taken; who may not make one (containers) has seen the rest.
+// A device number that no driver has taken.
 TEST_F(Sysfs, a_device_without_a_driver_is_refused_and_the_cure_is_named) {
     const fs::path path = root_ / "dax7.7";
     fs::create_directories(root_);
-    if (mknod(path.c_str(), S_IFCHR | 0600, makedev(4000, 7)) != 0) return;
+    if (mknod(path.c_str(), S_IFCHR | 0600, makedev(4000, 7)) != 0)
+        GTEST_SKIP() << "no device can be made here: " << std::strerror(errno);
     const Opened opened = open_spec("dax:" + path.string());
-    if (opened.error == EACCES) return;  // a file system that has no devices
+    if (opened.error == EACCES) GTEST_SKIP() << "a file system that has no devices";
     EXPECT_EQ(opened.error, ENXIO);
     EXPECT_NE(opened.message.find("daxctl reconfigure-device --mode=devdax"), std::string::npos)
         << opened.message;
