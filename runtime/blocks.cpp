@@ -21,7 +21,7 @@ std::size_t blob_bytes_max(unsigned pages) noexcept {
 
 // 64 KiB are decoded for a page of the very coldest only.
 bool Recompressor::may_join(Heap& heap, std::uint64_t page, PageWord word, unsigned pages) const noexcept {
-    return is_cold(heap, word) && PageTraits::codec_of(heap.traits[page]) == 0 &&
+    return is_cold(heap, word) && heap.codec_of(page) == nullptr &&
            (pages == 4 || is_quiet_ || heap.config.stress || age_of(heap, word) > coldest_epochs);
 }
 

@@ -334,7 +334,7 @@ void take_out(Heap& heap, EvictLane& lane) noexcept {
 
 // ---- putting away ----
 
-enum class Away : std::uint8_t { taken_back, kept_near, far, fresh };
+enum class Away : std::uint8_t { taken_back, kept_near, no_room, far, fresh };
 
 // Wins the page back from limbo, or learns that an access or a release was first.
 bool claim_limbo(Heap& heap, EvictLane& lane, unsigned index) noexcept {
@@ -392,11 +392,6 @@ Away put_away_unchanged(Heap& heap, EvictLane& lane, unsigned index) noexcept {
     return Away::far;
 }
 
-// The page's own codec; nullptr: the heap's.
-const BufferCodecs::Entry* codec_of(const Heap& heap, std::uint64_t page) noexcept {
-    return heap.traits.any() ? heap.buffer_codecs.find(PageTraits::codec_of(heap.traits[page])) : nullptr;
-}
-
 Away put_away_compressed(Heap& heap, EvictLane& lane, unsigned index,
                          const FarTier::Encoded& encoded) noexcept {
     OutgoingPage& out = lane.out[index];
@@ -409,10 +404,9 @@ Away put_away_compressed(Heap& heap, EvictLane& lane, unsigned index,
     const cxl::BlobRef ref = blob.empty() ? cxl::no_blob : heap.far.place(blob);
     if (ref == cxl::no_blob) {
         heap.far.discard(encoded);
-        if (blob.empty()) heap.statistics.incompressible.add();
-        if (!blob.empty()) heap.statistics.far_full.add();
+        (blob.empty() ? heap.statistics.incompressible : heap.statistics.far_full).add();
         return_near(heap, out, out.word.without_blob().with_skip(blob.empty() ? skip_max : out.word.skip()));
-        return Away::kept_near;
+        return blob.empty() ? Away::kept_near : Away::no_room;
     }
     heap.statistics.far_pages.add();
     const bool written = out.word.written() || out.word.place() != cxl::no_blob;
@@ -421,7 +415,7 @@ Away put_away_compressed(Heap& heap, EvictLane& lane, unsigned index,
                         .with_skip(0)
                         .with_stamp(heap.epoch())
                         .with_written(written);
-    if (codec_of(heap, out.page) != nullptr) word = word.with_dense();  // nobody makes it smaller
+    if (encoded.is_final) word = word.with_dense();
     leave(heap, out, word);
     heap.statistics.demotions.add();
     heap.recompressor.something_far();
@@ -451,7 +445,7 @@ bool is_unchanged(Heap& heap, const OutgoingPage& out, const compress::ContentHa
 FarTier::Encoded encode(Heap& heap, EvictLane& lane, const OutgoingPage& out,
                         const compress::ContentHash& hash) noexcept {
     const std::span<std::byte> room = room_for_blob(heap, lane, 0);
-    if (const BufferCodecs::Entry* const own = codec_of(heap, out.page))
+    if (const BufferCodecs::Entry* const own = heap.codec_of(out.page))
         return FarTier::encode_by(own->choice, contents_of(out), hash, room,
                                   own->scratch(lane.first_slot / batch_pages));
     return heap.far.encode(contents_of(out), hash, room, lane.scratch);
@@ -466,7 +460,7 @@ void encode_ahead(Heap& heap, EvictLane& lane) noexcept {
     unsigned count = 0;
     for (unsigned index = 0; index < lane.out_count; ++index) {
         OutgoingPage& out = lane.out[index];
-        if (out.contents == nullptr || codec_of(heap, out.page) != nullptr || is_zero(out)) continue;
+        if (out.contents == nullptr || heap.codec_of(out.page) != nullptr || is_zero(out)) continue;
         out.hash = heap.far.key().hash(contents_of(out));
         if (is_unchanged(heap, out, out.hash)) continue;
         jobs[count] = {contents_of(out), out.hash, room_for_blob(heap, lane, index), 0};
@@ -519,11 +513,10 @@ Cleared clear(Heap& heap, EvictLane& lane, Evicting who, unsigned fulls_max) noe
     for (unsigned index = 0; index < lane.out_count; ++index) {
         OutgoingPage& out = lane.out[index];
         if (out.contents == nullptr) continue;
-        const std::uint64_t full_before = heap.statistics.far_full.value();
         const Away away = put_away(heap, lane, index, cleared.fulls < fulls_max);
         heap.statistics.limbo_pages.subtract(1);
         cleared.left += away == Away::far || away == Away::fresh ? 1 : 0;
-        if (away == Away::kept_near && heap.statistics.far_full.value() != full_before) ++cleared.fulls;
+        cleared.fulls += away == Away::no_room ? 1 : 0;
         staged_end = index + 1;
     }
     for (unsigned index = 0; index < staged_end; ++index) wait_until_copied(heap, lane.out[index].page);

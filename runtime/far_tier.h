@@ -56,6 +56,7 @@ class FarTier {
     struct Encoded {
         std::span<const std::byte> blob;
         unsigned dictionary = 0;  // as a page word names it
+        bool is_final = false;    // nobody makes it smaller
     };
     Encoded encode(std::span<const std::byte> contents, const compress::ContentHash& hash,
                    std::span<std::byte> room, std::span<std::byte> scratch) noexcept;
@@ -63,7 +64,8 @@ class FarTier {
     static Encoded encode_by(const compress::CodecChoice& choice, std::span<const std::byte> contents,
                              const compress::ContentHash& hash, std::span<std::byte> room,
                              std::span<std::byte> scratch) noexcept {
-        return {room.first(compress::encode(contents, hash, choice, room, scratch))};
+        return {.blob = room.first(compress::encode(contents, hash, choice, room, scratch)),
+                .is_final = true};
     }
     void discard(const Encoded& encoded) noexcept { dictionaries_.release(encoded.dictionary); }
 

@@ -110,6 +110,10 @@ class Heap : private cxl::NodeUser {
     std::uint64_t end_of_chunk(std::uint64_t chunk) const noexcept {
         return std::min((chunk + 1) * chunk_pages, page_count);
     }
+    // The page's own codec; nullptr: the heap's.
+    const BufferCodecs::Entry* codec_of(std::uint64_t page) const noexcept {
+        return traits.any() ? buffer_codecs.find(PageTraits::codec_of(traits[page])) : nullptr;
+    }
     AtomicPageWord& word(std::uint64_t page) const noexcept { return words[page]; }
     // How much was ever taken out, in eighths of the near pages: what "soon" is measured in (page_word.h,
     // stamp).
