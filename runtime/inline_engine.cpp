@@ -12,6 +12,7 @@
 
 #include "cxl/guarded.h"
 #include "runtime/heap.h"
+#include "runtime/os/handler_exit.h"
 #include "runtime/os/signal_actions.h"
 #include "runtime/os/signals_blocked.h"
 
@@ -55,6 +56,11 @@ bool serve(Heap& heap, std::uint64_t page, FaultKind kind) noexcept {
     return resolved != Resolved::poisoned;
 }
 
+void pass_on(int signal, siginfo_t* info, void* context, int saved_errno) noexcept {
+    os::pass_on(signal, info, context);
+    errno = saved_errno;
+}
+
 void on_sigbus(int signal, siginfo_t* info, void* context) {
     const int saved_errno = errno;
     const auto address = reinterpret_cast<std::uint64_t>(info->si_addr);
@@ -63,8 +69,9 @@ void on_sigbus(int signal, siginfo_t* info, void* context) {
     if (heap == nullptr && cxl::take_bad_memory(*info)) return;
     const bool ours = heap != nullptr && heap->engine == Engine::in_line;
     if (!ours || !serve(*heap, heap->page_at(address), kind_of(address, context)))
-        os::pass_on(signal, info, context);
+        return pass_on(signal, info, context, saved_errno);
     errno = saved_errno;
+    os::leave_handler(static_cast<ucontext_t*>(context));
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include "preload/shield/alternate_stacks.h"
 #include "preload/shield/open_call.h"
 #include "preload/shield/signal_calls.h"
+#include "runtime/os/handler_exit.h"
 #include "runtime/os/signals_blocked.h"
 #include "runtime/os/system_call.h"
 
@@ -82,6 +83,9 @@ void end_by_segv() noexcept {
 void begin_handler(int signal, const siginfo_t& info, void* context, const os::SignalAction& action,
                    unsigned long blocked) noexcept {
     auto* interrupted = static_cast<ucontext_t*>(context);
+    // A fault was just served: its handler's registers are nobody's any more.
+    if (const ucontext_t* const leads = os::where_handler_leads(*interrupted))
+        take_context(interrupted, *leads);
     if (interrupted_call(*interrupted) != nullptr) end_interrupted_call(interrupted);
     gregset_t& registers = interrupted->uc_mcontext.gregs;
     const stack_t programs = alternate_stack_of_program();
