@@ -124,9 +124,10 @@ void ChurnReport::print_table() const {
     puts(
         "\nMedians over rounds; spread: (best - worst) / median of accesses/s; to zram: median of each "
         "round's ratio of accesses/s.\nCPU: of the whole process, an access. near: for zram what its control "
-        "group is charged, the program included; far: physical, kept blobs included.\ninline=: the inline "
-        "engine with so low a near limit that near and far together are what zram's pages and its compressed "
-        "bytes are.");
+        "group is charged, the program included; far: physical, kept blobs included.\ninline+: the inline "
+        "engine with a far limit as large as the memory: all near pages may keep their blobs. inline=: the "
+        "inline engine with as much for near and far together as zram's pages and its compressed bytes are.\n"
+        "floor: the kernel's part alone, uncompressed.");
     for (const Row& row : rows_) {
         if (!is_steady(row.key) || !row.has_numbers() || row.key.engine == "zram") continue;
         const double percent = row.middle(&ChurnMeasurement::background_cpu_percent);

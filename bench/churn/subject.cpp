@@ -2,6 +2,7 @@
 
 #include <stdexcept>
 
+#include "bench/churn/floor_subject.h"
 #include "bench/common/anonymous_memory.h"
 #include "pnode/pnode.h"
 
@@ -17,10 +18,11 @@ void must(int error, const char* what) {
 
 class HeapSubject final : public Subject {
   public:
-    HeapSubject(std::uint32_t engine, std::size_t bytes) {
+    HeapSubject(std::uint32_t engine, std::size_t bytes, std::uint64_t far_bytes_max) {
         pn_heap_options options;
         pn_heap_options_init(&options);
         options.near_bytes_max = 0;
+        options.far_bytes_max = far_bytes_max;
         options.activation_bytes = 0;
         options.codec = "lz4";
         options.engine = engine;
@@ -36,8 +38,9 @@ class HeapSubject final : public Subject {
     HeapSubject& operator=(const HeapSubject&) = delete;
 
     std::byte* memory() const override { return buffer_; }
-    void set_near_bytes(std::uint64_t bytes) override {
-        must(pn_heap_set_near_limit(heap_, bytes), "pn_heap_set_near_limit");
+    void set_limits(const Limits& limits) override {
+        must(pn_heap_set_near_limit(heap_, limits.near_bytes), "pn_heap_set_near_limit");
+        must(pn_heap_set_total_limit(heap_, limits.total_bytes), "pn_heap_set_total_limit");
     }
     Usage usage() const override {
         pn_stats_t statistics = {};
@@ -56,7 +59,7 @@ class KernelSubject final : public Subject {
   public:
     explicit KernelSubject(std::size_t bytes) : memory_(bytes) {}
     std::byte* memory() const override { return memory_.data(); }
-    void set_near_bytes(std::uint64_t) override {}
+    void set_limits(const Limits&) override {}
     Usage usage() const override { return {}; }
 
   private:
@@ -67,7 +70,9 @@ class KernelSubject final : public Subject {
 
 std::unique_ptr<Subject> make_subject(const std::string& engine, std::size_t bytes) {
     if (engine == "zram") return std::make_unique<KernelSubject>(bytes);
-    return std::make_unique<HeapSubject>(engine == "inline" ? PN_ENGINE_INLINE : PN_ENGINE_THREAD, bytes);
+    if (engine == "floor") return std::make_unique<FloorSubject>(bytes);
+    return std::make_unique<HeapSubject>(engine == "thread" ? PN_ENGINE_THREAD : PN_ENGINE_INLINE, bytes,
+                                         engine == "inline+" ? bytes : 0);
 }
 
 }  // namespace pnode::bench

@@ -12,8 +12,12 @@ class Subject {
   public:
     virtual ~Subject() = default;
     virtual std::byte* memory() const = 0;
-    // Changes the near limit; the kernel's is set from outside.
-    virtual void set_near_bytes(std::uint64_t bytes) = 0;
+    struct Limits {
+        std::uint64_t near_bytes = 0;
+        std::uint64_t total_bytes = 0;  // of near and far; 0: none
+    };
+    // Nobody accesses the memory meanwhile. The kernel's limit is set from outside.
+    virtual void set_limits(const Limits& limits) = 0;
 
     struct Usage {
         std::uint64_t near_bytes = 0;
@@ -22,8 +26,10 @@ class Subject {
     virtual Usage usage() const = 0;
 };
 
-// `engine`: "thread" or "inline": a heap with one buffer; "zram": anonymous memory, whose limits are its
-// control group's (usage is all 0 then). Throws std::runtime_error with the reason and its cure.
+// `engine`: "thread" or "inline": a heap with one buffer; "inline+": the same with a far limit as large as
+// the memory, so that every near page may keep its blob; "floor" (floor_subject.h); "zram": anonymous memory,
+// whose limits are its control group's (usage is all 0 then). Throws std::runtime_error with the reason and
+// its cure.
 std::unique_ptr<Subject> make_subject(const std::string& engine, std::size_t bytes);
 
 }  // namespace pnode::bench

@@ -26,7 +26,6 @@ constexpr const char* equal_total_name = "inline=";
 struct Variant {
     std::string name;
     std::string engine;
-    bool equal_total;  // its near limit is what makes near + far as much as zram takes, compressed bytes too
     std::unique_ptr<Worker> worker;  // null: `reason` says why not
     std::string reason;
 };
@@ -41,7 +40,9 @@ class Suite {
         add("thread", "thread");
         add("inline", "inline");
         add("zram", "zram");
+        add("inline+", "inline+");
         add(equal_total_name, "inline");
+        add("floor", "floor");
     }
 
     void run() {
@@ -62,19 +63,21 @@ class Suite {
     }
 
     void add(const std::string& name, const std::string& engine) {
-        const bool equal_total = name == equal_total_name;
-        Variant& variant = variants_.emplace_back(Variant{name, engine, equal_total, nullptr, ""});
-        if (is_kernel(variant) || equal_total) variant.reason = no_kernel_;
+        Variant& variant = variants_.emplace_back(Variant{name, engine, nullptr, ""});
+        if (is_kernel(variant) || is_of_equal_total(variant)) variant.reason = no_kernel_;
         if (!variant.reason.empty()) return;
         start(variant);
-        obey(variant, {.kind = Order::fill});
+        obey(variant, Order{});
         if (variant.worker && is_kernel(variant)) measure_group();
     }
 
-    // What fits into the near limit of the others does not into that of `equal_total`.
+    // What fits into the near limit of the others does not into what a total leaves; and the floor is of
+    // pages that are only read.
     static bool takes_part(const Variant& variant, Mix mix) {
-        return mix != Mix::steady || !variant.equal_total;
+        if (variant.engine == "floor") return mix == Mix::read_uniform || mix == Mix::read_zipf;
+        return mix != Mix::steady || !is_of_equal_total(variant);
     }
+    static bool is_of_equal_total(const Variant& variant) { return variant.name == equal_total_name; }
 
     static bool is_kernel(const Variant& variant) { return variant.engine == "zram"; }
 
@@ -98,24 +101,11 @@ class Suite {
             obey(variant, order_of(mix, threads, options_.accesses, seed++));
     }
 
-    // Until near and far together are what zram's pages and its compressed bytes are, or as near as they get.
-    void equalize(Variant& variant, Mix mix, int threads) {
-        constexpr int steps_max = 8;
-        if (!variant.worker) return;
-        const std::uint64_t near_bytes_min = std::min<std::uint64_t>(1 << 20, near_bytes_);
-        const std::uint64_t total = near_bytes_ + swap_->usage().memory_bytes;
-        std::uint64_t near_bytes = near_bytes_;
-        for (int step = 0; step < steps_max; ++step) {
-            limit(variant, near_bytes);
-            warm_up(variant, mix, threads);
-            const auto answer = obey(variant, order_of(mix, threads, options_.accesses, warm_up_seed));
-            if (!answer) return;
-            const std::uint64_t taken = answer->usage.near_bytes + answer->usage.far_bytes;
-            const std::uint64_t apart = taken > total ? taken - total : total - taken;
-            if (apart < total / 100) return;
-            near_bytes = taken > total ? near_bytes - std::min(apart, near_bytes) : near_bytes + apart;
-            near_bytes = std::clamp(near_bytes, near_bytes_min, near_bytes_);
-        }
+    // As much for near and far together as zram's pages and its compressed bytes are.
+    Subject::Limits limits_of(const Variant& variant) const {
+        if (!is_of_equal_total(variant)) return {.near_bytes = near_bytes_};
+        return {.near_bytes = options_.pages * page_bytes,
+                .total_bytes = near_bytes_ + swap_->usage().memory_bytes};
     }
 
     // Nothing when the variant cannot go on; from then on its rows say why. A lost byte ends the benchmark.
@@ -145,7 +135,7 @@ class Suite {
     void restart(Variant& variant) {
         start(variant);
         try {
-            variant.worker->obey({.kind = Order::fill});
+            variant.worker->obey(Order{});
             group_->set_limit(near_bytes_ + group_extra_bytes_);
             variant.worker->obey(order_of(mix_, threads_, options_.accesses, warm_up_seed));
             variant.reason.clear();
@@ -154,9 +144,9 @@ class Suite {
         report_.note("kernel zram's process was ended (out of memory, says the kernel) and started anew");
     }
 
-    void limit(Variant& variant, std::uint64_t near_bytes) {
-        if (!obey(variant, {.kind = Order::limit, .near_bytes = near_bytes})) return;
-        if (is_kernel(variant)) group_->set_limit(near_bytes + group_extra_bytes_);
+    void limit(Variant& variant) {
+        if (!obey(variant, {.kind = Order::limit, .limits = limits_of(variant)})) return;
+        if (is_kernel(variant)) group_->set_limit(near_bytes_ + group_extra_bytes_);
     }
 
     Order order_of(Mix mix, int threads, std::uint64_t accesses, std::uint64_t seed) const {
@@ -165,7 +155,7 @@ class Suite {
                 .threads = threads,
                 .accesses = accesses,
                 .seed = seed,
-                .near_bytes = near_bytes_};
+                .limits = {.near_bytes = near_bytes_}};
     }
 
     void run_case(int near_percent, Mix mix, int threads) {
@@ -175,12 +165,9 @@ class Suite {
         // Warmed up until what is near is what this mix makes near, and what can be learnt of it is learnt.
         for (Variant& variant : variants_) {
             if (!takes_part(variant, mix)) continue;
-            if (variant.equal_total) {
-                equalize(variant, mix, threads);
-            } else {
-                limit(variant, near_bytes_);
-                warm_up(variant, mix, threads);
-            }
+            if (!variant.worker) continue;
+            limit(variant);
+            warm_up(variant, mix, threads);
         }
         for (int round = 0; round < options_.rounds; ++round)
             for (std::size_t turn = 0; turn < variants_.size(); ++turn) {

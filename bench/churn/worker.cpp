@@ -37,7 +37,7 @@ class Performer {
     Answer perform(const Order& order) {
         Answer answer;
         if (order.kind == Order::fill) contents_.fill(subject_->memory());
-        if (order.kind == Order::limit) subject_->set_near_bytes(order.near_bytes);
+        if (order.kind == Order::limit) subject_->set_limits(order.limits);
         if (order.kind == Order::verify) contents_.verify(subject_->memory());
         if (order.kind == Order::run) run(order, answer);
         answer.usage = subject_->usage();
@@ -48,7 +48,7 @@ class Performer {
     void run(const Order& order, Answer& answer) {
         sequence_.resize(order.accesses);
         // A tenth stays free: the evictor's watermarks are below the limit.
-        const std::size_t fits = order.near_bytes / page_bytes * 9 / 10;
+        const std::size_t fits = order.limits.near_bytes / page_bytes * 9 / 10;
         source_.make(order.mix, order.seed, fits, sequence_);
         std::atomic<std::uint64_t> accessing_cpu_ns{0}, repeated{0};
         const std::uint64_t cpu_before = cpu_ns(CLOCK_PROCESS_CPUTIME_ID), wall_before = now_ns();

@@ -21,7 +21,7 @@ struct Order {
     std::uint64_t accesses = 0;     // run
     std::uint64_t wall_ns_min = 0;  // run, of reads alone: repeated until so much time has passed
     std::uint64_t seed = 0;         // run
-    std::uint64_t near_bytes = 0;   // limit; run: what `steady` must fit into
+    Subject::Limits limits = {};    // limit; run: what `steady` must fit into
 };
 
 struct Answer {

@@ -2,9 +2,12 @@
 
 #include <string.h>
 #include <sys/mman.h>
+#include <ucontext.h>
 
 #include <cerrno>
 #include <system_error>
+
+#include "runtime/os/handler_exit.h"
 
 namespace pnode::bench {
 namespace {
@@ -40,8 +43,9 @@ FloorTier::~FloorTier() {
 void FloorTier::on_sigbus(int signal, siginfo_t* info, void* context) {
     const int saved_errno = errno;
     if (!floor_tier->serve(reinterpret_cast<std::uintptr_t>(info->si_addr)))
-        floor_tier->before_.sa_sigaction(signal, info, context);
+        return floor_tier->before_.sa_sigaction(signal, info, context);
     errno = saved_errno;
+    os::leave_handler(static_cast<ucontext_t*>(context));
 }
 
 // Two threads may fault on one page: the second finds it there.
