@@ -271,6 +271,7 @@ unsigned drop_unwritten(Heap& heap, EvictLane& lane) noexcept {
     }
     heap.statistics.demotions.add(count);
     heap.statistics.demotions_unchanged.add(count);
+    heap.kept_outcomes.unchanged(count);
     heap.recompressor.something_far();
     return count;
 }
@@ -388,6 +389,7 @@ Away put_away_unchanged(Heap& heap, EvictLane& lane, unsigned index) noexcept {
     leave(heap, out, out.word.with(PageState::far).with_stamp(heap.epoch()).with_written(false));
     heap.statistics.demotions.add();
     heap.statistics.demotions_unchanged.add();
+    heap.kept_outcomes.unchanged();
     heap.recompressor.something_far();
     return Away::far;
 }
@@ -400,6 +402,7 @@ Away put_away_compressed(Heap& heap, EvictLane& lane, unsigned index,
         heap.far.discard(encoded);
         return Away::taken_back;
     }
+    if (out.word.place() != cxl::no_blob) heap.kept_outcomes.changed();
     drop_kept(heap, out.word);
     const cxl::BlobRef ref = blob.empty() ? cxl::no_blob : heap.far.place(blob);
     if (ref == cxl::no_blob) {
@@ -499,6 +502,13 @@ void wait_until_copied(Heap& heap, std::uint64_t page) noexcept {
     while (heap.word(page).load().state() == PageState::busy) backoff.wait();
 }
 
+// Now and then the evictor gives back what slabs became empty, though threads may make room themselves.
+void count_evicted(Heap& heap, unsigned pages) noexcept {
+    const unsigned epoch = heap.epoch();
+    heap.evicted.fetch_add(pages, std::memory_order_relaxed);
+    if (heap.epoch() != epoch) heap.near.wake_evictor();
+}
+
 // Everything in the lane goes where it belongs, and the staging pages are given back. How many left DRAM.
 struct Cleared {
     unsigned left = 0;   // far or fresh now
@@ -523,7 +533,7 @@ Cleared clear(Heap& heap, EvictLane& lane, Evicting who, unsigned fulls_max) noe
     if (staged_end != 0) os::drop_pages(lane.staging, staged_end * page_bytes);
     lane.out_count = 0;
     heap.near.discharge(cleared.left);
-    heap.evicted.fetch_add(cleared.left, std::memory_order_relaxed);
+    count_evicted(heap, cleared.left);
     if (cleared.left != 0) heap.near.rested_well();
     return cleared;
 }

@@ -19,8 +19,10 @@ bool may_evict(const Heap& heap) noexcept {
     return heap.far.own_store() == 0 || heap.leased_pages.any() || heap.near.past_hard();
 }
 
+// Where threads make room themselves it helps past the limit only (charge).
 bool has_to_evict(const Heap& heap) noexcept {
-    return heap.near.past_high() && may_evict(heap);
+    const bool due = heap.makes_room_itself() ? heap.near.past_limit() : heap.near.past_high();
+    return due && may_evict(heap);
 }
 
 // Down to the low watermark, or until nothing more can be done.

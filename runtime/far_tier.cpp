@@ -204,13 +204,13 @@ void FarTier::collect_dictionaries() noexcept {
     if (dictionaries_.collect()) apply_limit(dictionaries_.bytes());
 }
 
-bool FarTier::should_keep(PageWord word, const Statistics& statistics,
-                          const NearLedger& near) const noexcept {
+bool FarTier::should_keep(PageWord word, const Statistics& statistics, const NearLedger& near,
+                          const KeptOutcomes& outcomes) const noexcept {
     if (word.store() != own_) return true;  // under lease, it costs nothing
     if (word.is_block()) return false;      // it would keep the bytes of pages that are gone
     if (!node_->gate().is_open() || is_past(14)) return false;
     const std::uint64_t kept_bytes = statistics.kept_blob_bytes.value();
-    if (near.has_total()) return kept_bytes < near.kept_bytes_max();
+    if (near.has_total()) return outcomes.pays() || kept_bytes < near.kept_bytes_max();
     if (config_.bytes_max != 0) return true;
     // saved = far pages - (physical - kept), and kept < saved / 2.
     const std::uint64_t far_bytes = statistics.far_pages.value() * page_bytes;

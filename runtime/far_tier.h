@@ -17,6 +17,7 @@
 #include "cxl/node.h"
 #include "runtime/block_counts.h"
 #include "runtime/dictionaries.h"
+#include "runtime/kept_outcomes.h"
 #include "runtime/near_ledger.h"
 #include "runtime/page_word.h"
 #include "runtime/statistics.h"
@@ -146,8 +147,9 @@ class FarTier {
     // Keep a promoted page's blob? Only while far space is slack (DESIGN 5.3): with a far limit of the
     // user's, until that is nearly reached. Without one, up to the ledger's kept_bytes_max() or half of what
     // the far pages save, whichever is more: the node is memory too, and what is saved is not to be spent
-    // whole. With a limit of near and far together, up to kept_bytes_max().
-    bool should_keep(PageWord word, const Statistics& statistics, const NearLedger& near) const noexcept;
+    // whole. With a limit of near and far together, up to kept_bytes_max(), or all where that pays.
+    bool should_keep(PageWord word, const Statistics& statistics, const NearLedger& near,
+                     const KeptOutcomes& outcomes) const noexcept;
     bool is_nearly_full() const noexcept;
 
     // The node is gone, and nothing of ours was on it: from now on nothing is placed anywhere. Nobody may be

@@ -174,9 +174,10 @@ void FaultThreads::serve(Handler& handler, ResolveLane& lane, const uffd_msg& me
         return;
     }
     const std::uint64_t started_ns = os::now_ns();
-    const FaultKind kind = (message.arg.pagefault.flags & UFFD_PAGEFAULT_FLAG_WP) != 0
-                               ? FaultKind::write_protected
-                               : FaultKind::missing;
+    const std::uint64_t flags = message.arg.pagefault.flags;
+    const FaultKind kind = (flags & UFFD_PAGEFAULT_FLAG_WP) != 0      ? FaultKind::write_protected
+                           : (flags & UFFD_PAGEFAULT_FLAG_WRITE) != 0 ? FaultKind::missing_to_write
+                                                                      : FaultKind::missing;
     const std::uint64_t page = heap.page_at(address);
     const Resolved resolved = resolve(heap, page, kind, lane, run_at(page));
     heap.statistics.faults.add();

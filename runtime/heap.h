@@ -26,6 +26,7 @@
 #include "runtime/far_tier.h"
 #include "runtime/fault_threads.h"
 #include "runtime/gate.h"
+#include "runtime/kept_outcomes.h"
 #include "runtime/lanes.h"
 #include "runtime/leased_pages.h"
 #include "runtime/leases.h"
@@ -115,6 +116,10 @@ class Heap : private cxl::NodeUser {
         return traits.any() ? buffer_codecs.find(PageTraits::codec_of(traits[page])) : nullptr;
     }
     AtomicPageWord& word(std::uint64_t page) const noexcept { return words[page]; }
+    // A thread that serves its own faults makes room itself (make_room): to have another thread do it would
+    // cost the interrupts by which two processors flush each other's TLB, more than what is done. But a
+    // device is the evictor's to wait for.
+    bool makes_room_itself() const noexcept { return engine == Engine::in_line && !offload.is_open(); }
     // How much was ever taken out, in eighths of the near pages: what "soon" is measured in (page_word.h,
     // stamp).
     unsigned epoch() const noexcept {
@@ -166,6 +171,7 @@ class Heap : private cxl::NodeUser {
     EvictLanes evict_lanes;
     OperationsGate operations;  // API calls and the evictor
     OperationsGate serving;     // fault handlers
+    KeptOutcomes kept_outcomes;
     Statistics statistics;
     FaultThreads fault_threads;
 
@@ -243,8 +249,15 @@ class ChunksClaimed {
 };
 
 // asked: nobody faulted, the page is only wanted near. missing_to_read: the access writes nothing, so the
-// page may be put in place write-protected.
-enum class FaultKind : std::uint8_t { asked, missing, missing_to_read, write_protected, unknown };
+// page may be put in place write-protected. missing: to read, as far as is known, and not to be.
+enum class FaultKind : std::uint8_t {
+    asked,
+    missing,
+    missing_to_read,
+    missing_to_write,
+    write_protected,
+    unknown
+};
 enum class Resolved : std::uint8_t { served, fresh, redundant, poisoned, gone };
 // Brings one page near and wakes who waits for it. Never fails silently. If it is far, the next ones come
 // with it, up to `pages` in all, as far as that costs no waiting; nothing is said of them.

@@ -31,7 +31,7 @@ FaultKind kind_of(std::uint64_t address, const void* context) noexcept {
     const auto stack = static_cast<std::uint64_t>(registers[REG_RSP]);
     const bool writes =
         (registers[REG_ERR] & write) != 0 || address - (stack - stack_bytes) < 2 * stack_bytes;
-    return writes ? FaultKind::missing : FaultKind::missing_to_read;
+    return writes ? FaultKind::missing_to_write : FaultKind::missing_to_read;
 #else
     (void)address, (void)context;
     return FaultKind::unknown;

@@ -30,9 +30,8 @@ class Offload {
     void forget() noexcept;
 
     // Null where the codec names none.
-    compress::iaa::Accelerator* accelerator() noexcept {
-        return is_open_.load(std::memory_order_acquire) ? &accelerator_ : nullptr;
-    }
+    compress::iaa::Accelerator* accelerator() noexcept { return is_open() ? &accelerator_ : nullptr; }
+    bool is_open() const noexcept { return is_open_.load(std::memory_order_acquire); }
 
   private:
     void add_model(std::span<std::byte> scratch, std::string* why);

@@ -50,6 +50,7 @@ struct Run {
     std::uint64_t first = 0;
     unsigned count = 0;
     bool protect = false;  // all of them, or none
+    bool writes = false;   // the access, to the first
     Page pages[ResolveLane::pages_max] = {};
 };
 
@@ -64,8 +65,20 @@ const char* decode(Heap& heap, std::uint64_t page, PageWord word, std::byte* con
     return decoded == compress::DecodeResult::ok ? nullptr : compress::describe(decoded);
 }
 
-bool should_keep(Heap& heap, PageWord word) noexcept {
-    return is_forking_here() || heap.far.should_keep(word, heap.statistics, heap.near);
+// A page that is written to at once would keep a blob of what it was. Of those that were written to in their
+// last stay one in eight may keep theirs, to be seen when that changes.
+bool will_be_written(const Heap& heap, std::uint64_t page, PageWord word, FaultKind kind) noexcept {
+    if (word.store() != heap.far.own_store()) return false;  // under lease, it costs nothing
+    return kind == FaultKind::missing_to_write || (word.written() && (page + heap.epoch()) % 8 != 0);
+}
+
+bool should_keep(Heap& heap, std::uint64_t page, PageWord word, FaultKind kind) noexcept {
+    if (is_forking_here()) return true;
+    if (will_be_written(heap, page, word, kind)) {
+        heap.kept_outcomes.changed();
+        return false;
+    }
+    return heap.far.should_keep(word, heap.statistics, heap.near, heap.kept_outcomes);
 }
 
 // So many may come near with the first. What is ahead of its time must not push out what is in use, and who
@@ -85,7 +98,7 @@ bool add_next(Heap& heap, Run& run, FaultKind kind, ResolveLane& lane) noexcept 
     if (page >= heap.page_count) return false;
     const PageWord word = heap.word(page).load();
     if (word.state() != PageState::far || is_under_our_feet(heap, page)) return false;
-    const bool keep = should_keep(heap, word);
+    const bool keep = should_keep(heap, page, word, kind);
     if ((keep && should_protect(heap, word, kind)) != run.protect) return false;
     if (!heap.word(page).make_busy(word)) return false;
     if (decode(heap, page, word, lane.pages + run.count * page_bytes, lane) != nullptr) {
@@ -152,6 +165,7 @@ void settle(Heap& heap, std::uint64_t page, const Run& run, const Run::Page& pro
     if (promoted.present) wake(heap, page);
     // What came ahead has yet to show that it is wanted.
     PageWord near_word = ahead ? word.with_skip(0) : warmed(heap, word);
+    if (run.writes && !ahead) near_word = near_word.with_written(true);
     near_word = near_word.with(PageState::near).with_write_protected(run.protect && !promoted.present);
     if (promoted.keep) {
         near_word = near_word.with_skip(near_word.skip() >> kept_skip_shift);
@@ -208,13 +222,9 @@ void wake(Heap& heap, std::uint64_t page) noexcept {
     if (heap.engine != Engine::in_line) os::uffd_wake(heap.uffd.fd, heap.address_of(page), page_bytes);
 }
 
-// A thread that serves its own faults makes room itself (make_room) past `hard`: to have another thread do it
-// would cost the interrupts by which two processors flush each other's TLB, more than what is done. But a
-// device is the evictor's to wait for.
 void charge(Heap& heap, std::uint64_t pages) noexcept {
-    const bool by_caller = heap.engine == Engine::in_line && heap.offload.accelerator() == nullptr;
-    heap.near.charge(pages, heap.statistics,
-                     by_caller ? NearLedger::Room::by_caller : NearLedger::Room::by_evictor);
+    const auto room = heap.makes_room_itself() ? NearLedger::Room::by_caller : NearLedger::Room::by_evictor;
+    heap.near.charge(pages, heap.statistics, room);
 }
 
 // A page that came back soon after it left rises, and is passed over exponentially more sweeps; one that came
@@ -232,8 +242,11 @@ Resolved promote_far(Heap& heap, std::uint64_t page, PageWord word, FaultKind ki
                      ResolveLane& lane) noexcept {
     if (const char* const why = decode(heap, page, word, lane.pages, lane))
         return poison(heap, page, word, why);
-    const bool keep = should_keep(heap, word);
-    Run run = {.first = page, .count = 1, .protect = keep && should_protect(heap, word, kind)};
+    const bool keep = should_keep(heap, page, word, kind);
+    Run run = {.first = page,
+               .count = 1,
+               .protect = keep && should_protect(heap, word, kind),
+               .writes = kind == FaultKind::missing_to_write};
     run.pages[0] = {.word = word, .keep = keep};
     const unsigned count_max = room_for(heap, pages);
     while (run.count < count_max && add_next(heap, run, kind, lane)) {

@@ -56,11 +56,23 @@ Resolved unprotect(Heap& heap, std::uint64_t page, PageWord word) noexcept {
     return Resolved::redundant;
 }
 
+// It is written to: the blob it kept is of no use any more. Under lease it costs nothing; and who forks frees
+// no blobs.
+PageWord changed(Heap& heap, PageWord word) noexcept {
+    if (word.place() == cxl::no_blob || word.store() != heap.far.own_store() || is_forking_here())
+        return word;
+    heap.kept_outcomes.changed();
+    drop_kept(heap, word);
+    return word.without_blob();
+}
+
 // A fault on a near page: somebody else served it, or the application dropped the page behind our back (a raw
 // madvise): then it reads as zeros.
 Resolved resolve_near(Heap& heap, std::uint64_t page, PageWord word, FaultKind kind) noexcept {
+    const bool was_protected = word.write_protected();
     if (kind == FaultKind::write_protected || kind == FaultKind::unknown)
         word = unprotected(heap, page, word);
+    if (kind == FaultKind::write_protected && was_protected) word = changed(heap, word);
     if (kind != FaultKind::write_protected && copy_in(heap, page, zeros) == Copied::done)
         word = word.with_write_protected(false);
     wake(heap, page);

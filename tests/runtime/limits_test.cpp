@@ -277,6 +277,33 @@ TEST_F(Limits, ReadOnlyChurnCompressesOnce) {
     EXPECT_GT(after.demotions_unchanged, after.demotions / 8);  // kept blobs are bounded too
 }
 
+// Blobs of one size; every second one goes, so that each slab is half empty. As pages come and go some slabs
+// fill, the others empty and are given back.
+TEST_F(CalmLimits, RoomThatBlobsLeftIsGivenBackWherePagesComeAndGo) {
+    constexpr std::uint64_t pages = 16 * mib / page_bytes;
+    open_with(4 * mib);
+    std::uint8_t* const buffer = alloc_filled(pages, Kind::half, 1);
+    EXPECT_EQ(wrong_pages(buffer, pages, Kind::half, 1), 0u);
+    for (std::uint64_t page = 0; page < pages; page += 2)
+        ASSERT_EQ(pn_release(heap_, buffer + page * page_bytes, page_bytes), 0);
+    const std::uint64_t left_pages = pages / 2;
+    Random random(1);
+    EXPECT_TRUE(eventually([&] {
+        for (int i = 0; i < 4096; ++i) {
+            std::uint8_t* const page = buffer + (2 * random.below(left_pages) + 1) * page_bytes;
+            page[0] ^= 0xff;  // so that it is compressed again
+            page[0] ^= 0xff;
+        }
+        const pn_stats_t now = stats();
+        return now.far_bytes < now.far_logical_bytes * 2 / 3 + now.kept_blob_bytes;
+    })) << stats().far_bytes
+        << " for " << stats().far_logical_bytes;
+    std::uint64_t wrong = 0;
+    for (std::uint64_t page = 1; page < pages; page += 2)
+        wrong += page_is(buffer + page * page_bytes, Kind::half, 1 + page) ? 0 : 1;
+    EXPECT_EQ(wrong, 0u);
+}
+
 TEST_F(CalmLimits, FiguresAddUp) {
     open_with(0);
     constexpr std::uint64_t pages = 256;

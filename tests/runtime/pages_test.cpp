@@ -60,6 +60,7 @@ INSTANTIATE_TEST_SUITE_P(Every, Codec,
 
 class Pages : public HeapTest {};
 class CalmPages : public HeapTest {};
+class InlinePages : public HeapTest {};
 
 TEST_F(CalmPages, PassThroughTheirStates) {
     open_heap();
@@ -162,6 +163,48 @@ TEST_F(CalmPages, UnchangedAreDroppedByTheirKeptBlobs) {
     make_far(buffer, pages);
     EXPECT_EQ(stats().demotions - stats().demotions_unchanged, pages + 1);
     EXPECT_EQ(wrong_pages(buffer + page_bytes, pages - 1, Kind::text, 2), 0u);
+}
+
+void overwrite(std::uint8_t* buffer, std::uint64_t pages, std::uint8_t byte) {
+    for (std::uint64_t page = 0; page < pages; ++page)
+        *const_cast<volatile std::uint8_t*>(buffer + page * page_bytes) = byte;
+}
+
+std::uint64_t pages_that_begin_otherwise(const std::uint8_t* buffer, std::uint64_t pages, std::uint8_t byte) {
+    std::uint64_t wrong = 0;
+    for (std::uint64_t page = 0; page < pages; ++page) {
+        PageImage image = page_image(Kind::text, 1 + page);
+        image[0] = byte;
+        wrong += std::memcmp(buffer + page * page_bytes, image.data(), page_bytes) == 0 ? 0 : 1;
+    }
+    return wrong;
+}
+
+// What a written page was before is of no use to anybody.
+TEST_F(CalmPages, APageThatIsWrittenToAtOnceKeepsNoBlob) {
+    open_heap();
+    constexpr std::uint64_t pages = 64;
+    std::uint8_t* const buffer = alloc_filled(pages, Kind::text, 1);
+    make_far(buffer, pages);
+    overwrite(buffer, pages, 0xee);
+    EXPECT_EQ(stats().kept_blob_bytes, 0u);
+    make_far(buffer, pages);
+    EXPECT_EQ(stats().demotions_unchanged, 0u);
+    EXPECT_EQ(pages_that_begin_otherwise(buffer, pages, 0xee), 0u);
+}
+
+TEST_F(InlinePages, TheFirstWriteDropsTheBlob) {
+    open_heap();
+    constexpr std::uint64_t pages = 64;
+    std::uint8_t* const buffer = alloc_filled(pages, Kind::text, 1);
+    make_far(buffer, pages);
+    EXPECT_EQ(wrong_pages(buffer, pages, Kind::text, 1), 0u);
+    EXPECT_GT(stats().kept_blob_bytes, 0u);
+    overwrite(buffer, pages, 0xee);
+    EXPECT_EQ(stats().kept_blob_bytes, 0u);
+    make_far(buffer, pages);
+    EXPECT_EQ(stats().demotions_unchanged, 0u);
+    EXPECT_EQ(pages_that_begin_otherwise(buffer, pages, 0xee), 0u);
 }
 
 // Which may have been put in place so that the first write is noticed: each one is.
