@@ -8,10 +8,10 @@ void* evictor_main(void*) noexcept {
     return nullptr;
 }
 
-int FaultThreads::start(Heap&, unsigned) noexcept {
+int FaultThreads::start(Heap&, int, unsigned) noexcept {
     return 0;
 }
-void FaultThreads::stop(Heap&) noexcept {}
+void FaultThreads::stop() noexcept {}
 
 int Recompressor::start(Heap&) noexcept {
     return 0;
