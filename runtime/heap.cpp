@@ -196,6 +196,7 @@ int Heap::activate_locked(std::string* message, unsigned handlers_now) {
     }
     stop.store(false);
     int error = open_userfaultfd(message);
+    moves_pages.store(uffd.has(UFFD_FEATURE_MOVE));
     if (error == 0) error = far.open(message);
     if (error == 0 && (error = map_staging()) != 0) *message = "cannot map the staging area";
     if (error == 0 && engine == Engine::in_line) error = install_inline_engine();

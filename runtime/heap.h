@@ -151,6 +151,7 @@ class Heap : private cxl::NodeUser {
     Config config;
     os::UffdOpened uffd;
     std::atomic<Engine> engine{Engine::none};
+    std::atomic<bool> moves_pages{false};  // of `uffd`, which changes with the engine: to be read at any time
     EngineChange engine_change;
     std::byte* base = nullptr;
     std::uint64_t page_count = 0;

@@ -8,6 +8,7 @@
 
 #include "runtime/os/injection.h"
 #include "runtime/os/signal_actions.h"
+#include "runtime/process.h"
 #include "tests/runtime/child_process.h"
 #include "tests/runtime/heap_fixture.h"
 
@@ -317,7 +318,88 @@ TEST_F(Failures, WithoutFurtherThreadsItGoesOn) {
     EXPECT_EQ(work(6), 0u);
 }
 
+// ---- the change to handler threads ----
+
+class InlineFailures : public Failures {
+  protected:
+    static constexpr std::uint64_t pages = 4 * 512;  // as many pieces
+    std::uint8_t* buffer_ = nullptr;
+
+    void open_far() {
+        open_heap();
+        buffer_ = alloc_filled(pages, Kind::text, 40);
+        make_far(buffer_, pages);
+    }
+    // Whichever way it went. Did it change?
+    bool change_and_look() {
+        const bool changed = serve_by_handler_threads(nullptr);
+        mend();
+        EXPECT_EQ(wrong_pages(buffer_, pages, Kind::text, 40), 0u);
+        EXPECT_EQ(work(41), 0u);
+        make_far(buffer_, pages);
+        return changed;
+    }
+};
+
+// Each call of it in turn fails once.
+TEST_F(InlineFailures, WhatCannotChangeStaysInlineAndChangesLater) {
+    unsigned refusals = 0;
+    open_far();
+    for (const Call call :
+         {Call::open_device, Call::userfaultfd, Call::enable_features, Call::raise_descriptor,
+          Call::start_thread, Call::unregister_range, Call::register_range, Call::find_present, Call::wake}) {
+        for (unsigned at = 1; at < 40; ++at) {
+            fail(call, ENOMEM, at, 1);
+            const bool changed = change_and_look();
+            const bool was_called = failed(call) != 0;
+            refusals += changed ? 0 : 1;
+            EXPECT_TRUE(changed || was_called) << static_cast<int>(call) << " " << at;
+            if (!changed) continue;
+            EXPECT_EQ(pn_heap_close(heap_), 0);
+            open_far();
+            if (!was_called) break;
+        }
+    }
+    // A descriptor, its features, its number, the first thread; the doorbell, staging and each piece on
+    // either side.
+    EXPECT_GE(refusals, 4u + 2 * (2 + pages / 512));
+    EXPECT_TRUE(change_and_look());
+}
+
+TEST_F(InlineFailures, WithoutAnEvictorItStaysInline) {
+    fail(Call::start_thread, EAGAIN);
+    open_far();
+    mend();
+    EXPECT_FALSE(change_and_look());
+}
+
 // ---- what cannot be gone on from ----
+
+std::atomic<unsigned> calls_left{0};
+std::atomic<Call> call_to_fail{Call::count};
+int fail_from_then_on(Call call, std::size_t*) noexcept {
+    if (call != call_to_fail) return 0;
+    return calls_left == 0 || calls_left-- == 0 ? ENOMEM : 0;
+}
+
+using InlineFailuresDeathTest = InlineFailures;
+
+// In the middle of its pieces, and neither forth nor back.
+TEST_F(InlineFailuresDeathTest, WhatCanBeWatchedByNeitherEndsTheProcess) {
+    for (const Call call : {Call::register_range, Call::unregister_range}) {
+        EXPECT_EXIT(
+            {
+                open_far();
+                call_to_fail = call;
+                calls_left = 4;
+                os::injection = fail_from_then_on;
+                serve_by_handler_threads(nullptr);
+            },
+            [](int status) { return !WIFEXITED(status) || WEXITSTATUS(status) != 0; },
+            "a range can be watched neither inline nor by handler threads .errno 12.: the process cannot go "
+            "on");
+    }
+}
 
 using FailuresDeathTest = Failures;
 using HandlerFailuresDeathTest = Failures;
