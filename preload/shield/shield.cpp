@@ -276,6 +276,11 @@ bool may_use_rings() noexcept {
     return false;
 }
 
+// Where the kernel gives nobody a ring it may say so itself: without parameters it fails with EFAULT otherwise.
+bool has_kernel_rings() noexcept {
+    return system_call(SYS_io_uring_setup, 1, nullptr) == -EFAULT;
+}
+
 // Does the call give its caller a table of descriptors of its own?
 bool parts_tables(const Dispatched& call) noexcept {
     constexpr long close_range_unshare = 2;
@@ -313,7 +318,7 @@ void answer(Dispatched& call) noexcept {
             note_robust_list(call.value(0));
             break;
         case SYS_io_uring_setup:
-            if (!may_use_rings()) return call.answer(-EPERM);
+            if (has_kernel_rings() && !may_use_rings()) return call.answer(-EPERM);
             break;
         case SYS_prctl:
             if (call.arguments[0] == set_dispatch) return call.answer(-EBUSY);
