@@ -8,13 +8,13 @@
 #include <mutex>
 #include <utility>
 
-#include "runtime/each_watched.h"
 #include "runtime/heap.h"
 
 namespace pnode {
 namespace {
 
-constexpr std::uint64_t piece_pages = (std::uint64_t{2} << 20) / page_bytes;
+constexpr std::uint64_t piece_pages = 128;
+constexpr long breath_ns = 100'000;  // in which whoever waited at a gate passes it
 
 [[noreturn]] void end_process(int error) noexcept {
     report(
@@ -48,58 +48,56 @@ int bring_all_near(Heap& heap, std::uint64_t first, std::uint64_t pages, bool* a
     return 0;
 }
 
-// Every range of a heap whose gates the caller has shut.
-class Move {
+class GatesShut {
   public:
-    Move(Heap& heap, int from, int to) noexcept : heap_(heap), from_(from), to_(to) {}
-
-    // 0, or an errno, and then all is as it was.
-    int make() noexcept {
-        int error = hand_over(from_, to_, heap_.staging_address(), heap_.staging_bytes(),
-                              UFFDIO_REGISTER_MODE_MISSING);
-        if (error != 0) return error;
-        if ((error = move_below(heap_.page_count)) != 0) undo();
-        return error;
+    explicit GatesShut(Heap& heap) noexcept : heap_(heap) {
+        heap_.operations.shut_and_wait();
+        heap_.serving.shut_and_wait();
     }
+    ~GatesShut() {
+        heap_.serving.open();
+        heap_.operations.open();
+    }
+    GatesShut(const GatesShut&) = delete;
+    GatesShut& operator=(const GatesShut&) = delete;
 
   private:
-    int move_below(std::uint64_t end) noexcept {
-        return for_each_watched(heap_, [&](std::uint64_t first, std::uint64_t pages) {
-            for (const std::uint64_t run_end = std::min(first + pages, end); first < run_end;) {
-                const std::uint64_t piece = std::min(piece_pages, run_end - first);
-                if (const int error = move_piece(first, piece)) return error;
-                first += piece;
-            }
-            return 0;
-        });
-    }
-
-    int move_piece(std::uint64_t first, std::uint64_t pages) noexcept {
-        bool any_fresh = false;
-        int error = bring_all_near(heap_, first, pages, &any_fresh);
-        if (error == 0)
-            error = hand_over(from_, to_, heap_.address_of(first), pages * page_bytes, heap_.uffd_mode());
-        if (error != 0) return error;
-        moved_end_ = first + pages;
-        if (any_fresh) heap_.near.charge(adopt_present_pages(heap_, first, pages), heap_.statistics);
-        make_room(heap_, Evicting::other);
-        return 0;
-    }
-
-    // COPY goes by either descriptor, so the heap has the other one until its owner sees the error.
-    void undo() noexcept {
-        std::swap(from_, to_);
-        if (const int error = move_below(moved_end_)) end_process(error);
-        if (const int error = hand_over(from_, to_, heap_.staging_address(), heap_.staging_bytes(),
-                                        UFFDIO_REGISTER_MODE_MISSING))
-            end_process(error);
-    }
-
     Heap& heap_;
-    int from_;
-    int to_;
-    std::uint64_t moved_end_ = 0;
 };
+
+struct Pages {
+    std::uint64_t first = 0;
+    std::uint64_t count = 0;
+};
+
+// The next piece that is watched, from `first` on; none: no pages. With the gates shut.
+Pages next_watched(const Heap& heap, std::uint64_t first) noexcept {
+    while (first < heap.page_count) {
+        const std::uint64_t end = heap.end_of_chunk(heap.chunk_of(first));
+        if (heap.chunks.state(heap.chunk_of(first)) != ChunkState::tracked) {
+            first = end;
+            continue;
+        }
+        const std::uint64_t run =
+            heap.traits.run(first, std::min(piece_pages, end - first), PageTraits::handed_out);
+        if ((heap.traits[first] & PageTraits::handed_out) == 0) return {first, run};
+        first += run;
+    }
+    return {};
+}
+
+int hand_over_staging(Heap& heap, int from, int to) noexcept {
+    return hand_over(from, to, heap.staging_address(), Heap::staging_bytes(), UFFDIO_REGISTER_MODE_MISSING);
+}
+
+// By the gates' holder.
+int move_piece(Heap& heap, int from, int to, std::uint64_t first, std::uint64_t pages) noexcept {
+    bool any_fresh = false;
+    if (const int error = bring_all_near(heap, first, pages, &any_fresh)) return error;
+    const int error = hand_over(from, to, heap.address_of(first), pages * page_bytes, heap.uffd_mode());
+    if (error == 0 && any_fresh) heap.near.charge(adopt_present_pages(heap, first, pages), heap.statistics);
+    return error;
+}
 
 // With the heap's features, but one that handler threads can read. The device's descriptor stays the heap's,
 // so that a process that gave its privileges away has its right still.
@@ -168,8 +166,65 @@ int EngineChange::wait_for_everybody() const noexcept {
     return 0;
 }
 
-int EngineChange::begin_moving() noexcept {
-    return replace(starting, moving) ? 0 : ECANCELED;
+int EngineChange::descriptor_of(const Heap& heap, std::uint64_t page) const noexcept {
+    return page < boundary() ? heap.uffd.fd : former_fd_;
+}
+
+// From here on `other` is the former one.
+int EngineChange::begin(Heap& heap, os::UffdOpened& other) noexcept {
+    if (!replace(starting, moving)) return ECANCELED;
+    const GatesShut gates(heap);
+    if (const int error = hand_over_staging(heap, heap.uffd.fd, other.fd)) return error;
+    std::swap(heap.uffd, other);
+    former_fd_ = other.fd;
+    boundary_.store(0);
+    return 0;
+}
+
+int EngineChange::move_pieces(Heap& heap, os::UffdOpened& other) noexcept {
+    for (;;) {
+        {
+            const GatesShut gates(heap);
+            const Pages piece = next_watched(heap, boundary());
+            if (piece.count == 0) {
+                end(heap);
+                return 0;
+            }
+            if (const int error = move_piece(heap, former_fd_, heap.uffd.fd, piece.first, piece.count)) {
+                undo(heap, other);
+                return error;
+            }
+            boundary_.store(piece.first + piece.count);
+        }
+        os::sleep_ns(breath_ns);
+        const Inside inside(heap.operations);
+        make_room(heap, Evicting::other);
+    }
+}
+
+// With the gates shut.
+void EngineChange::end(Heap& heap) noexcept {
+    heap.config.engine = PN_ENGINE_THREAD;
+    heap.engine = Engine::thread;
+    made_.store(true, std::memory_order_release);
+    boundary_.store(nowhere);
+    former_fd_ = -1;
+}
+
+// With the gates shut to the end: seldom enough.
+void EngineChange::undo(Heap& heap, os::UffdOpened& other) noexcept {
+    const std::uint64_t end_page = boundary();
+    for (Pages piece = next_watched(heap, 0); piece.count != 0 && piece.first < end_page;
+         piece = next_watched(heap, piece.first + piece.count)) {
+        piece.count = std::min(piece.count, end_page - piece.first);
+        if (const int error = move_piece(heap, heap.uffd.fd, former_fd_, piece.first, piece.count))
+            end_process(error);
+        make_room(heap, Evicting::other);
+    }
+    if (const int error = hand_over_staging(heap, heap.uffd.fd, former_fd_)) end_process(error);
+    std::swap(heap.uffd, other);
+    boundary_.store(nowhere);
+    former_fd_ = -1;
 }
 
 int EngineChange::make(Heap& heap) noexcept {
@@ -179,20 +234,8 @@ int EngineChange::make(Heap& heap) noexcept {
     if (const int error = open_full(heap.uffd, &other)) return error;
     int error = wait_for_everybody();
     if (error == 0) error = heap.fault_threads.start_on(heap, other.fd, heap.uffd.fd);
-    if (error == 0 && (error = begin_moving()) == 0) {
-        heap.operations.shut_and_wait();
-        heap.serving.shut_and_wait();
-        std::swap(heap.uffd, other);
-        error = Move(heap, other.fd, heap.uffd.fd).make();
-        if (error != 0) std::swap(heap.uffd, other);
-        if (error == 0) {
-            made_.store(true, std::memory_order_release);
-            heap.config.engine = PN_ENGINE_THREAD;
-            heap.engine = Engine::thread;
-        }
-        heap.serving.open();
-        heap.operations.open();
-    }
+    if (error == 0) error = begin(heap, other);
+    if (error == 0) error = move_pieces(heap, other);
     if (error != 0) heap.fault_threads.stop();
     close_all_but_device(other, heap.uffd);
     return error;

@@ -2,13 +2,26 @@
 
 #include <cerrno>
 
-#include "runtime/each_watched.h"
 #include "runtime/heap.h"
 #include "runtime/os/descriptors.h"
 #include "runtime/os/system_call.h"
 
 namespace pnode {
 namespace {
+
+// visit(first page, pages) for each stretch of tracked pages that are ours; its first error.
+template <class Visit>
+int for_each_watched(Heap& heap, Visit visit) noexcept {
+    int error = 0;
+    const std::uint64_t chunk_end = heap.page_count / heap.chunk_pages;
+    heap.chunks.for_each_tracked_run(chunk_end, [&](std::uint64_t chunk, std::uint64_t chunks) {
+        heap.traits.for_each(chunk * heap.chunk_pages, chunks * heap.chunk_pages, PageTraits::handed_out, 0,
+                             [&](std::uint64_t first, std::uint64_t pages) {
+                                 if (error == 0) error = visit(first, pages);
+                             });
+    });
+    return error;
+}
 
 constexpr os::SignalAction default_action;
 

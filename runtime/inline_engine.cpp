@@ -45,7 +45,8 @@ bool serve(Heap& heap, std::uint64_t page, FaultKind kind) noexcept {
     if (heap.word(page).load().state() == PageState::poisoned) return false;
     const Serving serving(heap);
     // Handler threads serve the access when it is made again.
-    if (heap.engine != Engine::in_line) return heap.engine_change.is_made();
+    if (heap.engine_change.has_changed(page)) return true;
+    if (heap.engine != Engine::in_line) return false;
     const std::uint64_t started_ns = os::now_ns();
     LentResolveLane lane(heap.resolve_lanes);
     const Resolved resolved = resolve(heap, page, kind, *lane, lane->streams.run_at(page));

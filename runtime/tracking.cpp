@@ -50,11 +50,17 @@ std::uint64_t adopt_present_pages(Heap& heap, std::uint64_t first, std::uint64_t
 }
 
 int watch_pages(Heap& heap, std::uint64_t first, std::uint64_t pages) noexcept {
+    const std::uint64_t boundary = heap.engine_change.boundary();
     int error = 0;
+    const auto watch = [&](std::uint64_t at, std::uint64_t end) {
+        if (error == 0 && at < end)
+            error = os::uffd_register(heap.engine_change.descriptor_of(heap, at), heap.address_of(at),
+                                      (end - at) * page_bytes, heap.uffd_mode());
+    };
     heap.traits.for_each(first, pages, PageTraits::handed_out, 0, [&](std::uint64_t at, std::uint64_t count) {
-        if (error == 0)
-            error =
-                os::uffd_register(heap.uffd.fd, heap.address_of(at), count * page_bytes, heap.uffd_mode());
+        const std::uint64_t part = std::clamp(boundary, at, at + count);
+        watch(at, part);
+        watch(part, at + count);
     });
     return error;
 }

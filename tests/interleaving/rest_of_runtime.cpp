@@ -19,6 +19,10 @@ int Recompressor::start(Heap&) noexcept {
 void Recompressor::stop() noexcept {}
 void Recompressor::wake() noexcept {}
 
+int EngineChange::descriptor_of(const Heap& heap, std::uint64_t) const noexcept {
+    return heap.uffd.fd;
+}
+
 int install_inline_engine() noexcept {
     return 0;
 }

@@ -322,7 +322,7 @@ TEST_F(Failures, WithoutFurtherThreadsItGoesOn) {
 
 class InlineFailures : public Failures {
   protected:
-    static constexpr std::uint64_t pages = 4 * 512;  // as many pieces
+    static constexpr std::uint64_t pages = 4 * 128;  // as many pieces
     std::uint8_t* buffer_ = nullptr;
 
     void open_far() {
@@ -362,7 +362,7 @@ TEST_F(InlineFailures, WhatCannotChangeStaysInlineAndChangesLater) {
     }
     // A descriptor, its features, its number, the first thread; the doorbell, staging and each piece on
     // either side.
-    EXPECT_GE(refusals, 4u + 2 * (2 + pages / 512));
+    EXPECT_GE(refusals, 4u + 2 * (2 + pages / 128));
     EXPECT_TRUE(change_and_look());
 }
 
