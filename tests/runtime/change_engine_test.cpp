@@ -42,7 +42,9 @@ class InlineChange : public HeapTest {
             GTEST_SKIP() << "needs a userfaultfd: sysctl vm.unprivileged_userfaultfd=1";
         options_.engine = PN_ENGINE_INLINE;
     }
-    bool change() { return serve_by_handler_threads(nullptr); }
+    bool change() {
+        return changes_in_the_end([] { return serve_by_handler_threads(nullptr); });
+    }
 };
 using InlineCalmChange = InlineChange;
 
@@ -162,7 +164,8 @@ TEST_F(InlineChange, WaitsForEverybodyAWhileAndIsAskedAgain) {
     EXPECT_EQ(engine_of(heap_), "inline");
     EXPECT_EQ(wrong_pages(buffer, 64, Kind::text, 1), 0u);
     looks_left = 3;
-    EXPECT_TRUE(serve_by_handler_threads(everybody_after_some_looks));
+    EXPECT_TRUE(changes_in_the_end([] { return serve_by_handler_threads(everybody_after_some_looks); }));
+    EXPECT_EQ(looks_left, 0u);
     EXPECT_EQ(engine_of(heap_), "thread");
     EXPECT_EQ(wrong_pages(buffer, 64, Kind::text, 1), 0u);
 }

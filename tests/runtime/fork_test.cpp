@@ -618,6 +618,7 @@ TEST_F(InlineFork, WhileTheEngineChanges) {
     if (!userfaultfd_allowed(false))
         GTEST_SKIP() << "needs a userfaultfd: sysctl vm.unprivileged_userfaultfd=1";
     constexpr std::uint64_t many = 4096;
+    const auto change = [] { return changes_in_the_end([] { return serve_by_handler_threads(nullptr); }); };
     for (std::uint64_t heap = 0; heap < 3; ++heap) {
         open_heap();
         std::uint8_t* const buffer = alloc_mixed(1);
@@ -626,7 +627,7 @@ TEST_F(InlineFork, WhileTheEngineChanges) {
         const auto child_goes_on = [&](bool changes) {
             return verdict_of_child([&] {
                 if (churn(buffer, 1) != Verdict::good) return Verdict::wrong_bytes;
-                if (changes && !serve_by_handler_threads(nullptr)) return Verdict::call_failed;
+                if (changes && !change()) return Verdict::call_failed;
                 if (wrong_pages(large, many, Kind::text, 900) != 0) return Verdict::wrong_bytes;
                 return churn(buffer, 1);
             });
@@ -634,7 +635,7 @@ TEST_F(InlineFork, WhileTheEngineChanges) {
         EXPECT_EQ(child_goes_on(true), Verdict::good);
         std::atomic<bool> changed = false;
         std::thread changer([&] {
-            EXPECT_TRUE(serve_by_handler_threads(nullptr));
+            EXPECT_TRUE(change());
             changed = true;
         });
         do EXPECT_EQ(child_goes_on(false), Verdict::good);
