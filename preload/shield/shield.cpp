@@ -276,7 +276,8 @@ bool may_use_rings() noexcept {
     return false;
 }
 
-// Where the kernel gives nobody a ring it may say so itself: without parameters it fails with EFAULT otherwise.
+// Where the kernel gives nobody a ring it may say so itself: without parameters it fails with EFAULT
+// otherwise.
 bool has_kernel_rings() noexcept {
     return system_call(SYS_io_uring_setup, 1, nullptr) == -EFAULT;
 }

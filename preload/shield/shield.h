@@ -7,8 +7,8 @@
 // signal.
 //
 // What it cannot cover is what the kernel does later. A program that begins to use io_uring gets handler
-// threads (runtime/change_engine.h), or is refused (EPERM, as container runtimes do). Linux aio pins its pages
-// while it submits. Other processes that read this one's memory (a debugger) find far pages absent.
+// threads (runtime/change_engine.h), or is refused (EPERM, as container runtimes do). Linux aio pins its
+// pages while it submits. Other processes that read this one's memory (a debugger) find far pages absent.
 #pragma once
 
 namespace pnode::preload {
