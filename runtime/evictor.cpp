@@ -30,7 +30,8 @@ void evict_to_low(Heap& heap) noexcept {
     constexpr unsigned fruitless_max = 64;
     unsigned fruitless = 0;
     while (heap.near.pages() > heap.near.low_pages() && fruitless < fruitless_max && may_evict(heap) &&
-           !heap.near.is_resting() && !heap.stop.load(std::memory_order_relaxed)) {
+           !heap.near.is_resting() && !heap.stop.load(std::memory_order_relaxed) &&
+           !heap.engine_change.is_asked_for()) {
         const Inside inside(heap.operations);
         LentEvictLane lane(heap.evict_lanes);
         fruitless = evict_batch(heap, *lane, Evicting::other) == 0 ? fruitless + 1 : 0;
@@ -71,6 +72,7 @@ void* evictor_main(void* argument) noexcept {
     Heap& heap = *static_cast<Heap*>(argument);
     while (!heap.stop.load(std::memory_order_acquire)) {
         heap.fault_threads.start_rest();
+        heap.engine_change.make_if_asked(heap);
         if (has_to_evict(heap)) evict_to_low(heap);
         expire_leases(heap);
         write_stats_if_due(heap);

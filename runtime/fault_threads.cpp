@@ -72,11 +72,21 @@ unsigned FaultThreads::place_handlers(Heap& heap) noexcept {
     return wanted;
 }
 
-int FaultThreads::start(Heap& heap, unsigned now) noexcept {
-    doorbell_ = heap.evict_lanes[0].staging + EvictLanes::count * batch_pages * page_bytes;
+int FaultThreads::start(Heap& heap, int fd, unsigned now) noexcept {
+    fd_ = fd;
+    doorbell_ = heap.staging_address() + Heap::staging_bytes();
     wanted_ = place_handlers(heap);
     rest_.store(now < wanted_ ? Rest::left_out : Rest::none, std::memory_order_relaxed);
     return start_up_to(std::min(now, wanted_));
+}
+
+// The inline engine has no use for a doorbell: it may be watched by neither after an error.
+int FaultThreads::start_on(Heap& heap, int fd, int former) noexcept {
+    const os::RuntimeScope scope;  // a thread's start allocates
+    std::byte* const doorbell = heap.staging_address() + Heap::staging_bytes();
+    int error = os::uffd_unregister(former, doorbell, page_bytes);
+    if (error == 0) error = os::uffd_register(fd, doorbell, page_bytes, UFFDIO_REGISTER_MODE_MISSING);
+    return error != 0 ? error : start(heap, fd, threads_max);
 }
 
 // An error only where there is no handler at all: fewer than wished will do.
@@ -100,8 +110,8 @@ void FaultThreads::settle() noexcept {
     for (os::Thread& thread : threads_) thread.settle();
 }
 
-void FaultThreads::stop(Heap& heap) noexcept {
-    heap.stop.store(true);
+void FaultThreads::stop() noexcept {
+    ending_.store(true);
     set_awake(threads_max);
     // One ring a handler: it serves the fault that the ring is and ends; the others go on until it is their
     // turn.
@@ -138,7 +148,7 @@ void FaultThreads::run(Handler& handler) noexcept {
     for (;;) {
         for (std::uint32_t awake = awake_.load(); handler.index >= awake; awake = awake_.load())
             os::futex_wait(awake_, awake);
-        const ssize_t length = os::uffd_read(heap.uffd.fd, messages, sizeof messages);
+        const ssize_t length = os::uffd_read(fd_, messages, sizeof messages);
         if (length < 0 && (errno == EINTR || errno == EAGAIN)) continue;
         if (length < 0) {
             report("reading faults failed with errno %d: the process cannot go on", errno);
@@ -154,7 +164,7 @@ void FaultThreads::run(Handler& handler) noexcept {
             }
             make_room(heap, Evicting::handler);
         }
-        if (rung && heap.stop.load()) return;
+        if (rung && ending_.load()) return;
         if (rest_.load(std::memory_order_relaxed) == Rest::left_out) {
             rest_.store(Rest::due, std::memory_order_relaxed);  // the evictor's wake-up orders it
             heap.near.wake_evictor();
@@ -170,7 +180,7 @@ void FaultThreads::serve(Handler& handler, ResolveLane& lane, const uffd_msg& me
     if (!heap.contains(address)) {
         // Staging: only the doorbell is ever touched while it is absent.
         std::size_t done = 0;
-        os::uffd_copy(heap.uffd.fd, align_page(message), lane.pages, page_bytes, &done);
+        os::uffd_copy(fd_, align_page(message), lane.pages, page_bytes, &done);
         return;
     }
     const std::uint64_t started_ns = os::now_ns();
@@ -183,7 +193,7 @@ void FaultThreads::serve(Handler& handler, ResolveLane& lane, const uffd_msg& me
     heap.statistics.faults.add();
     if (resolved == Resolved::fresh) heap.statistics.faults_fresh.add();
     if (resolved == Resolved::redundant) heap.statistics.faults_redundant.add();
-    if (resolved == Resolved::gone) os::uffd_wake(heap.uffd.fd, align_page(message), page_bytes);
+    if (resolved == Resolved::gone) os::uffd_wake(fd_, align_page(message), page_bytes);
     heap.statistics.fault_ns.record(os::now_ns() - started_ns);
 }
 

@@ -35,14 +35,16 @@ class FaultThreads {
   public:
     static constexpr unsigned threads_max = 4;
 
-    // At most `now` handlers. 0 or an errno; nothing is left running after an error.
-    int start(Heap& heap, unsigned now) noexcept;
+    // At most `now` handlers of what `fd` tells. 0 or an errno; nothing is left running after an error.
+    int start(Heap& heap, int fd, unsigned now) noexcept;
+    // All of them, for a heap that is watched by another descriptor still: only the doorbell changes over.
+    int start_on(Heap& heap, int fd, int former) noexcept;
     // The handlers start() left out, if there were faults since. May wait for libc's locks: no gate is held.
     void start_rest() noexcept;
     // For a thread that is about to fork: whoever was started has begun.
     void settle() noexcept;
     // Ends the handlers; the caller makes sure that nobody faults on managed memory any more.
-    void stop(Heap& heap) noexcept;
+    void stop() noexcept;
     // In a forked child: the parent's handlers are not here.
     void forget() noexcept;
 
@@ -72,6 +74,8 @@ class FaultThreads {
     Handler handlers_[threads_max] = {};
     cxl::SpinLock streams_lock_;  // no handler is inside when a process forks (Heap::serving)
     Streams streams_;
+    int fd_ = -1;  // written before any handler runs
+    std::atomic<bool> ending_{false};
     std::atomic<unsigned> count_{0};       // handlers started
     unsigned wanted_ = 0;                  // to be started in all; written before any handler runs
     std::atomic<Rest> rest_{Rest::none};   // of the handlers

@@ -217,6 +217,7 @@ void fork_child(Heap& heap) noexcept {
     heap.stats_file.leave_to_parent();
     forget_threads(heap);
     heap.offload.forget();
+    heap.engine_change.forget();
     heap.near.forget_total();
     heap.shared_after_fork.store(true, std::memory_order_relaxed);
     heap.leased_pages.clear();
@@ -295,18 +296,19 @@ void forget_heap(Heap& heap) noexcept {
     }
 }
 
-bool serve_by_handler_threads() noexcept {
-    os::UffdOpened full = os::open_userfaultfd(0, true);
-    const bool can = full.fd >= 0;
-    os::close_userfaultfd(full);
-    if (!can) return false;
-    const os::SignalsBlocked signals;
-    const std::lock_guard lock(heaps_lock);
+bool serve_by_handler_threads(bool (*everybody_has_descriptors)() noexcept) noexcept {
     bool all = true;
+    const os::SignalsBlocked signals;
+    {
+        const std::lock_guard lock(heaps_lock);
+        for_each_heap([&](Heap& heap) {
+            const std::lock_guard activation(heap.activation_lock);
+            if (!heap.is_active()) all = choose_handler_threads(heap) && all;
+        });
+    }
+    // From here on none becomes active inline. Without the lock, which a fork takes.
     for_each_heap([&](Heap& heap) {
-        const std::lock_guard activation(heap.activation_lock);
-        if (heap.is_active() && heap.engine == Engine::in_line) all = false;
-        if (!heap.is_active()) heap.config.engine = PN_ENGINE_THREAD;
+        if (all && heap.is_active()) all = heap.engine_change.ask(heap, everybody_has_descriptors);
     });
     return all;
 }

@@ -39,7 +39,7 @@ Heap::~Heap() {
         evictor.join();
     }
     recompressor.stop();
-    if (engine == Engine::thread && is_active()) fault_threads.stop(*this);
+    if (engine == Engine::thread && is_active()) fault_threads.stop();
     os::close_userfaultfd(uffd);
     offload.close();
     leases.close();
@@ -138,7 +138,7 @@ int Heap::map_lanes(std::string* message) {
 // so that its pages stay exclusive. A forked child gets one elsewhere: what was mapped since may lie in the
 // hole.
 int Heap::map_staging() noexcept {
-    const std::uint64_t bytes = (EvictLanes::count * batch_pages + 1) * page_bytes;
+    const std::uint64_t bytes = staging_bytes() + page_bytes;
     if (int error = staging_.map(bytes)) return error;
     ::madvise(staging_.address(), bytes, MADV_NOHUGEPAGE);
     if (::madvise(staging_.address(), bytes, MADV_DONTFORK) != 0) return errno;
@@ -196,6 +196,7 @@ int Heap::activate_locked(std::string* message, unsigned handlers_now) {
     }
     stop.store(false);
     int error = open_userfaultfd(message);
+    moves_pages.store(uffd.has(UFFD_FEATURE_MOVE));
     if (error == 0) error = far.open(message);
     if (error == 0 && (error = map_staging()) != 0) *message = "cannot map the staging area";
     if (error == 0 && engine == Engine::in_line) error = install_inline_engine();
@@ -203,7 +204,7 @@ int Heap::activate_locked(std::string* message, unsigned handlers_now) {
     // The handlers' lanes are theirs for good.
     for (unsigned index = 0; error == 0 && index < FaultThreads::threads_max; ++index)
         resolve_lanes[index].taken.store(true);
-    if (error == 0 && engine == Engine::thread) error = fault_threads.start(*this, handlers_now);
+    if (error == 0 && engine == Engine::thread) error = fault_threads.start(*this, uffd.fd, handlers_now);
     if (error == 0) {
         // From here on faults are served; the evictor needs that.
         active.store(true, std::memory_order_release);

@@ -22,6 +22,7 @@
 #include "cxl/spin_lock.h"
 #include "pnode/pnode.h"
 #include "runtime/buffer_codecs.h"
+#include "runtime/change_engine.h"
 #include "runtime/chunk_table.h"
 #include "runtime/far_tier.h"
 #include "runtime/fault_threads.h"
@@ -143,13 +144,20 @@ class Heap : private cxl::NodeUser {
         return evict_lanes[static_cast<unsigned>(index / batch_pages)].out[index % batch_pages];
     }
     int map_staging() noexcept;
+    std::byte* staging_address() noexcept { return evict_lanes[0].staging; }
+    // Without the doorbell, the page behind it.
+    static constexpr std::uint64_t staging_bytes() {
+        return std::uint64_t{EvictLanes::count} * batch_pages * page_bytes;
+    }
     // Pages left the node. Now and then that ends a rest, and has the evictor give emptied slabs back.
     void far_room_made(std::uint64_t pages) noexcept;
 
     // ---- parts; each documents its own thread rule ----
     Config config;
     os::UffdOpened uffd;
-    Engine engine = Engine::none;
+    std::atomic<Engine> engine{Engine::none};
+    std::atomic<bool> moves_pages{false};  // of `uffd`, which changes with the engine: to be read at any time
+    EngineChange engine_change;
     std::byte* base = nullptr;
     std::uint64_t page_count = 0;
     std::uint64_t chunk_pages = 0;
@@ -231,6 +239,8 @@ class Heap : private cxl::NodeUser {
 bool track_chunk(Heap& heap, std::uint64_t chunk) noexcept;
 // Registers what of the pages is not handed out. 0 or an errno.
 int watch_pages(Heap& heap, std::uint64_t first, std::uint64_t pages) noexcept;
+// Fresh pages that the kernel has in place become near; how many, for the ledger.
+std::uint64_t adopt_present_pages(Heap& heap, std::uint64_t first, std::uint64_t pages) noexcept;
 
 // While it lives nobody tracks a chunk of the pages that was not tracked before. Waits for who does just now.
 class ChunksClaimed {

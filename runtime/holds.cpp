@@ -68,6 +68,12 @@ ThreadHolds* slot_of_this_thread() noexcept {
     return my_holds;
 }
 
+// There was no shield before handler threads came, or they came later (change_engine.h): what no handler can
+// serve is held still.
+bool may_be_held(const Heap& heap) noexcept {
+    return heap.engine != Engine::thread || heap.engine_change.is_made();
+}
+
 bool is_accessible(const Heap& heap, std::uint64_t page) noexcept {
     if (!heap.traits.any()) return true;
     const std::uint8_t traits = heap.traits[page];
@@ -107,7 +113,7 @@ std::uint64_t bring_range_near(std::uint64_t first, std::uint64_t end) noexcept 
     if (is_child_to_be()) return 0;
     for (std::uint64_t at = first; at < end;) {
         Heap* heap = heap_at(at * page_bytes);
-        if (heap == nullptr || heap->engine == Engine::thread) {
+        if (heap == nullptr || !may_be_held(*heap)) {
             ++at;
             continue;
         }

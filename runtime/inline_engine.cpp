@@ -45,6 +45,9 @@ bool serve(Heap& heap, std::uint64_t page, FaultKind kind) noexcept {
     // A poisoned page's second fault is the program's to see.
     if (heap.word(page).load().state() == PageState::poisoned) return false;
     const Serving serving(heap);
+    // Handler threads serve the access when it is made again.
+    if (heap.engine_change.has_changed(page)) return true;
+    if (heap.engine != Engine::in_line) return false;
     const std::uint64_t started_ns = os::now_ns();
     LentResolveLane lane(heap.resolve_lanes);
     const Resolved resolved = resolve(heap, page, kind, *lane, lane->streams.run_at(page));
@@ -67,8 +70,7 @@ void on_sigbus(int signal, siginfo_t* info, void* context) {
     // Bad memory (BUS_MCEERR_AR) is no absent page: made near it would be touched, and found bad, for ever.
     Heap* heap = info->si_code == BUS_ADRERR ? heap_at(address) : nullptr;
     if (heap == nullptr && cxl::take_bad_memory(*info)) return;
-    const bool ours = heap != nullptr && heap->engine == Engine::in_line;
-    if (!ours || !serve(*heap, heap->page_at(address), kind_of(address, context)))
+    if (heap == nullptr || !serve(*heap, heap->page_at(address), kind_of(address, context)))
         return pass_on(signal, info, context, saved_errno);
     errno = saved_errno;
     os::leave_handler(static_cast<ucontext_t*>(context));

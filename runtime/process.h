@@ -33,9 +33,11 @@ void activate_if_due(pn_heap* heap, std::uint64_t bytes) noexcept;
 void hold_for_fork() noexcept;
 
 // From now on handler threads serve every heap's faults, the kernel's own accesses among them, whenever they
-// come (io_uring). False, and nothing changes: a heap is served by the inline engine already, or there is no
-// right to a full userfaultfd. Any thread.
-bool serve_by_handler_threads() noexcept;
+// come (io_uring). A heap that is served inline changes over (change_engine.h), which may take seconds.
+// False, and every heap is served as before: there is no right to a full userfaultfd, or something stands in
+// the way just now. `everybody_has_descriptors`: does every thread and process that has this memory have this
+// process's descriptors? Any thread that holds none of the runtime's locks, nor libc's loader's.
+bool serve_by_handler_threads(bool (*everybody_has_descriptors)() noexcept) noexcept;
 
 // True for a descriptor that only the runtime may close.
 inline bool runtime_owns_descriptor(int fd) noexcept {

@@ -219,7 +219,8 @@ Copied copy_in(Heap& heap, std::uint64_t page, const std::byte* contents) noexce
 }
 
 void wake(Heap& heap, std::uint64_t page) noexcept {
-    if (heap.engine != Engine::in_line) os::uffd_wake(heap.uffd.fd, heap.address_of(page), page_bytes);
+    if (heap.engine != Engine::in_line || heap.engine_change.is_under_way())
+        os::uffd_wake(heap.uffd.fd, heap.address_of(page), page_bytes);
 }
 
 void charge(Heap& heap, std::uint64_t pages) noexcept {

@@ -134,11 +134,10 @@ std::size_t stats_json(Heap& heap, char* text, std::size_t capacity) noexcept {
     take_snapshot(heap, &snapshot);
     char whole[json_bytes_max];  // the caller's buffer is left alone when it is too small
     Text json(whole, sizeof whole);
-    const bool moves = heap.uffd.has(UFFD_FEATURE_MOVE);
     json.add("{\"version\": %u, \"engine\": \"%s\", \"eviction\": \"%s\", \"codec\": \"%s\"", PN_VERSION,
              engine_name(heap.engine),
              heap.engine == Engine::none ? "none"
-             : moves                     ? "move"
+             : heap.moves_pages          ? "move"
                                          : "write-protect",
              compress::name_of(heap.far.codec()));
 #define PNODE_FIELD(name, unit, sentence) \

@@ -7,6 +7,25 @@
 namespace pnode {
 namespace {
 
+// A page that was never touched is the kernel's to fill until it is watched, and absent afterwards: what a
+// thread holds for a system call (holds.h) has to be there before. The chunk is claimed, so whoever writes a
+// page down from here on waits for its word.
+void fill_held_pages(Heap& heap, std::uint64_t first, std::uint64_t pages) noexcept {
+    if (!any_holds()) return;
+    hold_fence();
+    const std::uint64_t base = reinterpret_cast<std::uint64_t>(heap.base) / page_bytes;
+    for_each_held(base + first, base + first + pages, [&](std::uint64_t from, std::uint64_t end) {
+        for (std::uint64_t page = from; page < end; ++page) {
+            // Piece by piece: parts of what is held may be inaccessible, or read-only.
+            std::byte* const address = heap.address_of(page - base);
+            if (os::populate(address, page_bytes, os::Populate::write) != 0)
+                os::populate(address, page_bytes, os::Populate::read);
+        }
+    });
+}
+
+}  // namespace
+
 // mincore(2) in pieces: which pages the kernel has in place. After registration a fresh page can only appear
 // through resolve(), so what is found here and still fresh was touched before.
 // How many. Nobody takes them out before the chunk is tracked.
@@ -30,31 +49,18 @@ std::uint64_t adopt_present_pages(Heap& heap, std::uint64_t first, std::uint64_t
     return found;
 }
 
-// A page that was never touched is the kernel's to fill until it is watched, and absent afterwards: what a
-// thread holds for a system call (holds.h) has to be there before. The chunk is claimed, so whoever writes a
-// page down from here on waits for its word.
-void fill_held_pages(Heap& heap, std::uint64_t first, std::uint64_t pages) noexcept {
-    if (!any_holds()) return;
-    hold_fence();
-    const std::uint64_t base = reinterpret_cast<std::uint64_t>(heap.base) / page_bytes;
-    for_each_held(base + first, base + first + pages, [&](std::uint64_t from, std::uint64_t end) {
-        for (std::uint64_t page = from; page < end; ++page) {
-            // Piece by piece: parts of what is held may be inaccessible, or read-only.
-            std::byte* const address = heap.address_of(page - base);
-            if (os::populate(address, page_bytes, os::Populate::write) != 0)
-                os::populate(address, page_bytes, os::Populate::read);
-        }
-    });
-}
-
-}  // namespace
-
 int watch_pages(Heap& heap, std::uint64_t first, std::uint64_t pages) noexcept {
+    const std::uint64_t boundary = heap.engine_change.boundary();
     int error = 0;
+    const auto watch = [&](std::uint64_t at, std::uint64_t end) {
+        if (error == 0 && at < end)
+            error = os::uffd_register(heap.engine_change.descriptor_of(heap, at), heap.address_of(at),
+                                      (end - at) * page_bytes, heap.uffd_mode());
+    };
     heap.traits.for_each(first, pages, PageTraits::handed_out, 0, [&](std::uint64_t at, std::uint64_t count) {
-        if (error == 0)
-            error =
-                os::uffd_register(heap.uffd.fd, heap.address_of(at), count * page_bytes, heap.uffd_mode());
+        const std::uint64_t part = std::clamp(boundary, at, at + count);
+        watch(at, part);
+        watch(part, at + count);
     });
     return error;
 }

@@ -77,6 +77,7 @@ bool are_counted(const Dictionaries& dictionaries, const Walk& walk) noexcept {
 
 const char* validate(Heap& heap) noexcept {
     const os::SignalsBlocked signals;
+    const std::lock_guard activation(heap.activation_lock);  // a change of the engine shuts the gates too
     heap.operations.shut_and_wait();
     heap.serving.shut_and_wait();
     Walk walk;

@@ -79,10 +79,37 @@ const void* stub_for(std::uint64_t site) noexcept {
     return nullptr;
 }
 
+// Processes that share this memory but not the table of descriptors: what the runtime opens they have not
+// (serve_by_handler_threads). Those of vfork(2) come and go; of a table that was parted otherwise nothing
+// tells when it ends.
+constinit std::atomic<unsigned> vforks{0};
+constinit std::atomic<bool> tables_parted{false};
+__thread bool counts_as_vfork __attribute__((tls_model("initial-exec"))) = false;
+
+bool everybody_has_descriptors() noexcept {
+    return vforks.load() == 0 && !tables_parted.load();
+}
+
+void note_tables_after_clone(std::uint64_t flags) noexcept {
+    if ((flags & CLONE_VM) == 0 || (flags & CLONE_FILES) != 0 || !is_shielded_process()) return;
+    if ((flags & CLONE_VFORK) == 0) return tables_parted.store(true);
+    if (counts_as_vfork) return;
+    counts_as_vfork = true;
+    vforks.fetch_add(1);
+}
+
+// The thread that waited for its child of vfork() goes on; the child has its variables, and does not count.
+void end_vfork() noexcept {
+    if (!counts_as_vfork || !is_shielded_process()) return;
+    counts_as_vfork = false;
+    vforks.fetch_sub(1);
+}
+
 // For the stub, which makes a clone(2) when this handler has returned: until the thread's next call.
 __thread bool holds_for_stub __attribute__((tls_model("initial-exec"))) = false;
 
 void let_go_of_stub() noexcept {
+    end_vfork();
     if (!holds_for_stub) return;
     holds_for_stub = false;
     for (const Lasting what : {Lasting::clone_arguments, Lasting::child_number, Lasting::child_descriptor})
@@ -124,6 +151,7 @@ int prepare_clone3(Dispatched& call) noexcept {
     hold_while_alive(Lasting::clone_arguments, reinterpret_cast<std::uint64_t>(&copy), sizeof copy);
     hold_clone_results((copy.flags & CLONE_PARENT_SETTID) != 0 ? copy.parent_tid : 0,
                        (copy.flags & CLONE_PIDFD) != 0 ? copy.pidfd : 0);
+    note_tables_after_clone(copy.flags);
     hold_for_child(copy.flags, copy.stack != 0 ? copy.stack + copy.stack_size : 0, copy.child_tid, copy.tls);
     call.at(REG_RDI) = reinterpret_cast<greg_t>(&copy);
     return 0;
@@ -136,10 +164,12 @@ void make_thread(Dispatched& call) noexcept {
         if (const int error = prepare_clone3(call)) return call.answer(-error);
     }
     if (call.number == SYS_clone) {
+        note_tables_after_clone(call.value(0));
         const bool writes = (call.value(0) & (CLONE_PARENT_SETTID | CLONE_PIDFD)) != 0;
         hold_clone_results(writes ? call.value(2) : 0, 0);
         hold_for_child(call.value(0), call.value(1), call.value(3), call.value(4));
     }
+    if (call.number == SYS_vfork) note_tables_after_clone(CLONE_VM | CLONE_VFORK);
     call.go_on_at(stub);
 }
 
@@ -236,13 +266,27 @@ bool spare_descriptor(Dispatched& call) noexcept {
 
 // ---- what the kernel accesses later, from nowhere that can be held ----
 
-// A heap that has no far page yet can have handler threads, which serve that too.
+// Handler threads can serve that too: the heap changes over to them, unless it is not allowed or a process of
+// another table of descriptors has this memory. The child of a vfork() is such a one itself.
 bool may_use_rings() noexcept {
-    if (serve_by_handler_threads()) return true;
+    if (is_shielded_process() && serve_by_handler_threads(everybody_has_descriptors)) return true;
     static std::atomic<bool> told{false};
     if (!told.exchange(true))
         say("io_uring is refused (EPERM): far memory is served inline; --engine thread serves it");
     return false;
+}
+
+// Where the kernel gives nobody a ring it may say so itself: without parameters it fails with EFAULT
+// otherwise.
+bool has_kernel_rings() noexcept {
+    return system_call(SYS_io_uring_setup, 1, nullptr) == -EFAULT;
+}
+
+// Does the call give its caller a table of descriptors of its own?
+bool parts_tables(const Dispatched& call) noexcept {
+    constexpr long close_range_unshare = 2;
+    return (call.number == SYS_unshare && (call.arguments[0] & CLONE_FILES) != 0) ||
+           (call.number == SYS_close_range && (call.arguments[2] & close_range_unshare) != 0);
 }
 
 // ---- everything else ----
@@ -275,10 +319,14 @@ void answer(Dispatched& call) noexcept {
             note_robust_list(call.value(0));
             break;
         case SYS_io_uring_setup:
-            if (!may_use_rings()) return call.answer(-EPERM);
+            if (has_kernel_rings() && !may_use_rings()) return call.answer(-EPERM);
             break;
         case SYS_prctl:
             if (call.arguments[0] == set_dispatch) return call.answer(-EBUSY);
+            break;
+        case SYS_unshare:
+        case SYS_close_range:
+            if (parts_tables(call) && is_shielded_process()) tables_parted.store(true);
             break;
         default:
             if (spare_descriptor(call) || change_mapping(call)) return;
@@ -346,6 +394,9 @@ void shield_lower() noexcept {
 }
 
 void shield_after_fork_in_child() noexcept {
+    vforks.store(0);
+    tables_parted.store(false);
+    counts_as_vfork = false;
     signal_calls_after_fork_in_child();
     alternate_stacks_after_fork_in_child();
 }

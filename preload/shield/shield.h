@@ -6,8 +6,8 @@
 // call itself. The calls that servers make all day are functions of ours too (wrapped_calls.cpp), and cost no
 // signal.
 //
-// What it cannot cover is what the kernel does later. A program that begins to use io_uring before anything
-// is far gets handler threads; later it is refused (EPERM, as container runtimes do). Linux aio pins its
+// What it cannot cover is what the kernel does later. A program that begins to use io_uring gets handler
+// threads (runtime/change_engine.h), or is refused (EPERM, as container runtimes do). Linux aio pins its
 // pages while it submits. Other processes that read this one's memory (a debugger) find far pages absent.
 #pragma once
 

@@ -8,16 +8,20 @@ void* evictor_main(void*) noexcept {
     return nullptr;
 }
 
-int FaultThreads::start(Heap&, unsigned) noexcept {
+int FaultThreads::start(Heap&, int, unsigned) noexcept {
     return 0;
 }
-void FaultThreads::stop(Heap&) noexcept {}
+void FaultThreads::stop() noexcept {}
 
 int Recompressor::start(Heap&) noexcept {
     return 0;
 }
 void Recompressor::stop() noexcept {}
 void Recompressor::wake() noexcept {}
+
+int EngineChange::descriptor_of(const Heap& heap, std::uint64_t) const noexcept {
+    return heap.uffd.fd;
+}
 
 int install_inline_engine() noexcept {
     return 0;

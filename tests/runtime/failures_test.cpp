@@ -5,9 +5,12 @@
 #include <atomic>
 #include <csignal>
 #include <initializer_list>
+#include <thread>
+#include <vector>
 
 #include "runtime/os/injection.h"
 #include "runtime/os/signal_actions.h"
+#include "runtime/process.h"
 #include "tests/runtime/child_process.h"
 #include "tests/runtime/heap_fixture.h"
 
@@ -70,7 +73,7 @@ class Failures : public HeapTest {
         plan.failed = 0;
         plan.every = every;
     }
-    static unsigned failed(Call call) { return plan_of(call).failed; }
+    static unsigned failed(Call call) { return call == Call::count ? 0 : plan_of(call).failed.load(); }
     static void mend() {
         for (Plan& plan : plans) plan.every = plan.pages_max = plan.spins = 0;
     }
@@ -317,7 +320,133 @@ TEST_F(Failures, WithoutFurtherThreadsItGoesOn) {
     EXPECT_EQ(work(6), 0u);
 }
 
+// ---- the change to handler threads ----
+
+class InlineFailures : public Failures {
+  protected:
+    static constexpr std::uint64_t pages = 4 * 128;  // as many pieces
+    std::uint8_t* buffer_ = nullptr;
+
+    void open_far() {
+        open_heap();
+        buffer_ = alloc_filled(pages, Kind::text, 40);
+        make_far(buffer_, pages);
+    }
+    // Whichever way it went. Did it change, or did `call` fail?
+    bool change_and_look(Call call) {
+        bool changed = false;
+        changes_in_the_end([&] {
+            changed = serve_by_handler_threads(nullptr);
+            return changed || failed(call) != 0;
+        });
+        mend();
+        EXPECT_EQ(wrong_pages(buffer_, pages, Kind::text, 40), 0u);
+        EXPECT_EQ(work(41), 0u);
+        make_far(buffer_, pages);
+        return changed;
+    }
+};
+
+// Each call of it in turn fails once.
+TEST_F(InlineFailures, WhatCannotChangeStaysInlineAndChangesLater) {
+    unsigned refusals = 0;
+    open_far();
+    for (const Call call :
+         {Call::open_device, Call::userfaultfd, Call::enable_features, Call::raise_descriptor,
+          Call::start_thread, Call::unregister_range, Call::register_range, Call::find_present, Call::wake}) {
+        for (unsigned at = 1; at < 40; ++at) {
+            fail(call, ENOMEM, at, 1);
+            const bool changed = change_and_look(call);
+            const bool was_called = failed(call) != 0;
+            refusals += changed ? 0 : 1;
+            EXPECT_TRUE(changed || was_called) << static_cast<int>(call) << " " << at;
+            if (!changed) continue;
+            EXPECT_EQ(pn_heap_close(heap_), 0);
+            open_far();
+            if (!was_called) break;
+        }
+    }
+    // A descriptor, its features, its number, the first thread; the doorbell, staging and each piece on
+    // either side.
+    EXPECT_GE(refusals, 4u + 2 * (2 + pages / 128));
+    EXPECT_TRUE(change_and_look(Call::count));
+}
+
+// It stays between them for long: who demotes, reads and writes meanwhile, and who has new ranges watched,
+// finds every byte.
+TEST_F(InlineFailures, NobodyFindsAPieceBetweenTwoDescriptors) {
+    constexpr unsigned threads_count = 3;
+    open_far();
+    std::atomic<bool> done = false;
+    std::atomic<std::uint64_t> wrong = 0;
+    std::atomic<std::uint64_t> rounds = 0;
+    std::vector<std::thread> threads;
+    for (unsigned t = 0; t < threads_count; ++t) {
+        threads.emplace_back([&, t] {
+            constexpr std::uint64_t share = pages / threads_count;
+            std::uint8_t* const own = buffer_ + t * share * page_bytes;
+            while (!done) {
+                pn_demote(heap_, own, share * page_bytes, nullptr);
+                wrong += wrong_pages(own, share, Kind::text, 40 + t * share);
+                ++rounds;
+            }
+        });
+    }
+    threads.emplace_back([&] {
+        constexpr std::uint64_t chunk = 2 * mib / page_bytes;
+        for (unsigned buffer = 0; buffer < 40 && !done; ++buffer) {
+            std::uint8_t* const fresh = alloc_filled(chunk, Kind::text, buffer);
+            pn_demote(heap_, fresh, chunk * page_bytes, nullptr);
+            wrong += wrong_pages(fresh, chunk, Kind::text, buffer);
+        }
+    });
+    EXPECT_TRUE(eventually([&] { return rounds > threads_count; }));
+    plan_of(Call::register_range).spins = 20;
+    EXPECT_TRUE(changes_in_the_end([] { return serve_by_handler_threads(nullptr); }));
+    mend();
+    const std::uint64_t before = rounds;
+    EXPECT_TRUE(eventually([&] { return rounds > before + 2 * threads_count; }));
+    done = true;
+    for (std::thread& thread : threads) thread.join();
+    EXPECT_EQ(wrong, 0u);
+    EXPECT_EQ(work(41), 0u);
+}
+
+TEST_F(InlineFailures, WithoutAnEvictorItStaysInline) {
+    fail(Call::start_thread, EAGAIN);
+    open_far();
+    mend();
+    EXPECT_FALSE(serve_by_handler_threads(nullptr));
+    EXPECT_EQ(wrong_pages(buffer_, pages, Kind::text, 40), 0u);
+}
+
 // ---- what cannot be gone on from ----
+
+std::atomic<unsigned> calls_left{0};
+std::atomic<Call> call_to_fail{Call::count};
+int fail_from_then_on(Call call, std::size_t*) noexcept {
+    if (call != call_to_fail) return 0;
+    return calls_left == 0 || calls_left-- == 0 ? ENOMEM : 0;
+}
+
+using InlineFailuresDeathTest = InlineFailures;
+
+// In the middle of its pieces, and neither forth nor back.
+TEST_F(InlineFailuresDeathTest, WhatCanBeWatchedByNeitherEndsTheProcess) {
+    for (const Call call : {Call::register_range, Call::unregister_range}) {
+        EXPECT_EXIT(
+            {
+                open_far();
+                call_to_fail = call;
+                calls_left = 4;
+                os::injection = fail_from_then_on;
+                changes_in_the_end([] { return serve_by_handler_threads(nullptr); });
+            },
+            [](int status) { return !WIFEXITED(status) || WEXITSTATUS(status) != 0; },
+            "a range can be watched neither inline nor by handler threads .errno 12.: the process cannot go "
+            "on");
+    }
+}
 
 using FailuresDeathTest = Failures;
 using HandlerFailuresDeathTest = Failures;

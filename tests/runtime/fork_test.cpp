@@ -8,7 +8,9 @@
 #include <filesystem>
 #include <latch>
 #include <string_view>
+#include <thread>
 
+#include "runtime/process.h"
 #include "tests/runtime/child_process.h"
 #include "tests/runtime/heap_fixture.h"
 
@@ -605,6 +607,44 @@ TEST_F(Fork, ManyTimesInARow) {
                       [&] { return page_is(buffer, Kind::text, 1) ? Verdict::good : Verdict::wrong_bytes; }),
                   Verdict::good);
         EXPECT_EQ(churn(buffer, 1), Verdict::good);
+    }
+}
+
+using InlineFork = Fork;
+
+// Children of before, of while and of after the change to handler threads; each goes on using the heap, and
+// some change over themselves.
+TEST_F(InlineFork, WhileTheEngineChanges) {
+    if (!userfaultfd_allowed(false))
+        GTEST_SKIP() << "needs a userfaultfd: sysctl vm.unprivileged_userfaultfd=1";
+    constexpr std::uint64_t many = 4096;
+    const auto change = [] { return changes_in_the_end([] { return serve_by_handler_threads(nullptr); }); };
+    for (std::uint64_t heap = 0; heap < 3; ++heap) {
+        open_heap();
+        std::uint8_t* const buffer = alloc_mixed(1);
+        std::uint8_t* const large = alloc_filled(many, Kind::text, 900);  // so that it takes its time
+        make_far(large, many);
+        const auto child_goes_on = [&](bool changes) {
+            return verdict_of_child([&] {
+                if (churn(buffer, 1) != Verdict::good) return Verdict::wrong_bytes;
+                if (changes && !change()) return Verdict::call_failed;
+                if (wrong_pages(large, many, Kind::text, 900) != 0) return Verdict::wrong_bytes;
+                return churn(buffer, 1);
+            });
+        };
+        EXPECT_EQ(child_goes_on(true), Verdict::good);
+        std::atomic<bool> changed = false;
+        std::thread changer([&] {
+            EXPECT_TRUE(change());
+            changed = true;
+        });
+        do EXPECT_EQ(child_goes_on(false), Verdict::good);
+        while (!changed);
+        changer.join();
+        EXPECT_EQ(child_goes_on(true), Verdict::good);
+        EXPECT_EQ(churn(buffer, 1), Verdict::good);
+        EXPECT_EQ(wrong_pages(large, many, Kind::text, 900), 0u);
+        EXPECT_EQ(pn_heap_close(std::exchange(heap_, nullptr)), 0);
     }
 }
 

@@ -53,6 +53,16 @@ bool eventually(Condition&& condition) {
     return true;
 }
 
+// A heap that is served inline changes over to handler threads. It takes no longer than two seconds to begin
+// with it, or it is refused; which says nothing where others have the machine.
+template <class Change>
+bool changes_in_the_end(Change&& change) {
+    constexpr int tries_max = 30;
+    for (int tries = 0; tries < tries_max; ++tries)
+        if (change()) return true;
+    return false;
+}
+
 inline constexpr int uffd_user_mode_only = 1;  // UFFD_USER_MODE_ONLY: what everybody is allowed
 
 // Asked of the kernel, not of the runtime: a runtime that wrongly answers EPERM must fail its tests, not skip

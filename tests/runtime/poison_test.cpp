@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "runtime/os/injection.h"
+#include "runtime/process.h"
 #include "tests/runtime/heap_fixture.h"
 #include "tests/sleeping_thread.h"
 
@@ -117,6 +118,20 @@ TEST_F(Poison, ReleasedPagesReadAsZerosAndCanBeUsedAgain) {
     fill_pages(buffer_, pages, Kind::text, 9);
     make_far(buffer_, pages);
     EXPECT_EQ(wrong_pages(buffer_, pages, Kind::text, 9), 0u);
+}
+
+// One that is found as it changes, and one that was found before.
+using InlinePoison = Poison;
+
+TEST_F(InlinePoison, NoEngineChangesWhereAPageIsLost) {
+    lose_pages();
+    std::uint8_t* const other = alloc_filled(pages, Kind::text, 8);
+    make_far(other, pages);
+    for (int round = 0; round < 2; ++round) {
+        EXPECT_FALSE(serve_by_handler_threads(nullptr));
+        EXPECT_EQ(stats().poisoned, 1u);
+        EXPECT_EQ(wrong_pages(other, pages, Kind::text, 8), 0u);
+    }
 }
 
 // As before Linux 6.6: the process cannot be told in place, so that an access ends it; who asks is answered.

@@ -18,10 +18,14 @@ namespace {
 class Ring {
   public:
     explicit Ring(unsigned flags = 0) {
-        io_uring_params parameters = {};
-        parameters.flags = flags;
-        parameters.sq_thread_idle = 50;
-        error_ = io_uring_queue_init_params(8, &ring_, &parameters);
+        // Where others have the machine, the change to handler threads may be refused at first.
+        for (int tries = 0; tries < 30; ++tries) {
+            io_uring_params parameters = {};
+            parameters.flags = flags;
+            parameters.sq_thread_idle = 50;
+            error_ = io_uring_queue_init_params(8, &ring_, &parameters);
+            if (error_ != -EPERM) return;
+        }
     }
     ~Ring() {
         if (error_ == 0) io_uring_queue_exit(&ring_);
