@@ -36,6 +36,8 @@ constexpr int dispatched_code = 2;  // SYS_USER_DISPATCH, a si_code
 constexpr unsigned char selector_allow = 0;
 constexpr unsigned char selector_block = 1;
 
+constinit bool is_prepared = false;
+
 // One dispatched call: the program's registers at the instruction behind it.
 struct Dispatched {
     ucontext_t* context;
@@ -318,7 +320,7 @@ bool find_text() noexcept {
 
 }  // namespace
 
-int shield_raise() noexcept {
+int shield_prepare() noexcept {
     if (!find_text()) return ENOEXEC;
     // First what may be refused, so that then nothing has changed.
     pnode_dispatch_selector = selector_allow;
@@ -329,8 +331,12 @@ int shield_raise() noexcept {
     give_alternate_stack_now();
     signal_calls_begin();
     take_over_inherited_mask();
-    pnode_dispatch_selector = selector_block;
+    is_prepared = true;
     return 0;
+}
+
+void shield_raise() noexcept {
+    if (is_prepared) pnode_dispatch_selector = selector_block;
 }
 
 bool program_uses_rings() noexcept {
@@ -342,6 +348,7 @@ bool program_uses_rings() noexcept {
 }
 
 void shield_lower() noexcept {
+    is_prepared = false;
     pnode_dispatch_selector = selector_allow;
 }
 
