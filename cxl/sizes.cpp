@@ -1,13 +1,11 @@
 #include "cxl/sizes.h"
 
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
-#include <fstream>
-#include <iterator>
 #include <limits>
-#include <sstream>
 
 namespace pnode {
 
@@ -17,16 +15,49 @@ constexpr std::uint64_t no_limit = std::numeric_limits<std::uint64_t>::max();
 constexpr std::uint64_t bytes_max = std::numeric_limits<std::int64_t>::max();
 constexpr std::size_t fraction_digits_max = 9;
 
+bool is_digit(char c) {
+    return c >= '0' && c <= '9';
+}
+
+std::string_view take_digits(std::string_view* text) {
+    std::size_t count = 0;
+    while (count < text->size() && is_digit((*text)[count])) ++count;
+    const std::string_view digits = text->substr(0, count);
+    text->remove_prefix(count);
+    return digits;
+}
+
+// False: more than 63 bits.
+bool to_number(std::string_view digits, std::uint64_t* number) {
+    unsigned __int128 value = 0;
+    for (const char digit : digits) {
+        value = value * 10 + static_cast<unsigned>(digit - '0');
+        if (value > bytes_max) return false;
+    }
+    *number = static_cast<std::uint64_t>(value);
+    return true;
+}
+
+// Empty where it cannot be read. Every process that is preloaded into does this when it starts, and a stream
+// of the run-time library's, with the locale that comes with the first, costs more than the reading.
 std::string read_file(const std::string& path) {
-    std::ifstream file(path);
-    return {std::istreambuf_iterator<char>(file), {}};
+    std::string text;
+    const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return text;
+    char piece[512];
+    for (ssize_t count = 0; (count = ::read(fd, piece, sizeof piece)) > 0;)
+        text.append(piece, static_cast<std::size_t>(count));
+    ::close(fd);
+    return text;
 }
 
 // One number, as cgroup files have it; "max", a missing file and v1's huge "no limit" are none.
 std::uint64_t read_limit(const std::string& path) {
-    std::istringstream text(read_file(path));
+    const std::string text = read_file(path);
+    std::string_view rest = text;
+    const std::string_view digits = take_digits(&rest);
     std::uint64_t bytes = 0;
-    return text >> bytes && bytes <= bytes_max / 2 ? bytes : no_limit;
+    return !digits.empty() && to_number(digits, &bytes) && bytes <= bytes_max / 2 ? bytes : no_limit;
 }
 
 // The lowest `file` in `root`/`path` and every directory above it, `root` included.
@@ -55,30 +86,8 @@ bool refuse(std::string* why, std::string_view text, const char* reason) {
     return false;
 }
 
-bool is_digit(char c) {
-    return c >= '0' && c <= '9';
-}
 char upper(char c) {
     return c >= 'a' && c <= 'z' ? static_cast<char>(c - 'a' + 'A') : c;
-}
-
-std::string_view take_digits(std::string_view* text) {
-    std::size_t count = 0;
-    while (count < text->size() && is_digit((*text)[count])) ++count;
-    const std::string_view digits = text->substr(0, count);
-    text->remove_prefix(count);
-    return digits;
-}
-
-// False: more than 63 bits.
-bool to_number(std::string_view digits, std::uint64_t* number) {
-    unsigned __int128 value = 0;
-    for (const char digit : digits) {
-        value = value * 10 + static_cast<unsigned>(digit - '0');
-        if (value > bytes_max) return false;
-    }
-    *number = static_cast<std::uint64_t>(value);
-    return true;
 }
 
 // K, KB, KiB and so on; 0 for what is no unit.
@@ -103,15 +112,16 @@ std::uint64_t physical_memory_bytes() {
 }
 
 std::uint64_t cgroup_memory_bytes_max(std::string_view proc_cgroup, const std::string& root) {
-    std::istringstream lines{std::string(proc_cgroup)};
     std::uint64_t lowest = no_limit;
-    for (std::string line; std::getline(lines, line);) {
+    while (!proc_cgroup.empty()) {
+        const std::string_view line = proc_cgroup.substr(0, proc_cgroup.find('\n'));
+        proc_cgroup.remove_prefix(std::min(line.size() + 1, proc_cgroup.size()));
         // "4:memory:/path" is v1, "0::/path" is v2; v2 beside v1 controllers is mounted one level deeper.
         const std::size_t first = line.find(':');
         const std::size_t second = first == std::string::npos ? first : line.find(':', first + 1);
         if (second == std::string::npos) continue;
-        const std::string_view controllers = std::string_view(line).substr(first + 1, second - first - 1);
-        std::string path = line.substr(second + 1);
+        const std::string_view controllers = line.substr(first + 1, second - first - 1);
+        std::string path(line.substr(second + 1));
         if (path == "/") path.clear();
         if (has_controller(controllers, "memory")) {
             lowest = std::min(lowest, lowest_limit(root + "/memory", path, "memory.limit_in_bytes"));

@@ -10,6 +10,7 @@
 #include <cstring>
 
 #include "preload/hooks.h"
+#include "preload/jemalloc_fork.h"
 #include "preload/mapping_state.h"
 #include "preload/mappings.h"
 #include "preload/shield/shield.h"
@@ -157,6 +158,7 @@ void after_fork() noexcept {
 }
 
 void after_fork_in_child() noexcept {
+    jemalloc_fork_in_child();
     shield_after_fork_in_child();
     mappings_after_fork_in_child();
     statistics_after_fork_in_child();

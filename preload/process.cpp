@@ -58,7 +58,7 @@ pn_heap_options options_with_engine() noexcept {
     const bool asked = options.engine == PN_ENGINE_INLINE;
     options.engine = PN_ENGINE_THREAD;
     if (!asked && (program_uses_rings() || !can_serve_inline())) return options;
-    if (shield_raise() == 0) {
+    if (shield_prepare() == 0) {
         options.engine = PN_ENGINE_INLINE;
     } else if (asked) {
         say("--engine inline needs Syscall User Dispatch (Linux 5.11): handler threads serve the faults");
@@ -93,6 +93,7 @@ void start() noexcept {
     pn_je_malloc_conf = jemalloc_settings(managed);
     managed = arenas_prepare() && managed;
     if (opened) fork_prepare();
+    shield_raise();
 }
 
 bool start_once() noexcept {

@@ -62,7 +62,7 @@ std::uint64_t sleep_ns(Heap& heap, bool more_is_asked) noexcept {
     if (more_is_asked) return soon_ns;
     if (heap.stats_file.every_ns() != 0) return heap.stats_file.every_ns();
     if (has_to_evict(heap)) return std::max<std::uint64_t>(heap.near.rest_left_ns(), 1'000'000);
-    if (heap.leases.count() != 0) return 100'000'000;
+    if (heap.leases.count() != 0) return NearLedger::soon_ns_max;
     return 0;
 }
 

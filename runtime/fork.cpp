@@ -127,13 +127,16 @@ void after_in_parent(Heap& heap) noexcept {
     heap.serving.open();
     heap.operations.open();
     heap.activation_lock.unlock();
-    if (heap.is_active()) heap.near.wake_evictor();  // it looks after the lease
+    // It looks after the lease. That it is awake makes each page dearer that is copied now: its processor
+    // has to be interrupted.
+    if (heap.is_active() && !heap.near.evictor_looks_soon()) heap.near.wake_evictor();
 }
 
 // What the child's copy says about threads that are not here.
 void forget_threads(Heap& heap) noexcept {
     heap.fault_threads.forget();
     heap.evictor.forget();
+    heap.near.forget_evictor();
     heap.recompressor.forget();
     heap.hand_taken.store(false);
     for (unsigned lane = 0; lane < ResolveLanes::count; ++lane)
@@ -249,6 +252,7 @@ void fork_parent() noexcept {
 void fork_child_all() noexcept {
     const os::RuntimeScope scope;
     forking_process = os::system_call(SYS_getpid);
+    os::Thread::forget_all();
     holds_after_fork_in_child();
     os::signal_actions_after_fork_in_child();
     for_each_heap([](Heap& heap) { fork_child(heap); });

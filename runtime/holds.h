@@ -32,7 +32,9 @@ class Heap;
 inline constexpr unsigned held_ranges_max = 16;
 inline constexpr unsigned hold_frames_max =
     8;  // system calls of one thread that are under way: signal handlers nest
-inline constexpr unsigned hold_threads_max = 4096;
+// More than a process can have: its threads take four mappings each, a stack and an alternate one, each with
+// its guard, and vm.max_map_count is 65530 where nobody raised it.
+inline constexpr unsigned hold_threads_max = 16384;
 
 // What the kernel and the thread itself use of a new stack before the thread has an alternate one for
 // signals.

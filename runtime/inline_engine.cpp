@@ -73,6 +73,7 @@ void on_sigbus(int signal, siginfo_t* info, void* context) {
     if (heap == nullptr || !serve(*heap, heap->page_at(address), kind_of(address, context)))
         return pass_on(signal, info, context, saved_errno);
     errno = saved_errno;
+    os::send_waiting_signals(context);
     os::leave_handler(static_cast<ucontext_t*>(context));
 }
 

@@ -28,9 +28,7 @@ class Leases {
     // Ends what has ended; how many leases are left.
     unsigned expire(cxl::BlobStore& store) noexcept;
     // By any thread.
-    unsigned count() const noexcept {
-        return count_.load(std::memory_order_relaxed) + permanent_.load(std::memory_order_relaxed);
-    }
+    unsigned count() const noexcept { return count_.load() + permanent_.load(); }
     void close() noexcept;
 
   private:

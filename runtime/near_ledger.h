@@ -113,9 +113,17 @@ class NearLedger {
     }
     // The evictor's sleep: until woken or `wait_ns` passed (0: for ever).
     void wait_for_work(std::uint64_t wait_ns) noexcept {
+        looks_soon_.store(wait_ns != 0 && wait_ns <= soon_ns_max);
         if (work_.exchange(0, std::memory_order_acquire) == 0) os::futex_wait(work_, 0, wait_ns);
         work_.store(0, std::memory_order_relaxed);
+        looks_soon_.store(false);
     }
+    // For what the evictor is to look at now and then: is it going to, without being woken? Who changed that
+    // before it asked, and the evictor, which looks at it after its sleep: one of them sees the other.
+    static constexpr std::uint64_t soon_ns_max = 100'000'000;
+    bool evictor_looks_soon() const noexcept { return looks_soon_.load(); }
+    // In a forked child: the evictor is not here.
+    void forget_evictor() noexcept { looks_soon_.store(false); }
 
   private:
     // Any of the three that the limit follows from. Who changes one while another thread stores a limit that
@@ -151,6 +159,7 @@ class NearLedger {
     std::atomic<std::uint64_t> total_pages_{0};  // of near and far; 0: none
     std::atomic<std::uint64_t> far_pages_{0};    // physical, as last told
     std::atomic<std::uint32_t> work_{0};
+    std::atomic<bool> looks_soon_{false};
     bool stress_ = false;
 };
 

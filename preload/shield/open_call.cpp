@@ -5,6 +5,7 @@
 
 #include "preload/shield/signal_frames.h"
 #include "preload/shield/stubs.h"
+#include "runtime/os/signal_actions.h"
 #include "runtime/os/signals_blocked.h"
 
 namespace pnode::preload {
@@ -26,7 +27,7 @@ long make_open_call(OpenCall& call, const long (&arguments)[6]) noexcept {
     constexpr unsigned long closed = ~os::signals_left_open;
     OpenCall* const outer = under_way;
     under_way = &call;
-    const long result = pnode_open_call(call.number, arguments, &call.mask, &closed);
+    const long result = pnode_open_call(call.number, arguments, &call.mask, &closed, &os::signals_waiting);
     under_way = outer;
     return result;
 }
@@ -44,7 +45,8 @@ void end_interrupted_call(ucontext_t* interrupted) noexcept {
     const gregset_t& registers = interrupted->uc_mcontext.gregs;
     const long result = at == address(pnode_open_done) ? registers[REG_RAX] : registers[REG_R14];
     // What was near is not any more (EFAULT): it is looked at again when the call is made again.
-    const bool again = at <= address(pnode_open_made) || result == -EFAULT;
+    const bool again =
+        at <= address(pnode_open_made) || result == -EFAULT || result == -call_is_to_be_made_again;
     call.hold->~Hold();
     take_context(interrupted, *call.program);
     interrupted->uc_stack =

@@ -21,7 +21,8 @@ struct OpenCall {
     unsigned long mask;                   // while the call is made
 };
 
-// The call's result, as the kernel gives it. Does not return where a signal's handler ended it.
+// The call's result, as the kernel gives it, or minus call_is_to_be_made_again (stubs.h). Does not return
+// where a signal's handler ended it.
 long make_open_call(OpenCall& call, const long (&arguments)[6]) noexcept;
 
 // The one that `interrupted` was in, or null.

@@ -36,6 +36,8 @@ constexpr int dispatched_code = 2;  // SYS_USER_DISPATCH, a si_code
 constexpr unsigned char selector_allow = 0;
 constexpr unsigned char selector_block = 1;
 
+constinit bool is_prepared = false;
+
 // One dispatched call: the program's registers at the instruction behind it.
 struct Dispatched {
     ucontext_t* context;
@@ -47,6 +49,12 @@ struct Dispatched {
         return static_cast<std::uint64_t>(arguments[index]);
     }
     void answer(long result) noexcept { at(REG_RAX) = result; }
+    // The program makes it again, when it has handled what waits for it.
+    void make_again() noexcept {
+        constexpr greg_t instruction_bytes = 2;  // of `syscall`
+        at(REG_RAX) = number;
+        at(REG_RIP) -= instruction_bytes;
+    }
     // Goes on at `stub` with the program's registers; the call's number is in rax again.
     void go_on_at(const void* stub) noexcept {
         at(REG_RAX) = number;
@@ -135,6 +143,11 @@ void hold_for_child(std::uint64_t flags, std::uint64_t stack_top, std::uint64_t 
     }
 }
 
+// A child that shares this memory while its parent waits.
+void remember_if_vfork(std::uint64_t flags) noexcept {
+    if ((flags & CLONE_VFORK) != 0 && (flags & CLONE_VM) != 0) os::remember_signals_for_vfork();
+}
+
 // The stub makes the call when nobody holds the program's structure any more: it gets a copy. An errno: as an
 // older kernel answers to a structure of a later kernel's, longer than ours, and to a wish that cannot be
 // granted.
@@ -148,6 +161,7 @@ int prepare_clone3(Dispatched& call) noexcept {
     copy = {};
     if (!peek(&copy, call.value(0), bytes)) return 0;  // the kernel says what is wrong with it
     if ((copy.flags & clear_handlers) != 0) return EINVAL;
+    remember_if_vfork(copy.flags);
     hold_while_alive(Lasting::clone_arguments, reinterpret_cast<std::uint64_t>(&copy), sizeof copy);
     hold_clone_results((copy.flags & CLONE_PARENT_SETTID) != 0 ? copy.parent_tid : 0,
                        (copy.flags & CLONE_PIDFD) != 0 ? copy.pidfd : 0);
@@ -163,8 +177,10 @@ void make_thread(Dispatched& call) noexcept {
     if (call.number == SYS_clone3) {
         if (const int error = prepare_clone3(call)) return call.answer(-error);
     }
+    if (call.number == SYS_vfork) os::remember_signals_for_vfork();
     if (call.number == SYS_clone) {
         note_tables_after_clone(call.value(0));
+        remember_if_vfork(call.value(0));
         const bool writes = (call.value(0) & (CLONE_PARENT_SETTID | CLONE_PIDFD)) != 0;
         hold_clone_results(writes ? call.value(2) : 0, 0);
         hold_for_child(call.value(0), call.value(1), call.value(3), call.value(4));
@@ -332,13 +348,18 @@ void answer(Dispatched& call) noexcept {
             if (spare_descriptor(call) || change_mapping(call)) return;
             break;
     }
-    call.answer(held_call(call.number, call.arguments, call.context));
+    const long result = held_call(call.number, call.arguments, call.context);
+    result == -call_is_to_be_made_again ? call.make_again() : call.answer(result);
 }
 
 void on_sigsys(int signal, siginfo_t* info, void* context) {
-    if (info->si_code != dispatched_code) return os::pass_on(signal, info, context);
-    const int saved_errno = errno;
     auto* interrupted = static_cast<ucontext_t*>(context);
+    if (info->si_code != dispatched_code) {
+        take_back_lost_call(interrupted);
+        return os::pass_on(signal, info, context);
+    }
+    const int saved_errno = errno;
+    note_that_call_came(interrupted);
     begin_thread(interrupted);
     let_go_of_stub();
     Dispatched call = dispatched_in(interrupted);
@@ -366,7 +387,7 @@ bool find_text() noexcept {
 
 }  // namespace
 
-int shield_raise() noexcept {
+int shield_prepare() noexcept {
     if (!find_text()) return ENOEXEC;
     // First what may be refused, so that then nothing has changed.
     pnode_dispatch_selector = selector_allow;
@@ -377,8 +398,12 @@ int shield_raise() noexcept {
     give_alternate_stack_now();
     signal_calls_begin();
     take_over_inherited_mask();
-    pnode_dispatch_selector = selector_block;
+    is_prepared = true;
     return 0;
+}
+
+void shield_raise() noexcept {
+    if (is_prepared) pnode_dispatch_selector = selector_block;
 }
 
 bool program_uses_rings() noexcept {
@@ -390,6 +415,7 @@ bool program_uses_rings() noexcept {
 }
 
 void shield_lower() noexcept {
+    is_prepared = false;
     pnode_dispatch_selector = selector_allow;
 }
 

@@ -14,8 +14,12 @@
 namespace pnode::preload {
 
 // Arms the calling thread, and every thread and process that comes of it. Before there is a second thread. 0,
-// or an errno: the kernel has no dispatch, or does not let us.
-int shield_raise() noexcept;
+// or an errno: the kernel has no dispatch, or does not let us. Until the shield is raised calls go straight
+// to the kernel.
+int shield_prepare() noexcept;
+// Where it was prepared, and before the first page is far that the program knows of. What is done before,
+// such as starting an allocator, costs no signals.
+void shield_raise() noexcept;
 // Is the program linked with liburing? Then it is better off with handler threads.
 bool program_uses_rings() noexcept;
 // Calls go straight to the kernel again, in all threads: there will be no far page.

@@ -40,15 +40,12 @@ void set_mask(ucontext_t* context, unsigned long mask) noexcept {
     std::memcpy(&context->uc_sigmask, &mask, sizeof mask);
 }
 
-// Sent while it was blocked in name, and open now: sent again, for the handler to pass on.
+// Sent while it was blocked in name, and open now: sent again when the handler that we are in is done.
 void send_pending() noexcept {
     const unsigned long due = signals_pending_in_name & ~signals_blocked_in_name;
     if (due == 0) return;
     signals_pending_in_name &= ~due;
-    for (const int signal : {SIGBUS, SIGSYS}) {
-        if ((due & (1UL << (signal - 1))) != 0)
-            os::system_call(SYS_tgkill, os::system_call(SYS_getpid), os::system_call(SYS_gettid), signal);
-    }
+    os::signals_waiting = os::signals_waiting | due;
 }
 
 unsigned long changed(unsigned long before, long how, unsigned long set) noexcept {
@@ -59,6 +56,7 @@ unsigned long changed(unsigned long before, long how, unsigned long set) noexcep
 // Any signal of the program's but the two.
 void on_signal(int signal, siginfo_t* info, void* context) {
     const int saved_errno = errno;
+    os::recall_signals_after_vfork();
     give_alternate_stack(static_cast<ucontext_t*>(context));
     const auto& interrupted = *static_cast<ucontext_t*>(context);
     const OpenCall* const call = interrupted_call(interrupted);
@@ -69,6 +67,7 @@ void on_signal(int signal, siginfo_t* info, void* context) {
     if ((action.flags & SA_NODEFER) == 0) blocked |= 1UL << (signal - 1);
     begin_handler(signal, *info, context, action, blocked);
     errno = saved_errno;
+    os::send_waiting_signals(context);
 }
 
 bool is_function(const os::SignalAction& action) noexcept {
@@ -171,7 +170,7 @@ bool is_shielded_process() noexcept {
 
 void signal_calls_begin() noexcept {
     shielded_process.store(os::system_call(SYS_getpid));
-    os::deliver_by(begin_handler);
+    os::deliver_by(begin_handler, may_begin_handler);
 }
 
 void signal_calls_after_fork_in_child() noexcept {

@@ -8,6 +8,7 @@
 #include "preload/shield/open_call.h"
 #include "preload/shield/signal_calls.h"
 #include "runtime/os/handler_exit.h"
+#include "preload/shield/stubs.h"
 #include "runtime/os/signals_blocked.h"
 #include "runtime/os/system_call.h"
 
@@ -50,8 +51,8 @@ Place place_below(std::uint64_t top, std::size_t state_bytes) noexcept {
     return place;
 }
 
-// Where the kernel would put it. Where our own frames are in the way (a sent SIGBUS has interrupted our
-// handler, or there was no alternate stack to be had), below them, and with no signal on top of what is
+// Where the kernel would put it. Where our own frames are in the way (our handler made a fault that is the
+// program's, or there was no alternate stack to be had), below them, and with no signal on top of what is
 // written then.
 Place find_place(std::uint64_t pointer, bool wants_alternate, std::size_t state_bytes) noexcept {
     const auto here = reinterpret_cast<std::uint64_t>(__builtin_frame_address(0));
@@ -80,6 +81,19 @@ void end_by_segv() noexcept {
 
 }  // namespace
 
+void take_back_lost_call(ucontext_t* interrupted) noexcept {
+    constexpr greg_t instruction_bytes = 2;  // of `syscall`
+    gregset_t& registers = interrupted->uc_mcontext.gregs;
+    const auto at = static_cast<std::uint64_t>(registers[REG_RIP]);
+    // Those of our own text are made, and leave the same.
+    if (registers[REG_RCX] == registers[REG_RIP] && at - pnode_text_first > pnode_text_bytes)
+        registers[REG_RIP] -= instruction_bytes;
+}
+
+void note_that_call_came(ucontext_t* dispatched) noexcept {
+    dispatched->uc_mcontext.gregs[REG_RCX] = 0;
+}
+
 void begin_handler(int signal, const siginfo_t& info, void* context, const os::SignalAction& action,
                    unsigned long blocked) noexcept {
     auto* interrupted = static_cast<ucontext_t*>(context);
@@ -87,6 +101,7 @@ void begin_handler(int signal, const siginfo_t& info, void* context, const os::S
     if (const ucontext_t* const leads = os::where_handler_leads(*interrupted))
         take_context(interrupted, *leads);
     if (interrupted_call(*interrupted) != nullptr) end_interrupted_call(interrupted);
+    take_back_lost_call(interrupted);
     gregset_t& registers = interrupted->uc_mcontext.gregs;
     const stack_t programs = alternate_stack_of_program();
     const std::size_t state_bytes =
@@ -116,6 +131,14 @@ void begin_handler(int signal, const siginfo_t& info, void* context, const os::S
     registers[REG_RDX] = reinterpret_cast<greg_t>(theirs);
     registers[REG_RSP] = static_cast<greg_t>(place.frame);
     registers[REG_RIP] = reinterpret_cast<greg_t>(action.handler);
+}
+
+bool may_begin_handler(const void* context) noexcept {
+    const auto* const found = static_cast<const ucontext_t*>(context);
+    const ucontext_t* const leads = os::where_handler_leads(*found);
+    const ucontext_t& interrupted = leads != nullptr ? *leads : *found;
+    const auto pointer = static_cast<std::uint64_t>(interrupted.uc_mcontext.gregs[REG_RSP]);
+    return !is_on_alternate_stack_of_ours(pointer) || interrupted_call(interrupted) != nullptr;
 }
 
 bool take_context(ucontext_t* to, const ucontext_t& from) noexcept {

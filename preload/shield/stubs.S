@@ -10,6 +10,7 @@
 #define SYS_exit 60
 #define SYS_rt_sigprocmask 14
 #define SIG_SETMASK 2
+#define ERESTARTNOINTR 513
 #define PR_SET_SYSCALL_USER_DISPATCH 59
 #define PR_SYS_DISPATCH_ON 1
 
@@ -99,8 +100,9 @@ pnode_exit_stub:
     hlt
     .size pnode_exit_stub, . - pnode_exit_stub
 
-/* long pnode_open_call(number, arguments, open mask, closed mask): stubs.h. Between the two changes of the mask a signal may come at
- * any instruction, and what it interrupted does not go on: so it is told from the instruction pointer how far the call had come. */
+/* long pnode_open_call(number, arguments, open mask, closed mask, waiting): stubs.h. Between the two changes of the mask a signal may come
+ * at any instruction, and what it interrupted does not go on: so it is told from the instruction pointer how far the call had come. What
+ * came before is in `waiting`, which is therefore looked at in between. */
     .align 16
     .hidden pnode_open_call
     .globl pnode_open_call
@@ -122,6 +124,9 @@ pnode_open_call:
     .hidden pnode_open_first
     .globl pnode_open_first
 pnode_open_first:
+    mov $-ERESTARTNOINTR, %rax
+    cmpq $0, (%r8)
+    jne pnode_open_done
     mov %rbx, %rax
     mov (%r12), %rdi
     mov 8(%r12), %rsi

@@ -10,6 +10,8 @@ namespace pnode::preload {
 // Where a stub goes on to: the instruction behind the system call that it stands in for. A program has few.
 inline constexpr unsigned fork_sites_max = 32;
 
+inline constexpr long call_is_to_be_made_again = 513;  // ERESTARTNOINTR, which no program is told
+
 extern "C" {
 extern std::atomic<std::uint64_t> pnode_fork_sites[fork_sites_max];
 extern const unsigned char pnode_fork_stubs[];  // one for each site, pnode_fork_stub_bytes apart
@@ -18,9 +20,10 @@ extern const unsigned char pnode_exit_stub[];  // rbx: the address of an int tha
 
 // Makes a system call with the signal mask at `open`, and sets the one at `closed` after it. Where a signal
 // interrupts it: from `first` to `made`, the call is still to be made; at `done`, rax is its result; from
-// there to before `end`, r14 is.
+// there to before `end`, r14 is. It is not made, and minus call_is_to_be_made_again is the result, where
+// `waiting` is not 0 (os::signals_waiting).
 long pnode_open_call(long number, const long* arguments, const unsigned long* open,
-                     const unsigned long* closed);
+                     const unsigned long* closed, const volatile unsigned long* waiting);
 extern const unsigned char pnode_open_first[];
 extern const unsigned char pnode_open_made[];
 extern const unsigned char pnode_open_done[];

@@ -13,6 +13,7 @@ namespace pnode::os {
 
 thread_local unsigned long signals_blocked_in_name __attribute__((tls_model("initial-exec"))) = 0;
 thread_local unsigned long signals_pending_in_name __attribute__((tls_model("initial-exec"))) = 0;
+thread_local volatile unsigned long signals_waiting __attribute__((tls_model("initial-exec"))) = 0;
 
 namespace {
 
@@ -22,12 +23,28 @@ constexpr unsigned long bit_of(int signal) noexcept {
 }
 
 // One for SIGBUS, one for SIGSYS.
+using Handler = void (*)(int signal, siginfo_t* info, void* context);
 struct Taken {
     std::atomic<bool> taken{false};
+    std::atomic<Handler> ours{nullptr};
     KeptAction program;
 };
 constinit Taken taken_signals[2];
 constinit std::atomic<Deliver> deliver{nullptr};
+constinit std::atomic<MayDeliver> may_deliver{nullptr};
+
+// What came with those that wait, SIGBUS and SIGSYS.
+thread_local siginfo_t waiting[2] __attribute__((tls_model("initial-exec")));
+
+// The masks in name of processes that wait for a child of vfork(), outermost first.
+struct BeforeVfork {
+    long process;
+    unsigned long blocked;
+    unsigned long pending;
+};
+constexpr unsigned vforks_max = 4;  // children of such children; what is deeper has its parent's mask
+thread_local BeforeVfork before_vfork[vforks_max] __attribute__((tls_model("initial-exec")));
+thread_local unsigned vforks __attribute__((tls_model("initial-exec"))) = 0;
 
 Taken& entry(int signal) noexcept {
     return taken_signals[signal == SIGBUS ? 0 : 1];
@@ -62,7 +79,60 @@ void default_action(int signal, const siginfo_t* info) noexcept {
     if (!is_fault(signal, info)) system_call(SYS_tgkill, ::getpid(), system_call(SYS_gettid), signal);
 }
 
+// As the kernel has it: of a signal that is pending already nothing more is kept.
+void keep(int signal, const siginfo_t* info) noexcept {
+    if (((signals_waiting | signals_pending_in_name) & bit_of(signal)) == 0)
+        waiting[signal == SIGBUS ? 0 : 1] = *info;
+}
+
+void wait(int signal, const siginfo_t* info) noexcept {
+    keep(signal, info);
+    signals_waiting = signals_waiting | bit_of(signal);
+}
+
+void on_taken(int signal, siginfo_t* info, void* context) {
+    recall_signals_after_vfork();
+    entry(signal).ours.load(std::memory_order_relaxed)(signal, info, context);
+    send_waiting_signals(context);
+}
+
 }  // namespace
+
+void remember_signals_for_vfork() noexcept {
+    recall_signals_after_vfork();
+    if (vforks < vforks_max)
+        before_vfork[vforks++] = {system_call(SYS_getpid), signals_blocked_in_name, signals_pending_in_name};
+}
+
+void recall_signals_after_vfork() noexcept {
+    if (vforks == 0) return;
+    const long process = system_call(SYS_getpid);
+    for (unsigned index = 0; index < vforks; ++index) {
+        if (before_vfork[index].process != process) continue;
+        signals_blocked_in_name = before_vfork[index].blocked;
+        signals_pending_in_name = before_vfork[index].pending;
+        vforks = index;
+    }
+}
+
+// They are blocked for the few instructions to the end of the handler, which touch nothing but its stack: so
+// they come where the thread goes on, and not here.
+void send_waiting_signals(const void* context) noexcept {
+    if (signals_waiting == 0) return;
+    const MayDeliver may = may_deliver.load(std::memory_order_relaxed);
+    if (may == nullptr || !may(context)) return;
+    const unsigned long due = signals_waiting;
+    system_call(SYS_rt_sigprocmask, SIG_BLOCK, &signals_left_open, nullptr, sizeof signals_left_open);
+    const long process = system_call(SYS_getpid);
+    const long thread = system_call(SYS_gettid);
+    for (const int signal : {SIGBUS, SIGSYS}) {
+        if ((due & bit_of(signal)) == 0) continue;
+        siginfo_t* const info = &waiting[signal == SIGBUS ? 0 : 1];
+        if (is_error(system_call(SYS_rt_tgsigqueueinfo, process, thread, signal, info)))
+            system_call(SYS_tgkill, process, thread, signal);
+    }
+    signals_waiting = 0;
+}
 
 SignalAction KeptAction::read() const noexcept {
     for (;;) {
@@ -109,6 +179,7 @@ SignalAction action_of_ours(void (*handler)(int, siginfo_t*, void*), unsigned lo
 int take_signal(int signal, void (*handler)(int, siginfo_t*, void*), unsigned long mask) noexcept {
     Taken& taken = entry(signal);
     if (taken.taken.exchange(true)) return 0;
+    taken.ours.store(handler);
     SignalAction former;
     int error = injected(Call::signal_action);
     if (error == 0) error = error_of(set_kernel_action(signal, nullptr, &former));
@@ -117,7 +188,7 @@ int take_signal(int signal, void (*handler)(int, siginfo_t*, void*), unsigned lo
         const bool has_handler = !former.is_default() && !former.is_ignore();
         const unsigned long restart = has_handler ? former.flags & SA_RESTART : SA_RESTART;
         const SignalAction ours =
-            action_of_ours(handler, SA_SIGINFO | SA_ONSTACK | SA_NODEFER | restart, mask);
+            action_of_ours(on_taken, SA_SIGINFO | SA_ONSTACK | SA_NODEFER | restart, mask);
         error = error_of(set_kernel_action(signal, &ours, &former));
     }
     if (error != 0) {
@@ -146,7 +217,8 @@ void signal_actions_after_fork_in_child() noexcept {
     for (Taken& taken : taken_signals) taken.program.after_fork_in_child();
 }
 
-void deliver_by(Deliver function) noexcept {
+void deliver_by(Deliver function, MayDeliver may) noexcept {
+    may_deliver.store(may);
     deliver.store(function);
 }
 
@@ -155,12 +227,15 @@ void pass_on(int signal, siginfo_t* info, void* context) noexcept {
     const bool fault = is_fault(signal, info);
     const bool blocked = (signals_blocked_in_name & bit_of(signal)) != 0;
     if (!fault && blocked) {
+        keep(signal, info);
         signals_pending_in_name |= bit_of(signal);
         return;
     }
     if (!fault && action.is_ignore()) return;
     // As the kernel has it: a fault cannot be ignored, nor wait until it is let through (signal(7)).
     if (action.is_default() || action.is_ignore() || (fault && blocked)) return default_action(signal, info);
+    const MayDeliver may = may_deliver.load();
+    if (!fault && may != nullptr && !may(context)) return wait(signal, info);
     if ((action.flags & SA_RESETHAND) != 0) set_program_action(signal, SignalAction());
     const auto* interrupted = static_cast<ucontext_t*>(context);
     unsigned long mask = 0;

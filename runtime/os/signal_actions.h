@@ -51,6 +51,11 @@ class KeptAction {
 extern thread_local unsigned long signals_blocked_in_name __attribute__((tls_model("initial-exec")));
 extern thread_local unsigned long signals_pending_in_name __attribute__((tls_model("initial-exec")));
 
+// What is shared with a child of vfork() until it is another program: which of the two its own calls block is
+// not the parent's mask. Before the call; and whenever a handler of ours begins.
+void remember_signals_for_vfork() noexcept;
+void recall_signals_after_vfork() noexcept;
+
 // 0 or an errno. Our handler for SIGBUS or SIGSYS, on the alternate stack if there is one, with `mask`
 // blocked; what the program had becomes the kept action. Returns from it by a restorer of our own.
 int take_signal(int signal, void (*handler)(int, siginfo_t*, void*), unsigned long mask) noexcept;
@@ -73,7 +78,13 @@ void pass_on(int signal, siginfo_t* info, void* context) noexcept;
 // How the program's handler is called, where it is not by a plain call; `blocked` while it runs.
 using Deliver = void (*)(int signal, const siginfo_t& info, void* context, const SignalAction& action,
                          unsigned long blocked) noexcept;
-void deliver_by(Deliver deliver) noexcept;
+// May it be called where that context was interrupted? What was sent waits until it may.
+using MayDeliver = bool (*)(const void* context) noexcept;
+void deliver_by(Deliver deliver, MayDeliver may) noexcept;
+// Bits of a signal mask, the thread's own: what waits. The handlers of taken signals send it again when they
+// are done, and so does whoever returns from another handler of ours to the program, as the last it does.
+extern thread_local volatile unsigned long signals_waiting __attribute__((tls_model("initial-exec")));
+void send_waiting_signals(const void* context) noexcept;
 
 // Where our handlers return to: rt_sigreturn(2), from our own text.
 extern "C" [[gnu::visibility("hidden")]] void pnode_signal_return();

@@ -66,12 +66,20 @@ class Thread {
     void forget() noexcept { running_.store(false, std::memory_order_relaxed); }
     bool is_running() const noexcept { return running_.load(std::memory_order_acquire); }
 
+    // Is the calling thread, which is none of ours, the only one of the process that is not? False also where
+    // /proc does not tell. Not in a child of vfork(), which sees its own threads there and our counts of its
+    // parent's.
+    static bool is_programs_only_one() noexcept;
+    // In a forked child, before it starts any.
+    static void forget_all() noexcept;
+
   private:
     static void* begin(void* self) {
         // What the runtime does itself is not dispatched to the shield (preload/shield), which may have armed
         // the thread.
         constexpr int set_dispatch = 59;  // PR_SET_SYSCALL_USER_DISPATCH
         system_call(SYS_prctl, set_dispatch, 0, 0, 0, 0);
+        begun_ever.fetch_add(1);
         Thread& thread = *static_cast<Thread*>(self);
         void* (*const main)(void*) = thread.main_;
         void* const argument = thread.argument_;
@@ -79,10 +87,15 @@ class Thread {
         futex_wake_all(thread.begun_);
         void* const result = main(argument);
         count_as(+1);  // libc is about to count it off
+        ended_ever.fetch_add(1);
         return result;
     }
     // Changes libc's count of threads, where it can be found.
     static void count_as(int change) noexcept;
+
+    // Of all of ours. Both change while the thread is there, so that no more are counted than there are.
+    static std::atomic<std::uint64_t> begun_ever;
+    static std::atomic<std::uint64_t> ended_ever;
 
     static constexpr std::size_t page = 4096;
     void* (*main_)(void*) = nullptr;

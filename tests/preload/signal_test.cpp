@@ -8,6 +8,7 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <ucontext.h>
 #include <unistd.h>
@@ -459,6 +460,161 @@ TEST(Signals, NoCallsResultIsLost) {
     EXPECT_EQ(samples_wrong, 0);
     for (const int fd : {file, ends[0], ends[1]}) close(fd);
 }
+
+// ---- the two that are the library's own, sent by somebody ----
+
+// Where the handler ran, and what it was told.
+struct Sent {
+    std::atomic<std::uint32_t> calls;
+    std::atomic<std::uint32_t> on_another_stack;
+    std::atomic<std::uint32_t> wrong_values;
+    const char* stack_low;
+    const char* stack_high;
+    int wakes;  // it writes a byte there, unless it is negative
+};
+Sent sent;
+
+void note_sent(int, siginfo_t* info, void*) {
+    const char* here = static_cast<const char*>(__builtin_frame_address(0));
+    if (here < sent.stack_low || here >= sent.stack_high) ++sent.on_another_stack;
+    if (info->si_code != SI_QUEUE || info->si_value.sival_int != 4711) ++sent.wrong_values;
+    if (sent.wakes >= 0 && syscall(SYS_write, sent.wakes, "", 1) != 1) std::abort();
+    ++sent.calls;
+}
+
+class SentSignals : public ::testing::TestWithParam<int> {
+  protected:
+    void SetUp() override {
+        sent.calls = 0;
+        sent.on_another_stack = 0;
+        sent.wrong_values = 0;
+        sent.wakes = -1;
+        struct sigaction action = {};
+        action.sa_sigaction = note_sent;
+        action.sa_flags = SA_SIGINFO | SA_RESTART;
+        ASSERT_EQ(sigaction(GetParam(), &action, &former_), 0);
+    }
+    void TearDown() override { sigaction(GetParam(), &former_, nullptr); }
+    static void note_stack_of_this_thread() {
+        pthread_attr_t attributes;
+        void* low = nullptr;
+        std::size_t bytes = 0;
+        ASSERT_EQ(pthread_getattr_np(pthread_self(), &attributes), 0);
+        ASSERT_EQ(pthread_attr_getstack(&attributes, &low, &bytes), 0);
+        pthread_attr_destroy(&attributes);
+        sent.stack_low = static_cast<const char*>(low);
+        sent.stack_high = sent.stack_low + bytes;
+    }
+    // The kernel keeps no second one of a number while one is pending, and each fault is a SIGBUS for a
+    // moment, each dispatched call a SIGSYS: so one that is sent may be none, and is sent again.
+    static bool send_until(pthread_t thread, const auto& handled) {
+        constexpr int patience = 100;
+        for (int waited = 0; !handled(); ++waited) {
+            if (waited % patience == 0 && !send_to(thread)) return false;
+            std::this_thread::yield();
+        }
+        return true;
+    }
+    static bool send_to(pthread_t thread) {
+        return pthread_sigqueue(thread, GetParam(), sigval{.sival_int = 4711}) == 0;
+    }
+    struct sigaction former_ = {};
+};
+
+// However far the library has come with a call or a fault, the handler runs where the program's stack is.
+TEST_P(SentSignals, HaveTheirHandlerOnTheProgramsStack) {
+    constexpr std::uint32_t calls_min = 500;
+    FarBlock block(large_bytes, 31);
+    std::atomic<bool> ready{false};
+    std::uint32_t wrong = 0;
+    std::thread target([&] {
+        note_stack_of_this_thread();
+        ready = true;
+        char numbers[64];
+        iovec parts[4] = {{numbers, 16}, {numbers + 16, 16}, {numbers + 32, 16}, {numbers + 48, 16}};
+        const int zero = open("/dev/zero", O_RDONLY | O_CLOEXEC);
+        std::size_t page = 0;
+        while (sent.calls < calls_min) {
+            wrong += syscall(SYS_readv, zero, parts, 4) != sizeof numbers;
+            page = (page + 7919) % (block.bytes() / page_bytes);
+            wrong += block.page_is_intact(page) ? 0 : 1;
+        }
+        close(zero);
+    });
+    while (!ready) std::this_thread::yield();
+    const pthread_t handle = target.native_handle();
+    while (sent.calls < calls_min) {
+        const std::uint32_t before = sent.calls;
+        ASSERT_TRUE(send_until(handle, [&] { return sent.calls != before; }));
+    }
+    target.join();
+    EXPECT_EQ(wrong, 0U);
+    EXPECT_EQ(sent.on_another_stack, 0U);
+    EXPECT_EQ(sent.wrong_values, 0U);
+}
+
+// One that comes while the library prepares a call that is going to sleep is handled before it sleeps: only
+// the handler wakes it.
+TEST_P(SentSignals, AreHandledBeforeACallSleeps) {
+    constexpr std::uint32_t rounds = 5000;
+    int ends[2];
+    ASSERT_EQ(pipe(ends), 0);
+    sent.wakes = ends[1];
+    std::atomic<std::uint32_t> about_to_sleep{0};
+    std::uint32_t wrong = 0;
+    std::thread target([&] {
+        note_stack_of_this_thread();
+        for (std::uint32_t round = 1; round <= rounds; ++round) {
+            about_to_sleep = round;
+            char byte = 0;
+            wrong += syscall(SYS_read, ends[0], &byte, 1) != 1;
+        }
+    });
+    const pthread_t handle = target.native_handle();
+    for (std::uint32_t round = 1; round <= rounds; ++round) {
+        while (about_to_sleep < round) std::this_thread::yield();  // it is ahead by what was sent twice
+        for (std::uint32_t spin = 0; spin < round % 1500; ++spin) about_to_sleep.load();
+        ASSERT_TRUE(send_until(handle, [&] { return sent.calls >= round; }));
+    }
+    target.join();
+    EXPECT_EQ(wrong, 0U);
+    EXPECT_GE(sent.calls, rounds);
+    EXPECT_EQ(sent.on_another_stack, 0U);
+    for (const int end : ends) close(end);
+}
+
+// Until it is another program a child of vfork() shares all memory with its parent, the library's too.
+TEST_P(SentSignals, OfAChildOfVforkAreNotItsParents) {
+    sigset_t alone;
+    sigset_t before;
+    sigemptyset(&alone);
+    sigaddset(&alone, GetParam());
+    note_stack_of_this_thread();
+    ASSERT_EQ(pthread_sigmask(SIG_BLOCK, &alone, &before), 0);
+    const pid_t child = vfork();
+    if (child == 0) {
+        const pid_t grandchild = vfork();
+        if (grandchild == 0) {
+            sigprocmask(SIG_BLOCK, &alone, nullptr);
+            _exit(0);
+        }
+        sigprocmask(SIG_UNBLOCK, &alone, nullptr);
+        _exit(grandchild > 0 ? 0 : 1);
+    }
+    int status = -1;
+    ASSERT_TRUE(send_to(pthread_self()));
+    EXPECT_EQ(sent.calls, 0U);
+    sigset_t mask;
+    ASSERT_EQ(pthread_sigmask(SIG_SETMASK, nullptr, &mask), 0);
+    EXPECT_EQ(sigismember(&mask, GetParam()), 1);
+    ASSERT_EQ(waitpid(child, &status, 0), child);
+    EXPECT_EQ(status, 0);
+    ASSERT_EQ(pthread_sigmask(SIG_SETMASK, &before, nullptr), 0);
+    EXPECT_EQ(sent.calls, 1U);
+}
+
+INSTANTIATE_TEST_SUITE_P(Signals, SentSignals, ::testing::Values(SIGBUS, SIGSYS),
+                         [](const auto& tested) { return tested.param == SIGBUS ? "Bus" : "Sys"; });
 
 // ---- where handlers run, and what the program is told ----
 

@@ -11,6 +11,7 @@
 #include <thread>
 
 #include "runtime/process.h"
+#include "runtime/os/thread.h"
 #include "tests/runtime/child_process.h"
 #include "tests/runtime/heap_fixture.h"
 
@@ -663,6 +664,30 @@ TEST_F(Fork, ChildHasItsParentsNearLimitAndNoTotal) {
               Verdict::good);
     EXPECT_EQ(stats().total_bytes_max, total);
     EXPECT_EQ(wrong_pages(buffer, many, Kind::text, 1), 0u);
+}
+
+// An allocator need not take its locks for a fork of the program's only thread (preload/jemalloc_fork.h).
+TEST_F(Fork, TheProgramsOnlyThreadIsToldFromOurs) {
+    open_heap();
+    alloc_mixed(1);  // by now there is an evictor, and handlers with that engine
+    const auto becomes_only_one = [] {
+        for (int patience = 0; patience < 10'000; ++patience) {  // one of ours may be about to begin
+            if (os::Thread::is_programs_only_one()) return true;
+            std::this_thread::sleep_for(std::chrono::milliseconds(1));
+        }
+        return false;
+    };
+    EXPECT_TRUE(becomes_only_one());
+    for (int round = 0; round < 100; ++round) {
+        std::latch let_go(1);
+        std::thread another([&] { let_go.wait(); });
+        EXPECT_FALSE(os::Thread::is_programs_only_one());
+        let_go.count_down();
+        another.join();
+    }
+    EXPECT_TRUE(becomes_only_one());
+    EXPECT_EQ(verdict_of_child([&] { return becomes_only_one() ? Verdict::good : Verdict::call_failed; }),
+              Verdict::good);
 }
 
 }  // namespace
