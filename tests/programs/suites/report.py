@@ -45,7 +45,7 @@ def row(results, mode):
     passed = sum(1 for piece, tests in common.items() for test, good in plain[piece].items() if good and tests.get(test))
     share = f"{100 * made['share_far']:.0f} %" if made["far_bytes"] else "not told"
     return (f"| {results['title']} | {results['version']} | {mode} | {run} | {passed_plain} | {passed} | {made['near']} | {share} | "
-            f"{made['demotions']:,} |")
+            f"{sum(made['demotions'].values()):,} |")
 
 
 HEAD = """\

@@ -44,8 +44,8 @@ SCRIPTS = {
                                                 '{return std::regex_match(s,std::regex(s));}\\n" >two.cpp; '
                                                 '$UNDER g++ -O2 -frandom-seed=1 -c two.cpp -o two.o; cat two.o',
     "sort of the package catalogue": "LC_ALL=C $UNDER sort --parallel=2 -S 100M catalogue",
-    "xz -9 of the package catalogue": "head -c 8000000 catalogue | $UNDER xz -9 -c",
-    "zstd -19 of the package catalogue": "head -c 10000000 catalogue | $UNDER zstd -19 -c -T2",
+    "xz -9 of the package catalogue": "head -c 2000000 catalogue | $UNDER xz -9 -c",
+    "zstd -19 of the package catalogue": "head -c 4000000 catalogue | $UNDER zstd -19 -c -T2",
     "perl: words counted": "head -c 20000000 catalogue | $UNDER /usr/bin/perl -ne '$n{$_}++ for split; END { print qq($_ $n{$_}\\n) for sort keys %n }'",
     "python: words counted, JSON and back": "$UNDER /usr/bin/python3 -c '\n"
         "import json, collections\n"
