@@ -26,9 +26,12 @@ class Readers(unittest.TestCase):
                                                      "t/b.t as a whole": True})
 
     def test_sqlite(self):
-        output = "select1-1.1... Ok\nselect1-1.2...\n! select1-1.2 expected: [1]\n! select1-1.2 got:      [2]\nselect1-1.3... Ok\nselect1-1.4..."
+        output = ("select1-1.1... Ok\nselect1-1.2...\n! select1-1.2 expected: [1]\n! select1-1.2 got:      [2]\nselect1-1.3... Ok\nselect1-1.4...\n"
+                  "Time: select1.test 12 ms\nm-oom-transient.1... Ok\nm-oom-transient.2... Ok\nn-2.persistent.1...\n"
+                  "! n-2.persistent.1 expected: [1]\nn-2.persistent.2... Ok\n")
         self.assertEqual(sqlite.read_quick(output, 1),
-                         {"select1-1.1": True, "select1-1.2": False, "select1-1.3": True, "select1-1.4": False})
+                         {"select1-1.1": True, "select1-1.2": False, "select1-1.3": True, "select1-1.4": False, "select1.test to its end": True,
+                          "m-oom-transient": True, "n-2.persistent": False})
         self.assertEqual(sqlite.read_shell("7\n", None), {"line 0: 7": False})
 
     def test_postgresql(self):
