@@ -56,7 +56,7 @@ SCRIPTS = {
     "awk: lines by length": "$UNDER awk '{ a[NR] = $0; n[length($0)]++ } END { for (i = 1; i <= NR; i += 7) print a[i]; for (i = 0; i < 3000; i++) "
                             "if (i in n) print i, n[i] }' catalogue",
     "git: add, repack, fsck": "rm -rf tree; mkdir tree; cd tree; git init -q .; split -n l/300 ../catalogue part.; "
-                              "$UNDER git add . && git -c user.name=x -c user.email=x -c commit.gpgsign=false commit -qm x --date=2020-01-01T00:00:00Z && "
+                              "$UNDER git add . && GIT_COMMITTER_DATE=2020-01-01T00:00:00Z git -c user.name=x -c user.email=x -c commit.gpgsign=false commit -qm x --date=2020-01-01T00:00:00Z && "
                               "$UNDER git repack -adfq --threads=2 && $UNDER git fsck --full --strict && git rev-parse HEAD^{tree} && $UNDER git archive HEAD",
     "java: sorted maps in four threads": "PNODE_NEAR=64M $UNDER java -Xmx256m -XX:+UseSerialGC -XX:-UseCompressedOops Work.java",
     "java: the same with G1": "PNODE_NEAR=64M $UNDER java -Xmx256m -XX:+UseG1GC -XX:-UseCompressedOops Work.java",
