@@ -23,6 +23,7 @@ class Piece:
     folder: str = ""
     environment: dict = dataclasses.field(default_factory=dict)
     may_fail_at_times: bool = True  # a suite that looks at the clock: what failed is run once more
+    under_stress: bool = True  # whether the modes with --stress run it too, which takes some twenty times as long
 
 
 def environment_of(mode, near, pnode):

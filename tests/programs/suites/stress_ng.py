@@ -6,7 +6,7 @@ import packages
 import suite
 from pieces import Piece
 
-SECONDS = int(os.environ.get("SUITE_STRESS_SECONDS", "10"))
+SECONDS = int(os.environ.get("SUITE_STRESS_SECONDS", "3"))
 STRESSORS = {
     "brk": [], "fork": [], "io-uring": [], "madvise": [], "malloc": ["--malloc-bytes", "32M"], "memcpy": [], "memfd": [], "memrate": [],
     "mincore": [], "mlock": [], "mlockmany": [], "mmap": ["--mmap-bytes", "32M"], "mmapaddr": [], "mmapfixed": [], "mmapfork": [],
