@@ -157,23 +157,26 @@ def together(before, made):
     """What pieces that were not run this time said before counts still."""
     most_far = max(before, made, key=lambda each: each["far_bytes"])
     return made | {"tests": before["tests"] | made["tests"], "demotions": before["demotions"] | made["demotions"],
+                   "seconds": before["seconds"] | made["seconds"],
                    "far_bytes": most_far["far_bytes"], "share_far": most_far.get("share_far", 0)}
 
 
 def run_mode(pieces, mode, near, pnode, folder, baseline, keep):
-    """Runs every piece; after each, `keep` gets {"tests": {piece: {test: passed}}, "demotions": {piece: count}, ...} of all so far."""
+    """Runs every piece; after each, `keep` gets {"tests": {piece: {test: passed}}, "demotions": {piece: count}, "seconds": {piece: count},
+    ...} of all so far."""
     logs = f"{folder}/{mode}"
     os.makedirs(logs, exist_ok=True)
     watch = FarWatch(f"{logs}/statistics")
     environment = environment_of(mode, near, pnode) | {"SUITE_STATS": watch.folder}
-    tests, demotions = {}, {}
+    tests, demotions, seconds = {}, {}, {}
     try:
         for piece in pieces:
             before = baseline.get(piece.name, {})
             expected = [test for test, passed in before.items() if passed]
-            demotions_before = watch.counted()
+            demotions_before, began = watch.counted(), time.monotonic()
             tests[piece.name] = run_piece(piece, environment, f"{logs}/{piece.name.replace('/', '_')}.log", expected)
             demotions[piece.name] = watch.counted() - demotions_before
-            keep({"near": near if mode != "plain" else "", "tests": tests, "demotions": demotions, **watch.told()})
+            seconds[piece.name] = round(time.monotonic() - began)
+            keep({"near": near if mode != "plain" else "", "tests": tests, "demotions": demotions, "seconds": seconds, **watch.told()})
     finally:
         watch.close()

@@ -55,7 +55,7 @@ def run(arguments):
     lost = 0
     for mode in arguments.modes.split(","):
         print(f"{suite.name} {version} {mode}", flush=True)
-        before = results["modes"].get(mode, {"tests": {}, "far_bytes": 0, "demotions": {}})
+        before = results["modes"].get(mode, {"tests": {}, "far_bytes": 0, "demotions": {}, "seconds": {}})
 
         def keep(made, mode=mode, before=before):
             results["modes"][mode] = together(before, made)
