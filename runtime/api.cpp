@@ -406,8 +406,11 @@ int pn_stats_json(pn_heap* heap, char* text, std::size_t capacity) noexcept {
 
 int pn_stats_file(pn_heap* heap, const char* path, std::uint32_t every_ms) noexcept {
     if (heap == nullptr || path == nullptr || std::strlen(path) >= pnode::StatsFile::path_max) return EINVAL;
-    if (every_ms == 0) return pnode::write_stats_file(heap->heap, path);
     const SignalsBlocked signals;
+    if (every_ms == 0) {
+        const std::lock_guard writing(heap->heap.stats_file.writing());
+        return pnode::write_stats_file(heap->heap, path);
+    }
     heap->heap.stats_file.set(path, std::uint64_t{every_ms} * 1'000'000);
     if (heap->heap.is_active()) heap->heap.near.wake_evictor();
     return 0;

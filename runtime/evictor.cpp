@@ -53,7 +53,9 @@ void trim_inside(Heap& heap) noexcept {
 
 void write_stats_if_due(Heap& heap) noexcept {
     char path[StatsFile::path_max];
-    if (heap.stats_file.take_due(os::now_ns(), path)) write_stats_file(heap, path);
+    if (!heap.stats_file.take_due(os::now_ns(), path)) return;
+    const std::unique_lock writing(heap.stats_file.writing(), std::try_to_lock);
+    if (writing) write_stats_file(heap, path);  // else somebody is writing it at this moment
 }
 
 // How long to sleep when nobody calls: for ever, unless something is due. Nothing to do must cost nothing.

@@ -214,10 +214,10 @@ void fork_child(Heap& heap) noexcept {
     heap.span_lock.unlock();
     heap.operations.reset();
     heap.serving.reset();
+    heap.stats_file.leave_to_parent();
     if (!heap.is_active()) return;
     heap.staging_.forget();
     heap.leases.child();
-    heap.stats_file.leave_to_parent();
     forget_threads(heap);
     heap.offload.forget();
     heap.engine_change.forget();

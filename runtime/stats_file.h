@@ -36,14 +36,21 @@ class StatsFile {
         return true;
     }
 
-    // In a forked child: the file is the parent's, and whoever held the lock is not here.
+    // Held while a file is written, which is one at a time: two of a process write the same temporary file,
+    // and what was counted last must be renamed last. The evictor only tries: whoever holds it may wait for
+    // the evictor.
+    cxl::SpinLock& writing() noexcept { return writing_; }
+
+    // In a forked child: the file is the parent's, and whoever held the locks is not here.
     void leave_to_parent() noexcept {
         lock_.unlock();
+        writing_.unlock();
         every_ns_.store(0, std::memory_order_relaxed);
     }
 
   private:
     cxl::SpinLock lock_;
+    cxl::SpinLock writing_;
     char path_[path_max] = {};
     std::uint64_t due_ns_ = 0;
     std::atomic<std::uint64_t> every_ns_{0};

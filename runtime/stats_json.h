@@ -14,7 +14,8 @@ void take_snapshot(Heap& heap, pn_stats_t* out) noexcept;
 // Bytes written without the NUL, or 0: `capacity` is too small. Allocates nothing.
 std::size_t stats_json(Heap& heap, char* text, std::size_t capacity) noexcept;
 
-// Writes `path` by rename, so that a reader sees all of one snapshot. 0 or an errno.
+// Writes `path` by rename, so that a reader sees all of one snapshot. 0 or an errno. With
+// StatsFile::writing() held.
 int write_stats_file(Heap& heap, const char* path) noexcept;
 
 }  // namespace pnode

@@ -189,6 +189,26 @@ TEST_F(StatsFile, IsRewrittenWhileTheHeapIsActive) {
     }));
 }
 
+// A program's end writes the file while the evictor may be writing it.
+TEST_F(StatsFile, IsWrittenByTwoAndTheEvictorAtATime) {
+    open_heap();
+    make_far(alloc_filled(16, Kind::text, 1), 16);
+    ASSERT_EQ(pn_stats_file(heap_, path_.c_str(), 1), 0);
+    std::atomic<int> failed{0};
+    std::atomic<int> torn{0};
+    const auto write_often = [&] {
+        for (int i = 0; i < 300; ++i) {
+            failed += pn_stats_file(heap_, path_.c_str(), 0) != 0 ? 1 : 0;
+            torn += read().is_object() ? 0 : 1;
+        }
+    };
+    std::thread other(write_often);
+    write_often();
+    other.join();
+    EXPECT_EQ(failed, 0);
+    EXPECT_EQ(torn, 0);
+}
+
 TEST_F(StatsFile, BadPathsAreRefused) {
     open_heap();
     EXPECT_EQ(pn_stats_file(heap_, "/nowhere/at/all", 0), ENOENT);

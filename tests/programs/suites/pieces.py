@@ -23,6 +23,7 @@ class Piece:
     folder: str = ""
     environment: dict = dataclasses.field(default_factory=dict)
     may_fail_at_times: bool = True  # a suite that looks at the clock: what failed is run once more
+    under_stress: bool = True  # whether the modes with --stress run it too, which takes some twenty times as long
 
 
 def environment_of(mode, near, pnode):
@@ -74,7 +75,13 @@ class FarWatch:
     def told(self):
         with self.lock:
             self.look()
-            return {"share_far": self.share, "far_bytes": self.largest_far, "demotions": sum(self.demotions.values())}
+            return {"share_far": self.share, "far_bytes": self.largest_far}
+
+    def counted(self):
+        """How many pages left memory so far."""
+        with self.lock:
+            self.look()
+            return sum(self.demotions.values())
 
     def close(self):
         self.done.set()
@@ -146,18 +153,30 @@ def run_piece(piece, environment, log, expected):
     return tests
 
 
+def together(before, made):
+    """What pieces that were not run this time said before counts still."""
+    most_far = max(before, made, key=lambda each: each["far_bytes"])
+    return made | {"tests": before["tests"] | made["tests"], "demotions": before["demotions"] | made["demotions"],
+                   "seconds": before["seconds"] | made["seconds"],
+                   "far_bytes": most_far["far_bytes"], "share_far": most_far.get("share_far", 0)}
+
+
 def run_mode(pieces, mode, near, pnode, folder, baseline, keep):
-    """Runs every piece; after each, `keep` gets {"tests": {piece: {test: passed}}, ...} of all so far."""
+    """Runs every piece; after each, `keep` gets {"tests": {piece: {test: passed}}, "demotions": {piece: count}, "seconds": {piece: count},
+    ...} of all so far."""
     logs = f"{folder}/{mode}"
     os.makedirs(logs, exist_ok=True)
     watch = FarWatch(f"{logs}/statistics")
     environment = environment_of(mode, near, pnode) | {"SUITE_STATS": watch.folder}
-    tests = {}
+    tests, demotions, seconds = {}, {}, {}
     try:
         for piece in pieces:
             before = baseline.get(piece.name, {})
             expected = [test for test, passed in before.items() if passed]
+            demotions_before, began = watch.counted(), time.monotonic()
             tests[piece.name] = run_piece(piece, environment, f"{logs}/{piece.name.replace('/', '_')}.log", expected)
-            keep({"near": near if mode != "plain" else "", "tests": tests, **watch.told()})
+            demotions[piece.name] = watch.counted() - demotions_before
+            seconds[piece.name] = round(time.monotonic() - began)
+            keep({"near": near if mode != "plain" else "", "tests": tests, "demotions": demotions, "seconds": seconds, **watch.told()})
     finally:
         watch.close()

@@ -26,9 +26,12 @@ class Readers(unittest.TestCase):
                                                      "t/b.t as a whole": True})
 
     def test_sqlite(self):
-        output = "select1-1.1... Ok\nselect1-1.2...\n! select1-1.2 expected: [1]\n! select1-1.2 got:      [2]\nselect1-1.3... Ok\nselect1-1.4..."
+        output = ("select1-1.1... Ok\nselect1-1.2...\n! select1-1.2 expected: [1]\n! select1-1.2 got:      [2]\nselect1-1.3... Ok\nselect1-1.4...\n"
+                  "Time: select1.test 12 ms\nm-oom-transient.1... Ok\nm-oom-transient.2... Ok\nn-2.persistent.1...\n"
+                  "! n-2.persistent.1 expected: [1]\nn-2.persistent.2... Ok\n")
         self.assertEqual(sqlite.read_quick(output, 1),
-                         {"select1-1.1": True, "select1-1.2": False, "select1-1.3": True, "select1-1.4": False})
+                         {"select1-1.1": True, "select1-1.2": False, "select1-1.3": True, "select1-1.4": False, "select1.test to its end": True,
+                          "m-oom-transient": True, "n-2.persistent": False})
         self.assertEqual(sqlite.read_shell("7\n", None), {"line 0: 7": False})
 
     def test_postgresql(self):
@@ -66,18 +69,24 @@ class Running(unittest.TestCase):
         with tempfile.TemporaryDirectory() as folder:
             self.assertTrue(self.run_shell(f"echo right; mkdir {folder}/second 2>/dev/null && exit 1; exit 0")["ended well"])
 
+    def test_a_piece_that_is_run_again_counts_once(self):
+        before = {"tests": {"p": {"a": False}, "q": {"b": True}}, "demotions": {"p": 5, "q": 7}, "seconds": {"p": 1, "q": 2}, "far_bytes": 9, "share_far": 0.5}
+        made = {"tests": {"p": {"a": True}}, "demotions": {"p": 6}, "seconds": {"p": 3}, "far_bytes": 8, "share_far": 0.9}
+        self.assertEqual(pieces.together(before, made), {"tests": {"p": {"a": True}, "q": {"b": True}}, "demotions": {"p": 6, "q": 7}, "seconds": {"p": 3, "q": 2},
+                                                         "far_bytes": 9, "share_far": 0.5})
+
 
 class Report(unittest.TestCase):
     RESULTS = {"name": "x", "title": "X", "version": "1", "modes": {
         "plain": {"tests": {"p": {"a": True, "b": True, "c": False}, "q": {"d": True}}},
-        "inline": {"tests": {"p": {"a": True, "c": True}}, "near": "2M", "share_far": 0.5, "far_bytes": 9, "demotions": 1234}}}
+        "inline": {"tests": {"p": {"a": True, "c": True}}, "near": "2M", "share_far": 0.5, "far_bytes": 9, "demotions": {"p": 1200, "q": 34}, "seconds": {"p": 60, "q": 90}}}}
 
     def test_lost_is_what_passes_plainly_and_not_under_pnode(self):
         self.assertEqual(report.lost_tests(self.RESULTS, "inline"), [("p", "b")])
         self.assertEqual(report.lost_tests(self.RESULTS, "inline", ["q"]), [])
 
     def test_table(self):
-        self.assertIn("| X | 1 | inline | 3 | 2 | 1 | 2M | 50 % | 1,234 |", report.document([self.RESULTS]))
+        self.assertIn("| X | 1 | inline | 3 | 2 | 1 | 2M | 50 % | 1,234 | 2.5 |", report.document([self.RESULTS]))
 
     def test_each_known_difference_has_a_reason(self):
         for pattern, reason in report.known_differences():

@@ -43,9 +43,10 @@ def row(results, mode):
     run = sum(len(plain[piece]) for piece in common)
     passed_plain = sum(sum(plain[piece].values()) for piece in common)
     passed = sum(1 for piece, tests in common.items() for test, good in plain[piece].items() if good and tests.get(test))
+    minutes = sum(made["seconds"].values()) / 60
     share = f"{100 * made['share_far']:.0f} %" if made["far_bytes"] else "not told"
     return (f"| {results['title']} | {results['version']} | {mode} | {run} | {passed_plain} | {passed} | {made['near']} | {share} | "
-            f"{made['demotions']:,} |")
+            f"{sum(made['demotions'].values()):,} | {minutes:.1f} |")
 
 
 HEAD = """\
@@ -55,11 +56,11 @@ Made by `tests/programs/suites/run.py report` of what was run last, which may be
 Each program runs its own tests plainly first; what fails then, fails by itself and does not count. Then the same under `pnode run` with
 each engine, and with `--stress`, which demotes at every chance. *Passed* counts, of the tests that passed plainly, those that pass under pnode too; suites that look at the clock get
 a second chance for what failed. *Share far* is the largest part of its heap that the process with the most far memory had away at once; *pages out*
-counts demotions over all processes. Forked children write no statistics, so nothing is told of stress-ng's stressors; PostgreSQL's backends do
-(`--stats` with %p), each beginning with the little that the server had counted when it made them.
+counts demotions over all processes; forked children count too where the suite says so (`--stats` with %p: PostgreSQL's backends, stress-ng's
+stressors, git), each beginning with the little that its parent had counted when it made it. *Minutes* are those of this row's pieces.
 
-| program | version | mode | tests | passed plainly | passed under pnode | near limit | share far | pages out |
-| --- | --- | --- | --- | --- | --- | --- | --- | --- |
+| program | version | mode | tests | passed plainly | passed under pnode | near limit | share far | pages out | minutes |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
 """
 
 

@@ -21,7 +21,7 @@ import report
 import same_bytes
 import sqlite
 import stress_ng
-from pieces import MODES, run_mode
+from pieces import MODES, run_mode, together
 
 SUITES = {suite.name: suite for module in (redis, memcached, sqlite, postgresql, stress_ng, same_bytes, python_tests, perl_tests) for suite in module.SUITES}
 
@@ -43,13 +43,6 @@ def plain_tests(results):
     return results["modes"].get("plain", {}).get("tests", {})
 
 
-def together(before, made):
-    """What pieces that were not run this time said before counts still."""
-    most_far = max(before, made, key=lambda each: each["far_bytes"])
-    return made | {"tests": before["tests"] | made["tests"], "demotions": before["demotions"] + made["demotions"],
-                   "far_bytes": most_far["far_bytes"], "share_far": most_far.get("share_far", 0)}
-
-
 def run(arguments):
     suite = SUITES[arguments.suite]
     folder = os.path.join(os.path.realpath(arguments.folder), suite.name)
@@ -62,14 +55,15 @@ def run(arguments):
     lost = 0
     for mode in arguments.modes.split(","):
         print(f"{suite.name} {version} {mode}", flush=True)
-        before = results["modes"].get(mode, {"tests": {}, "far_bytes": 0, "demotions": 0})
+        before = results["modes"].get(mode, {"tests": {}, "far_bytes": 0, "demotions": {}, "seconds": {}})
 
         def keep(made, mode=mode, before=before):
             results["modes"][mode] = together(before, made)
             write_json(f"{folder}/results.json", results)
 
-        run_mode(pieces, mode, suite.near, os.path.realpath(arguments.pnode), folder, plain_tests(results), keep)
-        failed = report.lost_tests(results, mode, [piece.name for piece in pieces])
+        chosen = [piece for piece in pieces if piece.under_stress or not mode.endswith("-stress")]
+        run_mode(chosen, mode, suite.near, os.path.realpath(arguments.pnode), folder, plain_tests(results), keep)
+        failed = report.lost_tests(results, mode, [piece.name for piece in chosen])
         for piece, test in failed:
             print(f"LOST {suite.name} {mode}: {piece}: {test}", flush=True)
         lost += len(failed)

@@ -6,7 +6,7 @@ import packages
 import suite
 from pieces import Piece
 
-SECONDS = int(os.environ.get("SUITE_STRESS_SECONDS", "10"))
+SECONDS = int(os.environ.get("SUITE_STRESS_SECONDS", "3"))
 STRESSORS = {
     "brk": [], "fork": [], "io-uring": [], "madvise": [], "malloc": ["--malloc-bytes", "32M"], "memcpy": [], "memfd": [], "memrate": [],
     "mincore": [], "mlock": [], "mlockmany": [], "mmap": ["--mmap-bytes", "32M"], "mmapaddr": [], "mmapfixed": [], "mmapfork": [],
@@ -31,7 +31,8 @@ def read(name):
 def pieces(folder):
     # Of SUITE_PNODE the shell is told when the suite runs.
     return [Piece(name, [suite.UNDER, "stress-ng", f"--{name}", "2", "--verify", "--timeout", str(SECONDS), "--oomable", "--abort",
-                         *options], read(name), seconds_max=120, folder=folder, may_fail_at_times=False)
+                         *options], read(name), seconds_max=120, folder=folder, may_fail_at_times=False,
+                  environment={"SUITE_CHILDREN": "1"})
             for name, options in STRESSORS.items()]
 
 

@@ -26,5 +26,13 @@ def put_under(program):
     os.chmod(program, 0o755)
 
 
+def not_root(command):
+    """Where the user is root, `nobody` runs it, with the one capability that userfaultfd asks of ordinary users."""
+    if os.geteuid() != 0:
+        return command
+    return ["setpriv", "--reuid", "nobody", "--regid", "nogroup", "--clear-groups", "--inh-caps=-all,+sys_ptrace",
+            "--ambient-caps=-all,+sys_ptrace", *command]
+
+
 def is_under(program):
     return os.path.exists(os.path.join(os.path.dirname(program), "real", os.path.basename(program)))
