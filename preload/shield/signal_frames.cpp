@@ -7,8 +7,8 @@
 #include "preload/shield/alternate_stacks.h"
 #include "preload/shield/open_call.h"
 #include "preload/shield/signal_calls.h"
-#include "runtime/os/handler_exit.h"
 #include "preload/shield/stubs.h"
+#include "runtime/os/handler_exit.h"
 #include "runtime/os/signals_blocked.h"
 #include "runtime/os/system_call.h"
 

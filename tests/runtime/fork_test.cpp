@@ -10,8 +10,8 @@
 #include <string_view>
 #include <thread>
 
-#include "runtime/process.h"
 #include "runtime/os/thread.h"
+#include "runtime/process.h"
 #include "tests/runtime/child_process.h"
 #include "tests/runtime/heap_fixture.h"
 
