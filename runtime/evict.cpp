@@ -51,10 +51,21 @@ bool is_full(const Heap& heap, const EvictLane& lane) noexcept {
     return lane.out_count == batch_pages || lane.unwritten_count >= unwritten_max;
 }
 
+// It did not compress, and not much has left since: four times what is near. Where hardly anything else is
+// near the hand comes round with every few pages that leave: tried at each of its turns, such pages would
+// cost more than all others. But they may have been written to since: if there is nothing else, however warm,
+// they are tried.
+bool is_hopeless(const Heap& heap, PageWord word) noexcept {
+    constexpr unsigned hopeless_epochs = 32;
+    return word.incompressible() && heap.hand_found_nothing <= skip_max &&
+           (heap.epoch() - word.stamp()) % stamps < hopeless_epochs;
+}
+
 // Looks at one page under the hand: takes it, or passes over it once more.
 void consider(Heap& heap, EvictLane& lane, std::uint64_t page) noexcept {
     const PageWord word = heap.word(page).load();
     if (word.state() != PageState::near || word.pinned() || is_under_our_feet(heap, page)) return;
+    if (is_hopeless(heap, word)) return;
     if (word.skip() != 0) {
         heap.word(page).exchange(word, word.with_skip(word.skip() - 1));
     } else if (heap.word(page).make_busy(word)) {
@@ -121,6 +132,7 @@ void move_hand(Heap& heap, EvictLane& lane) noexcept {
         }
         if (heap.hand >= heap.page_count) heap.hand = 0;
     }
+    heap.hand_found_nothing = lane.is_empty() ? heap.hand_found_nothing + 1 : 0;
 }
 
 // In a forked child what is not leased leaves last: only when what is on its way out already will not do.
@@ -394,6 +406,11 @@ Away put_away_unchanged(Heap& heap, EvictLane& lane, unsigned index) noexcept {
     return Away::far;
 }
 
+// To be passed over for long.
+PageWord hopeless(const Heap& heap, PageWord word) noexcept {
+    return word.with_incompressible().with_skip(skip_max).with_stamp(heap.epoch());
+}
+
 Away put_away_compressed(Heap& heap, EvictLane& lane, unsigned index,
                          const FarTier::Encoded& encoded) noexcept {
     OutgoingPage& out = lane.out[index];
@@ -408,7 +425,7 @@ Away put_away_compressed(Heap& heap, EvictLane& lane, unsigned index,
     if (ref == cxl::no_blob) {
         heap.far.discard(encoded);
         (blob.empty() ? heap.statistics.incompressible : heap.statistics.far_full).add();
-        return_near(heap, out, out.word.without_blob().with_skip(blob.empty() ? skip_max : out.word.skip()));
+        return_near(heap, out, blob.empty() ? hopeless(heap, out.word) : out.word.without_blob());
         return blob.empty() ? Away::kept_near : Away::no_room;
     }
     heap.statistics.far_pages.add();

@@ -1,10 +1,10 @@
 // The page word: one atomic 64-bit word per page says where the page's bytes are and who may change that.
 //
 //     bits 0..2   state
-//     bit  3      dense: the blob was made by the recompressor
+//     bit  3      dense: the blob was made by the recompressor; near without a blob: it did not compress
 //     bits 4..6   level: how often the page came back soon after it left (DESIGN 5.2)
 //     bits 7..11  skip: near: sweeps the page is still passed over; far: skip_max: recompression was in vain
-//     bits 12..17 stamp: the eviction epoch in which it left
+//     bits 12..17 stamp: the eviction epoch in which it left, or did not compress
 //     bit  18     block: the blob is one of 16 KiB, dense: of 64 KiB; all of its pages' words name it
 //     bit  19     near, far: was written to in its last stay
 //     bit  20     pinned (the count is in the heap's pin table)
@@ -51,6 +51,7 @@ class PageWord {
 
     constexpr PageState state() const { return static_cast<PageState>(get(0, 3)); }
     constexpr bool dense() const { return get(3, 1) != 0 || is_block(); }
+    constexpr bool incompressible() const { return place() == cxl::no_blob && get(3, 1) != 0; }
     constexpr bool is_block() const { return get(18, 1) != 0; }
     // Of its blob.
     constexpr unsigned pages() const { return !is_block() ? 1 : get(3, 1) != 0 ? 16 : 4; }
@@ -84,6 +85,7 @@ class PageWord {
     constexpr PageWord with_write_protected(bool is) const { return set(21, 1, is ? 1 : 0); }
     constexpr PageWord with_written(bool written) const { return set(19, 1, written ? 1 : 0); }
     constexpr PageWord with_dense() const { return set(3, 1, 1); }
+    constexpr PageWord with_incompressible() const { return without_blob().set(3, 1, 1); }
     // The blob is of so many pages: 4 or 16.
     constexpr PageWord with_block(unsigned pages) const {
         return set(18, 1, 1).set(3, 1, pages == 16 ? 1 : 0);

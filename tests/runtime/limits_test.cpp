@@ -277,6 +277,31 @@ TEST_F(Limits, ReadOnlyChurnCompressesOnce) {
     EXPECT_GT(after.demotions_unchanged, after.demotions / 8);  // kept blobs are bounded too
 }
 
+// Most of what may be near does not compress, so the hand comes round often: what it found not to compress is
+// not compressed in vain at each turn.
+TEST_F(CalmLimits, WhatDoesNotCompressIsSeldomTriedAgain) {
+    constexpr std::uint64_t near = 4 * mib;
+    constexpr std::uint64_t stubborn_pages = near / page_bytes * 15 / 16, pages = 4 * near / page_bytes;
+    open_with(near);
+    std::uint8_t* const stubborn = alloc_filled(stubborn_pages, Kind::random, 1);
+    std::uint8_t* const buffer = alloc_filled(pages, Kind::text, 1);
+    Random random(1);
+    for (std::uint64_t i = 0; i < 16 * pages; ++i) {
+        const std::uint64_t page = random.below(pages);
+        ASSERT_TRUE(page_is(buffer + page * page_bytes, Kind::text, 1 + page));
+    }
+    const pn_stats_t after = stats();
+    EXPECT_LT(after.incompressible, after.demotions / 2 + 4 * stubborn_pages);
+    EXPECT_EQ(wrong_pages(stubborn, stubborn_pages, Kind::random, 1), 0u);
+    // What was written to since may compress.
+    fill_pages(stubborn, stubborn_pages, Kind::text, 7);
+    EXPECT_TRUE(eventually([&] {
+        EXPECT_EQ(wrong_pages(buffer, pages, Kind::text, 1), 0u);
+        return pages_in_state(stubborn, stubborn_pages, PN_PAGE_FAR) > stubborn_pages / 2;
+    }));
+    EXPECT_EQ(wrong_pages(stubborn, stubborn_pages, Kind::text, 7), 0u);
+}
+
 // Blobs of one size; every second one goes, so that each slab is half empty. As pages come and go some slabs
 // fill, the others empty and are given back.
 TEST_F(CalmLimits, RoomThatBlobsLeftIsGivenBackWherePagesComeAndGo) {
