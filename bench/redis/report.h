@@ -13,7 +13,7 @@
 namespace pnode::bench {
 
 struct VariantResult {
-    std::string name;  // "plain", "pnode-near", "pnode-small", "zram-small"
+    std::string name;  // "plain", "pnode-near", "pnode-small", "pnode-kept", "zram-small", "pnode-total"
     std::map<Workload, std::vector<Round>> rounds;
     std::uint64_t limit_bytes =
         0;                         // given to pnode as near limit, to the control group as its limit; 0: none

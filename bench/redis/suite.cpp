@@ -108,6 +108,10 @@ class Suite {
         };
         add_limited("pnode-near", 2 * report_.need_bytes + 64 * mebibyte);
         add_limited("pnode-small", near_bytes_);
+        // A far limit that is not reached: every near page may keep its blob.
+        const std::vector<std::string> limits = {"--near", std::to_string(near_bytes_), "--far",
+                                                 std::to_string(2 * report_.need_bytes)};
+        try_to_add("pnode-kept", under_pnode("pnode-kept", limits), near_bytes_, nullptr);
     }
 
     std::vector<std::string> under_pnode(const std::string& name,
