@@ -1,8 +1,10 @@
 #include "bench/fault/floor_tier.h"
 
+#include <pthread.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <ucontext.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <system_error>
@@ -20,12 +22,32 @@ void must(int error, const char* what) {
 
 }  // namespace
 
-FloorTier::FloorTier(std::size_t pages)
-    : Tier("floor", "-"), memory_(pages * page_bytes), copies_(pages * page_bytes), pages_(pages) {
-    uffd_ = os::open_userfaultfd(UFFD_FEATURE_SIGBUS, false);
+FloorTier::FloorTier(Served how, std::size_t pages)
+    : Tier(how == Served::by_handlers ? "floor-thread" : "floor", "-"),
+      memory_(pages * page_bytes),
+      copies_(pages * page_bytes),
+      pages_(pages) {
+    const bool by_handlers = how == Served::by_handlers;
+    uffd_ = os::open_userfaultfd(by_handlers ? 0 : UFFD_FEATURE_SIGBUS, by_handlers);
     must(uffd_.error, "userfaultfd");
     must(os::uffd_register(uffd_.fd, memory(), pages * page_bytes, UFFDIO_REGISTER_MODE_MISSING),
          "UFFDIO_REGISTER");
+    by_handlers ? start_handlers() : take_signal();
+}
+
+FloorTier::~FloorTier() {
+    if (handlers_.empty()) {
+        sigaction(SIGBUS, &before_, nullptr);
+        floor_tier = nullptr;
+    }
+    for (std::thread& handler : handlers_) {
+        pthread_cancel(handler.native_handle());
+        handler.join();
+    }
+    os::close_userfaultfd(uffd_);
+}
+
+void FloorTier::take_signal() {
     floor_tier = this;
     struct sigaction action = {};
     action.sa_sigaction = on_sigbus;
@@ -34,10 +56,21 @@ FloorTier::FloorTier(std::size_t pages)
     must(sigaction(SIGBUS, &action, &before_) == 0 ? 0 : errno, "sigaction");
 }
 
-FloorTier::~FloorTier() {
-    sigaction(SIGBUS, &before_, nullptr);
-    floor_tier = nullptr;
-    os::close_userfaultfd(uffd_);
+void FloorTier::start_handlers() {
+    for (unsigned processor = 0; processor < std::thread::hardware_concurrency(); ++processor) {
+        handlers_.emplace_back([this] { handle(); });
+        cpu_set_t here;
+        CPU_ZERO(&here);
+        CPU_SET(processor, &here);
+        pthread_setaffinity_np(handlers_.back().native_handle(), sizeof here, &here);  // else it runs free
+    }
+}
+
+// Until it is cancelled.
+void FloorTier::handle() const {
+    for (uffd_msg message; read(uffd_.fd, &message, sizeof message) == sizeof message;)
+        if (message.event == UFFD_EVENT_PAGEFAULT)
+            serve(static_cast<std::uintptr_t>(message.arg.pagefault.address));
 }
 
 void FloorTier::on_sigbus(int signal, siginfo_t* info, void* context) {
@@ -54,8 +87,11 @@ bool FloorTier::serve(std::uintptr_t address) const noexcept {
     if (offset >= pages_ * page_bytes) return false;
     const std::size_t page = offset / page_bytes * page_bytes;
     std::size_t done = 0;
-    const int error = os::uffd_copy(uffd_.fd, memory() + page, copies_.data() + page, page_bytes, &done);
-    return error == 0 || error == EEXIST || error == EAGAIN;
+    int error = EAGAIN;
+    while (error == EAGAIN)
+        error = os::uffd_copy(uffd_.fd, memory() + page, copies_.data() + page, page_bytes, &done);
+    if (error == EEXIST) os::uffd_wake(uffd_.fd, memory() + page, page_bytes);
+    return error == 0 || error == EEXIST;
 }
 
 // A page that is absent has its copy already, and would only be brought back by looking.

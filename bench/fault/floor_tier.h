@@ -1,8 +1,13 @@
-// The kernel's own part of a fault that the faulting thread serves: the exception, the signal and its return,
-// and UFFDIO_COPY of a page that lies ready uncompressed. Nothing that serves faults this way is faster.
+// The kernel's own part of a fault: the exception, UFFDIO_COPY of a page that lies ready uncompressed, and
+// between them the signal and its return, where the faulting thread serves itself, or a handler thread on
+// each processor that is woken, reads the message, and wakes. Nothing that serves faults one by one is
+// faster.
 #pragma once
 
 #include <signal.h>
+
+#include <thread>
+#include <vector>
 
 #include "bench/fault/tier.h"
 #include "runtime/os/userfaultfd.h"
@@ -11,9 +16,10 @@ namespace pnode::bench {
 
 class FloorTier final : public Tier {
   public:
-    // One at a time, made after the heaps: it takes their signal, and passes on what is theirs. Throws
-    // std::system_error.
-    explicit FloorTier(std::size_t pages);
+    enum class Served { inline_by_signal, by_handlers };
+    // One of each at a time, made after the heaps: it takes their signal, and passes on what is theirs.
+    // Throws std::system_error.
+    FloorTier(Served how, std::size_t pages);
     ~FloorTier() override;
     std::byte* memory() const override { return memory_.data(); }
     bool compresses() const override { return false; }
@@ -22,13 +28,17 @@ class FloorTier final : public Tier {
 
   private:
     static void on_sigbus(int signal, siginfo_t* info, void* context);
+    void take_signal();
+    void start_handlers();
+    void handle() const;
     bool serve(std::uintptr_t address) const noexcept;
 
     AnonymousMemory memory_;
     AnonymousMemory copies_;
     std::size_t pages_;
     os::UffdOpened uffd_;
-    struct sigaction before_ = {};
+    struct sigaction before_ = {};       // by signal
+    std::vector<std::thread> handlers_;  // by handlers
 };
 
 }  // namespace pnode::bench

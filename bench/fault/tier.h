@@ -30,7 +30,7 @@ class Tier {
 
     virtual bool compresses() const { return true; }
 
-    const std::string engine;  // "thread", "inline", "zram", "floor"
+    const std::string engine;  // "thread", "inline", "zram", "floor", "floor-thread"
     const std::string codec;
 
   protected:
