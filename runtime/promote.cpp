@@ -65,16 +65,10 @@ const char* decode(Heap& heap, std::uint64_t page, PageWord word, std::byte* con
     return decoded == compress::DecodeResult::ok ? nullptr : compress::describe(decoded);
 }
 
-// A page that is written to at once would keep a blob of what it was. Of those that were written to in their
-// last stay one in eight may keep theirs, to be seen when that changes.
-bool will_be_written(const Heap& heap, std::uint64_t page, PageWord word, FaultKind kind) noexcept {
-    if (word.store() != heap.far.own_store()) return false;  // under lease, it costs nothing
-    return kind == FaultKind::missing_to_write || (word.written() && (page + heap.epoch()) % 8 != 0);
-}
-
-bool should_keep(Heap& heap, std::uint64_t page, PageWord word, FaultKind kind) noexcept {
+// A page that is written to at once would keep a blob of what it was; under lease that costs nothing.
+bool should_keep(Heap& heap, PageWord word, FaultKind kind) noexcept {
     if (is_forking_here()) return true;
-    if (will_be_written(heap, page, word, kind)) {
+    if (kind == FaultKind::missing_to_write && word.store() == heap.far.own_store()) {
         heap.kept_outcomes.changed();
         return false;
     }
@@ -98,7 +92,7 @@ bool add_next(Heap& heap, Run& run, FaultKind kind, ResolveLane& lane) noexcept 
     if (page >= heap.page_count) return false;
     const PageWord word = heap.word(page).load();
     if (word.state() != PageState::far || is_under_our_feet(heap, page)) return false;
-    const bool keep = should_keep(heap, page, word, kind);
+    const bool keep = should_keep(heap, word, kind);
     if ((keep && should_protect(heap, word, kind)) != run.protect) return false;
     if (!heap.word(page).make_busy(word)) return false;
     if (decode(heap, page, word, lane.pages + run.count * page_bytes, lane) != nullptr) {
@@ -243,7 +237,7 @@ Resolved promote_far(Heap& heap, std::uint64_t page, PageWord word, FaultKind ki
                      ResolveLane& lane) noexcept {
     if (const char* const why = decode(heap, page, word, lane.pages, lane))
         return poison(heap, page, word, why);
-    const bool keep = should_keep(heap, page, word, kind);
+    const bool keep = should_keep(heap, word, kind);
     Run run = {.first = page,
                .count = 1,
                .protect = keep && should_protect(heap, word, kind),
