@@ -59,20 +59,16 @@ bool serve(Heap& heap, std::uint64_t page, FaultKind kind) noexcept {
     return resolved != Resolved::poisoned;
 }
 
-void pass_on(int signal, siginfo_t* info, void* context, int saved_errno) noexcept {
-    os::pass_on(signal, info, context);
-    errno = saved_errno;
-}
-
 void on_sigbus(int signal, siginfo_t* info, void* context) {
     const int saved_errno = errno;
     const auto address = reinterpret_cast<std::uint64_t>(info->si_addr);
     // Bad memory (BUS_MCEERR_AR) is no absent page: made near it would be touched, and found bad, for ever.
     Heap* heap = info->si_code == BUS_ADRERR ? heap_at(address) : nullptr;
     if (heap == nullptr && cxl::take_bad_memory(*info)) return;
-    if (heap == nullptr || !serve(*heap, heap->page_at(address), kind_of(address, context)))
-        return pass_on(signal, info, context, saved_errno);
+    const bool served = heap != nullptr && serve(*heap, heap->page_at(address), kind_of(address, context));
+    if (!served) os::pass_on(signal, info, context);
     errno = saved_errno;
+    if (!served) return;
     os::send_waiting_signals(context);
     os::leave_handler(static_cast<ucontext_t*>(context));
 }

@@ -43,7 +43,7 @@ class NearLedger {
     }
 
     // Kept blobs may always cost an eighth of the near pages (FarTier::should_keep); where their bytes are
-    // taken from near pages, a thirty-second: more would cost more faults than it saves compressing.
+    // taken from near pages, a thirty-second, but where more pays (KeptOutcomes).
     std::uint64_t kept_bytes_max() const noexcept {
         return limit_pages() * (has_total() ? 4096 / 32 : 4096 / 8);
     }

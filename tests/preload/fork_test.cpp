@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "far_memory.h"
+#include "forked.h"
 
 extern "C" char** environ;
 
@@ -22,21 +23,11 @@ namespace {
 
 using preload_test::becomes_far;
 using preload_test::becomes_mostly_far;
+using preload_test::exit_code_of_child;
 using preload_test::FarBlock;
 using preload_test::page_bytes;
 
 constexpr std::size_t large_bytes = std::size_t{32} << 20;  // four times the near limit
-
-// The exit code of a child that runs `body` and ends without anybody's destructors; 1000 + n when signal n
-// ended it.
-template <typename Body>
-int exit_code_of_child(Body&& body) {
-    const pid_t child = fork();
-    if (child == 0) _exit(body());
-    int status = 0;
-    if (child < 0 || waitpid(child, &status, 0) != child) return -1;
-    return WIFSIGNALED(status) ? 1000 + WTERMSIG(status) : WEXITSTATUS(status);
-}
 
 // On a page of its own, so that nobody keeps it near.
 char* on_own_page(const char* text) {

@@ -19,11 +19,13 @@
 #include <vector>
 
 #include "far_memory.h"
+#include "forked.h"
 
 namespace {
 
 using preload_test::becomes_far;
 using preload_test::becomes_mostly_far;
+using preload_test::exit_code_of_child;
 using preload_test::FarBlock;
 using preload_test::page_bytes;
 
@@ -80,16 +82,6 @@ class Transfers {
     int error_ = 0;
     int file_;
 };
-
-// The exit code of a child that runs `body`; 1000 + n when signal n ended it.
-template <typename Body>
-int exit_code_of_child(Body&& body) {
-    const pid_t child = fork();
-    if (child == 0) _exit(body());
-    int status = 0;
-    if (child < 0 || waitpid(child, &status, 0) != child) return -1;
-    return WIFSIGNALED(status) ? 1000 + WTERMSIG(status) : WEXITSTATUS(status);
-}
 
 int transfers_in_child(const FarBlock& block) {
     Transfers transfers;
