@@ -6,6 +6,7 @@
 #include <ucontext.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <system_error>
 
@@ -14,7 +15,9 @@
 namespace pnode::bench {
 namespace {
 
-FloorTier* floor_tier = nullptr;
+// Those by signal. Changes only while nothing faults.
+std::vector<FloorTier*> by_signal;
+struct sigaction before = {};
 
 void must(int error, const char* what) {
     if (error != 0) throw std::system_error(error, std::generic_category(), what);
@@ -22,11 +25,13 @@ void must(int error, const char* what) {
 
 }  // namespace
 
-FloorTier::FloorTier(Served how, std::size_t pages)
-    : Tier(how == Served::by_handlers ? "floor-thread" : "floor", "-"),
+FloorTier::FloorTier(Served how, const std::string& codec_name, std::size_t pages)
+    : Tier(how == Served::by_handlers ? "floor-thread" : "floor", codec_name),
       memory_(pages * page_bytes),
       copies_(pages * page_bytes),
-      pages_(pages) {
+      pages_(pages),
+      codec_(compress::codec_by_name(codec_name)),
+      blob_bytes_(pages) {
     const bool by_handlers = how == Served::by_handlers;
     uffd_ = os::open_userfaultfd(by_handlers ? 0 : UFFD_FEATURE_SIGBUS, by_handlers);
     must(uffd_.error, "userfaultfd");
@@ -37,8 +42,8 @@ FloorTier::FloorTier(Served how, std::size_t pages)
 
 FloorTier::~FloorTier() {
     if (handlers_.empty()) {
-        sigaction(SIGBUS, &before_, nullptr);
-        floor_tier = nullptr;
+        std::erase(by_signal, this);
+        if (by_signal.empty()) sigaction(SIGBUS, &before, nullptr);
     }
     for (std::thread& handler : handlers_) {
         pthread_cancel(handler.native_handle());
@@ -48,12 +53,13 @@ FloorTier::~FloorTier() {
 }
 
 void FloorTier::take_signal() {
-    floor_tier = this;
+    by_signal.push_back(this);
+    if (by_signal.size() != 1) return;
     struct sigaction action = {};
     action.sa_sigaction = on_sigbus;
     action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART;
     sigfillset(&action.sa_mask);
-    must(sigaction(SIGBUS, &action, &before_) == 0 ? 0 : errno, "sigaction");
+    must(sigaction(SIGBUS, &action, &before) == 0 ? 0 : errno, "sigaction");
 }
 
 void FloorTier::start_handlers() {
@@ -75,8 +81,9 @@ void FloorTier::handle() const {
 
 void FloorTier::on_sigbus(int signal, siginfo_t* info, void* context) {
     const int saved_errno = errno;
-    if (!floor_tier->serve(reinterpret_cast<std::uintptr_t>(info->si_addr)))
-        return floor_tier->before_.sa_sigaction(signal, info, context);
+    const auto address = reinterpret_cast<std::uintptr_t>(info->si_addr);
+    if (std::none_of(by_signal.begin(), by_signal.end(), [&](auto* tier) { return tier->serve(address); }))
+        return before.sa_sigaction(signal, info, context);
     errno = saved_errno;
     os::leave_handler(static_cast<ucontext_t*>(context));
 }
@@ -86,10 +93,15 @@ bool FloorTier::serve(std::uintptr_t address) const noexcept {
     const std::size_t offset = address - reinterpret_cast<std::uintptr_t>(memory());
     if (offset >= pages_ * page_bytes) return false;
     const std::size_t page = offset / page_bytes * page_bytes;
+    alignas(page_bytes) std::byte decoded[page_bytes];
+    std::byte* contents = copies_.data() + page;
+    if (const std::uint16_t bytes = blob_bytes_[page / page_bytes]; bytes != 0) {
+        if (!codec_->decompress(std::span(contents, bytes), std::span(decoded), {})) return false;
+        contents = decoded;
+    }
     std::size_t done = 0;
     int error = EAGAIN;
-    while (error == EAGAIN)
-        error = os::uffd_copy(uffd_.fd, memory() + page, copies_.data() + page, page_bytes, &done);
+    while (error == EAGAIN) error = os::uffd_copy(uffd_.fd, memory() + page, contents, page_bytes, &done);
     if (error == EEXIST) os::uffd_wake(uffd_.fd, memory() + page, page_bytes);
     return error == 0 || error == EEXIST;
 }
@@ -99,11 +111,22 @@ void FloorTier::demote(std::size_t first_page, std::size_t pages) {
     std::byte* const first = memory() + first_page * page_bytes;
     std::vector<unsigned char> present(pages);
     must(mincore(first, pages * page_bytes, present.data()) == 0 ? 0 : errno, "mincore");
-    for (std::size_t page = 0; page < pages; ++page) {
-        if ((present[page] & 1) != 0)
-            memcpy(copies_.data() + (first_page + page) * page_bytes, first + page * page_bytes, page_bytes);
-    }
+    const std::size_t scratch_bytes = codec_ != nullptr ? codec_->scratch_bytes(codec_->level_default) : 1;
+    const AnonymousMemory scratch(scratch_bytes);
+    for (std::size_t page = 0; page < pages; ++page)
+        if ((present[page] & 1) != 0) keep(first_page + page, {scratch.data(), scratch_bytes});
     must(madvise(first, pages * page_bytes, MADV_DONTNEED) == 0 ? 0 : errno, "madvise");
+}
+
+// What does not compress lies there as it is.
+void FloorTier::keep(std::size_t page, std::span<std::byte> scratch) {
+    const std::span<const std::byte> contents(memory() + page * page_bytes, page_bytes);
+    const std::span<std::byte> copy(copies_.data() + page * page_bytes, page_bytes);
+    std::size_t bytes = 0;
+    if (codec_ != nullptr)
+        bytes = codec_->compress(contents, copy.first(page_bytes - 1), codec_->level_default, scratch);
+    if (bytes == 0) memcpy(copy.data(), contents.data(), page_bytes);
+    blob_bytes_[page] = static_cast<std::uint16_t>(bytes);
 }
 
 std::vector<std::size_t> FloorTier::far_pages() const {

@@ -1,15 +1,19 @@
-// The kernel's own part of a fault: the exception, UFFDIO_COPY of a page that lies ready uncompressed, and
-// between them the signal and its return, where the faulting thread serves itself, or a handler thread on
-// each processor that is woken, reads the message, and wakes. Nothing that serves faults one by one is
-// faster.
+// The kernel's own part of a fault: the exception, UFFDIO_COPY of a page that lies ready, and between them
+// the signal and its return, where the faulting thread serves itself, or a handler thread on each processor
+// that is woken, reads the message, and wakes. Nothing that serves faults one by one is faster. With a codec
+// the page lies there compressed and is decoded first: nothing that serves such pages one by one is faster.
 #pragma once
 
 #include <signal.h>
 
+#include <cstdint>
+#include <span>
+#include <string>
 #include <thread>
 #include <vector>
 
 #include "bench/fault/tier.h"
+#include "compress/codec.h"
 #include "runtime/os/userfaultfd.h"
 
 namespace pnode::bench {
@@ -17,9 +21,9 @@ namespace pnode::bench {
 class FloorTier final : public Tier {
   public:
     enum class Served { inline_by_signal, by_handlers };
-    // One of each at a time, made after the heaps: it takes their signal, and passes on what is theirs.
-    // Throws std::system_error.
-    FloorTier(Served how, std::size_t pages);
+    // Made after the heaps: it takes their signal, and passes on what is theirs. `codec`: "-", or one of
+    // compress/codec.h that decodes without scratch. Throws std::system_error.
+    FloorTier(Served how, const std::string& codec, std::size_t pages);
     ~FloorTier() override;
     std::byte* memory() const override { return memory_.data(); }
     bool compresses() const override { return false; }
@@ -28,6 +32,7 @@ class FloorTier final : public Tier {
 
   private:
     static void on_sigbus(int signal, siginfo_t* info, void* context);
+    void keep(std::size_t page, std::span<std::byte> scratch);
     void take_signal();
     void start_handlers();
     void handle() const;
@@ -37,8 +42,9 @@ class FloorTier final : public Tier {
     AnonymousMemory copies_;
     std::size_t pages_;
     os::UffdOpened uffd_;
-    struct sigaction before_ = {};       // by signal
-    std::vector<std::thread> handlers_;  // by handlers
+    const compress::Codec* codec_;           // nullptr: uncompressed
+    std::vector<std::uint16_t> blob_bytes_;  // of each page's copy; 0: it is uncompressed
+    std::vector<std::thread> handlers_;      // by handlers
 };
 
 }  // namespace pnode::bench

@@ -79,11 +79,12 @@ class Suite {
                     report_.note(std::string("no rows for the ") + name + " engine with " + codec + ": " +
                                  error.what());
                 }
-        for (const auto how : {FloorTier::Served::inline_by_signal, FloorTier::Served::by_handlers}) try {
-                add_tier(std::make_unique<FloorTier>(how, options_.pages));
-            } catch (const std::system_error& error) {
-                report_.note(std::string("no rows for a floor: ") + error.what());
-            }
+        for (const auto how : {FloorTier::Served::inline_by_signal, FloorTier::Served::by_handlers})
+            for (const char* codec : {"-", "lz4"}) try {
+                    add_tier(std::make_unique<FloorTier>(how, codec, options_.pages));
+                } catch (const std::system_error& error) {
+                    report_.note(std::string("no rows for a floor: ") + error.what());
+                }
         if (swap_) add_tier(std::make_unique<ZramTier>(*swap_, options_.pages));
     }
 
