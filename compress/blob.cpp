@@ -1,10 +1,7 @@
 #include "compress/blob.h"
 
-#define XXH_STATIC_LINKING_ONLY  // XXH3_generateSecret
+#define XXH_INLINE_ALL  // keyed_hash.h
 #include <xxhash.h>
-#if defined(__x86_64__)
-#include <xxh_x86dispatch.h>  // XXH3_* by the widest vectors of this CPU: six times as fast as the plain ones
-#endif
 
 #include <algorithm>
 #include <bit>
@@ -137,19 +134,14 @@ DecodeResult blame(DecodeResult result, CodecId codec, const Dictionary* diction
 
 }  // namespace
 
-BlobKey::BlobKey(std::span<const std::byte, 32> seed) noexcept {
+BlobKey::BlobKey(std::span<const std::byte, 32> seed) noexcept : hash_(widest_keyed_hash()) {
     // Fails only for sizes below its minima, which these constants are not.
     if (XXH3_generateSecret(secret_, sizeof secret_, seed.data(), seed.size()) != XXH_OK) std::abort();
-    // The first long hash of a process asks the CPU for its features, which is slow on a virtual machine: not
-    // in a fault.
-    static constexpr std::byte long_input[256] = {};
-    hash(Bytes(long_input));
 }
 
 ContentHash BlobKey::hash(Bytes contents) const noexcept {
-    const XXH128_hash_t hash =
-        XXH3_128bits_withSecret(contents.data(), contents.size(), secret_, sizeof secret_);
-    return {hash.low64, hash.high64};
+    const KeyedHash hash = hash_(contents.data(), contents.size(), secret_, sizeof secret_);
+    return {hash.low, hash.high};
 }
 
 std::size_t encode_scratch_bytes(const CodecChoice& choice) noexcept {

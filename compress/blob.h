@@ -18,6 +18,7 @@
 
 #include "compress/codec.h"
 #include "compress/dictionary.h"
+#include "compress/keyed_hash.h"
 
 namespace pnode::compress {
 
@@ -40,6 +41,7 @@ class BlobKey {
     ContentHash hash(Bytes contents) const noexcept;
 
   private:
+    KeyedHashFunction hash_;
     alignas(64) std::byte secret_[secret_bytes];
 };
 

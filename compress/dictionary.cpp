@@ -4,18 +4,26 @@
 #define ZDICT_STATIC_LINKING_ONLY
 #include <lz4.h>
 #include <lz4hc.h>
+#define XXH_INLINE_ALL  // keyed_hash.h
 #include <xxhash.h>
 #include <zdict.h>
 #include <zstd.h>
 
 #include <algorithm>
 #include <bit>
+#include <cstdio>
 #include <cstring>
 #include <new>
 #include <vector>
 
 #include "compress/codec_tables.h"
 #include "compress/zstd_contexts.h"
+
+// compress/CMakeLists.txt
+extern "C" {
+extern std::FILE* pnode_zstd_stderr;
+std::FILE* pnode_zstd_stderr = stderr;
+}
 
 namespace pnode::compress {
 namespace {

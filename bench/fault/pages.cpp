@@ -1,6 +1,7 @@
 #include "bench/fault/pages.h"
 
 #include <string.h>
+#define XXH_INLINE_ALL
 #include <xxhash.h>
 
 #include <algorithm>
