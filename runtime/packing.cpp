@@ -27,8 +27,8 @@ bool is_the_evictors(Heap& heap) noexcept {
 
 }  // namespace
 
-// Under a lease what moved would be there twice. What the last time left is what it could not gain, as a
-// rule: not again before there is more.
+// Under a lease what moved would be there twice. What the last time left it could not gain, as a rule: not
+// again before there is more.
 bool Packing::is_due(Heap& heap, unsigned gain_part) noexcept {
     const cxl::BlobStore& store = *heap.far.store();
     const std::uint64_t free_bytes = store.free_slot_bytes();
@@ -41,6 +41,7 @@ bool Packing::begin(Heap& heap, unsigned gain_part) noexcept {
     if (!is_due(heap, gain_part)) return false;
     marking_ = {};
     hand_ = 0;
+    has_moved_ = false;
     phase_ = Phase::marking;
     return true;
 }
@@ -55,14 +56,19 @@ bool Packing::piece(Heap& heap, std::span<std::byte> copy) noexcept {
     } else if (!store.unmark_sparse()) {
         phase_ = Phase::none;
         trim(heap);
+        // What became free after the marking was not tried. But where nothing moves it is in vain.
+        free_bytes_left_ = has_moved_ ? free_bytes_after_ : store.free_slot_bytes();
         // A lease kept it from what it could have gained.
-        free_bytes_left_ = store.is_leased() ? 0 : store.free_slot_bytes();
+        if (store.is_leased()) free_bytes_left_ = 0;
     }
     return phase_ != Phase::none;
 }
 
 void Packing::mark(Heap& heap) noexcept {
-    if (heap.far.store()->mark_sparse(&marking_)) return;
+    cxl::BlobStore& store = *heap.far.store();
+    if (store.mark_sparse(&marking_)) return;
+    const std::uint64_t free_bytes = store.free_slot_bytes();
+    free_bytes_after_ = free_bytes - std::min(free_bytes, marking_.bytes);
     phase_ = marking_.bytes >= least_bytes_ ? Phase::moving : Phase::unmarking;
 }
 
@@ -76,6 +82,7 @@ void Packing::move(Heap& heap, std::span<std::byte> copy) noexcept {
         return ++words < piece_words && moved < piece_moves;
     });
     heap.statistics.blobs_moved.add(moved);
+    has_moved_ = has_moved_ || moved != 0;
     if (hand_ >= heap.page_count) phase_ = Phase::unmarking;
 }
 
@@ -94,7 +101,8 @@ std::uint64_t Packing::go_on(Heap& heap) noexcept {
     heap.statistics.packing_cpu_ns.add(spent_ns);
     const std::uint64_t rest_ns = spent_ns * (heap.config.stress ? 1 : evictor_cpu_part - 1);
     rests_until_ns_ = os::now_ns() + rest_ns;
-    return phase_ != Phase::none ? std::max<std::uint64_t>(rest_ns, 1) : 0;
+    const bool goes_on = phase_ != Phase::none || is_due(heap, evictor_gain_part);
+    return goes_on ? std::max<std::uint64_t>(rest_ns, 1) : 0;
 }
 
 }  // namespace pnode

@@ -45,10 +45,12 @@ class Packing {
 
     Phase phase_ = Phase::none;
     cxl::BlobStore::Marking marking_;
-    std::uint64_t hand_ = 0;             // of the walk: the next page
-    std::uint64_t least_bytes_ = 0;      // worth a walk
-    std::uint64_t free_bytes_left_ = 0;  // that the last time left, or fewer that were seen since
-    std::uint64_t rests_until_ns_ = 0;   // go_on
+    std::uint64_t hand_ = 0;              // of the walk: the next page
+    std::uint64_t least_bytes_ = 0;       // worth a walk
+    std::uint64_t free_bytes_after_ = 0;  // in slots, if all that is marked moves
+    std::uint64_t free_bytes_left_ = 0;   // that the last time left, or fewer that were seen since
+    bool has_moved_ = false;
+    std::uint64_t rests_until_ns_ = 0;  // go_on
 };
 
 }  // namespace pnode
