@@ -76,9 +76,11 @@ class Counter {
 struct alignas(64) SizeClass {
     SpinLock lock;
     SlabIndex partial = no_slab;
+    SlabIndex partial_last = no_slab;
     SlabIndex sparse = no_slab;
     SlabIndex with_deferred = no_slab;
-    Counter blobs, blob_bytes, leased_blobs;
+    std::uint32_t partial_slabs = 0;
+    Counter blobs, blob_bytes, leased_blobs, free_slots;
 };
 
 }  // namespace
@@ -91,6 +93,7 @@ struct BlobStore::State : Unmanaged {
           tables(pool.part_count()),
           tables_of(pool.part_count()),
           class_of(pool.part_count()),
+          sparse(pool.part_count()),
           direct_parts(pool.part_count()) {}
 
     struct Place {
@@ -120,14 +123,16 @@ struct BlobStore::State : Unmanaged {
     unsigned occupy_slot(const SlotTables::View& view);
     SlabIndex add_slab(unsigned class_index);
     void remove_slab(SlabIndex index, unsigned class_index);
-    SlabIndex& list_of(const Slab& slab, unsigned class_index);
+    bool is_sparse(SlabIndex part) const { return sparse[part].load(std::memory_order_relaxed) != 0; }
+    void set_sparse(SlabIndex index, unsigned class_index, bool is_sparse);
     void push(SlabIndex index, unsigned class_index);
+    void push_last(SlabIndex index, unsigned class_index);
     void unlink(SlabIndex index, unsigned class_index);
     void mark(SlabIndex index, unsigned class_index, bool is_sparse);
     SlabIndex slab_with_room(unsigned class_index);
     BlobRef allocate_at(SlabIndex index, unsigned class_index, std::size_t bytes);
-    using Room = std::array<std::uint32_t, classes.count>;
-    std::size_t mark_sparse_in(unsigned class_index, Room* room);
+    std::uint32_t begun_slabs(unsigned class_index);
+    std::size_t mark_some(Marking* marking);
     std::size_t bytes_of(const Place& place);
     void settle_lease(const SlotTables::View& view, std::size_t words);
     bool defer_if_leased(const Place& place, const SlotTables::View& view);
@@ -136,7 +141,7 @@ struct BlobStore::State : Unmanaged {
     bool free_deferred(unsigned class_index);
     const char* validate_slab(SlabIndex index, StoreCounters* sum) const;
     struct Listed {
-        std::size_t partial = 0, sparse = 0, with_deferred = 0;
+        std::size_t partial = 0, sparse = 0, with_deferred = 0, free_slots = 0;
     };
     const char* validate_list(SlabIndex head, unsigned class_index, bool is_sparse, std::size_t slabs) const;
     const char* validate_lists(unsigned class_index, Listed listed) const;
@@ -150,6 +155,9 @@ struct BlobStore::State : Unmanaged {
     // under the class's lock; relaxed, because whoever holds a reference got it from somebody who had
     // allocated it.
     LazyArray<std::atomic<std::uint8_t>> class_of;
+    // Is the part of a slab in its class's list of those that are being emptied? Written under the class's
+    // lock; relaxed, because a walk over all blobs reads it for each, and whoever moves one looks again.
+    LazyArray<std::atomic<std::uint8_t>> sparse;
     std::array<SizeClass, classes.count> by_class;
 
     // Direct buffers, under direct_lock: how many parts, at the first part of each.
@@ -179,32 +187,51 @@ BlobStore::State::Place BlobStore::State::locate(BlobRef ref) const {
     return {slab, class_index, inside / size.bytes};
 }
 
-// The list that a slab with a free slot is in.
-SlabIndex& BlobStore::State::list_of(const Slab& slab, unsigned class_index) {
-    SizeClass& owner = by_class[class_index];
-    return slab.sparse != 0 ? owner.sparse : owner.partial;
+void BlobStore::State::set_sparse(SlabIndex index, unsigned class_index, bool is_sparse) {
+    for (SlabIndex part = index; part < index + classes.slot[class_index].parts; ++part)
+        sparse[part].store(is_sparse ? 1 : 0, std::memory_order_relaxed);
 }
 
+// Into the list that a slab with a free slot is in.
 void BlobStore::State::push(SlabIndex index, unsigned class_index) {
+    SizeClass& owner = by_class[class_index];
+    const bool is_sparse = this->is_sparse(index);
     Slab& slab = slab_at(index, class_index);
-    SlabIndex& head = list_of(slab, class_index);
+    SlabIndex& head = is_sparse ? owner.sparse : owner.partial;
     slab.previous = no_slab;
     slab.next = head;
     if (head != no_slab) slab_at(head, class_index).previous = index;
+    if (head == no_slab && !is_sparse) owner.partial_last = index;
     head = index;
+    owner.partial_slabs += is_sparse ? 0 : 1;
+}
+
+// One that is not sparse, to be used after the others.
+void BlobStore::State::push_last(SlabIndex index, unsigned class_index) {
+    SizeClass& owner = by_class[class_index];
+    if (owner.partial == no_slab) return push(index, class_index);
+    Slab& slab = slab_at(index, class_index);
+    slab.previous = owner.partial_last;
+    slab.next = no_slab;
+    slab_at(owner.partial_last, class_index).next = index;
+    owner.partial_last = index;
+    ++owner.partial_slabs;
 }
 
 void BlobStore::State::unlink(SlabIndex index, unsigned class_index) {
+    SizeClass& owner = by_class[class_index];
+    const bool is_sparse = this->is_sparse(index);
     const Slab& slab = slab_at(index, class_index);
-    SlabIndex& link =
-        slab.previous != no_slab ? slab_at(slab.previous, class_index).next : list_of(slab, class_index);
-    link = slab.next;
+    SlabIndex& head = is_sparse ? owner.sparse : owner.partial;
+    (slab.previous != no_slab ? slab_at(slab.previous, class_index).next : head) = slab.next;
     if (slab.next != no_slab) slab_at(slab.next, class_index).previous = slab.previous;
+    if (slab.next == no_slab && !is_sparse) owner.partial_last = slab.previous;
+    owner.partial_slabs -= is_sparse ? 0 : 1;
 }
 
 void BlobStore::State::mark(SlabIndex index, unsigned class_index, bool is_sparse) {
     unlink(index, class_index);
-    slab_at(index, class_index).sparse = is_sparse ? 1 : 0;
+    set_sparse(index, class_index, is_sparse);
     push(index, class_index);
 }
 
@@ -229,12 +256,15 @@ SlabIndex BlobStore::State::add_slab(unsigned class_index) {
     slab_at(index, class_index).lease_epoch = lease_epoch;
     set_class(index, size.parts, class_index);
     push(index, class_index);
+    by_class[class_index].free_slots.add(size.slots);
     return index;
 }
 
 void BlobStore::State::remove_slab(SlabIndex index, unsigned class_index) {
     const SlotSize& size = classes.slot[class_index];
     unlink(index, class_index);
+    by_class[class_index].free_slots.subtract(size.slots);
+    set_sparse(index, class_index, false);
     set_class(index, size.parts, 0);
     tables.give(tables_of[index], size.slots);
     pool.give(index, size.parts);
@@ -278,6 +308,7 @@ BlobRef BlobStore::State::allocate_at(SlabIndex index, unsigned class_index, std
     const unsigned slot = occupy_slot(view);
     if (view.slab->occupied == size.slots) unlink(index, class_index);
     view.slack_bytes[slot] = static_cast<std::uint16_t>(size.bytes - bytes);
+    owner.free_slots.subtract(1);
     owner.blobs.add(1);
     owner.blob_bytes.add(bytes);
     return (index * part_bytes + slot * std::size_t{size.bytes}) / unit_bytes + 1;
@@ -291,6 +322,7 @@ void BlobStore::State::vacate_slot(const Place& place, const SlotTables::View& v
     --slab.occupied;
     if (place.slot / 64 < slab.first_word) slab.first_word = static_cast<std::uint16_t>(place.slot / 64);
     if (slab.quarantined != 0) return;
+    by_class[place.class_index].free_slots.add(1);
     if (was_full) push(place.slab, place.class_index);
     if (slab.occupied == 0) remove_slab(place.slab, place.class_index);
 }
@@ -441,8 +473,9 @@ void BlobStore::State::quarantine_slabs(unsigned class_index, SlabIndex first, S
         Slab& slab = slab_at(index, class_index);
         if (slab.quarantined != 0) continue;
         if (slab.occupied != size.slots) unlink(index, class_index);
+        by_class[class_index].free_slots.subtract(size.slots - slab.occupied);
         slab.quarantined = 1;
-        slab.sparse = 0;
+        set_sparse(index, class_index, false);
     }
 }
 
@@ -475,44 +508,68 @@ std::size_t BlobStore::State::bytes_of(const Place& place) {
            view(place.slab, place.class_index).slack_bytes[place.slot];
 }
 
-// Marks slabs of one class, the emptiest first, as long as what they hold has room: in those that are kept,
-// or, for the last of them, in larger slots. `room`: free slots that are left, of the larger classes and then
-// of this. A bounded number of slabs, for others wait for the lock.
-std::size_t BlobStore::State::mark_sparse_in(unsigned class_index, Room* room) {
+std::uint32_t BlobStore::State::begun_slabs(unsigned class_index) {
+    const std::lock_guard guard(by_class[class_index].lock);
+    return by_class[class_index].partial_slabs;
+}
+
+// Marks some slabs of one class, the emptiest first, as long as what they hold has room: in those that are
+// kept, or, for the last of them, in larger slots. What is kept goes to the list's end, the fullest first, so
+// that the next call finds others. How many were looked at; they are few, for others wait for the lock.
+std::size_t BlobStore::State::mark_some(Marking* marking) {
+    const unsigned class_index = marking->size;
     const SlotSize& size = classes.slot[class_index];
     SizeClass& owner = by_class[class_index];
     std::array<BegunSlab, begun_slabs_max> begun;
+    const std::size_t count_max = std::min<std::size_t>(marking->slabs_left, begun.size());
     std::size_t count = 0;
     const std::lock_guard guard(owner.lock);
-    for (SlabIndex index = owner.partial; index != no_slab && count < begun.size();
+    for (SlabIndex index = owner.partial; index != no_slab && count < count_max;
          index = slab_at(index, class_index).next)
         begun[count++] = {index, slab_at(index, class_index).occupied};
     const std::span<std::uint32_t> larger =
-        std::span(*room).subspan(class_index + 1, end_of_larger(class_index) - class_index - 1);
+        std::span(marking->room).subspan(class_index + 1, end_of_larger(class_index) - class_index - 1);
     const PackingPlan plan = plan_packing({begun.data(), count}, size.slots, larger);
-    (*room)[class_index] = plan.room;
-    for (std::size_t index = plan.kept; index < count; ++index) mark(begun[index].slab, class_index, true);
-    return (count - plan.kept) * size.parts * part_bytes;
+    marking->room[class_index] += plan.room;
+    marking->bytes += (count - plan.kept) * size.parts * part_bytes;
+    for (std::size_t index = 0; index < count; ++index) {
+        if (index >= plan.kept) {
+            mark(begun[index].slab, class_index, true);
+        } else {
+            unlink(begun[index].slab, class_index);
+            push_last(begun[index].slab, class_index);
+        }
+    }
+    return count;
 }
 
-std::size_t BlobStore::mark_sparse() noexcept {
-    if (is_leased()) return 0;
-    State::Room room{};
-    std::size_t bytes = 0;
-    for (unsigned index = classes.count - 1; index != 0; --index)
-        bytes += state_->mark_sparse_in(index, &room);
+// `room` is told of the larger sizes before it is asked for by a smaller one.
+bool BlobStore::mark_sparse(Marking* marking) noexcept {
+    static_assert(std::tuple_size_v<decltype(Marking::room)> >= classes.count);
+    constexpr std::size_t enough = 256;
+    if (is_leased()) return false;
+    for (std::size_t looked_at = 0; looked_at < enough;) {
+        if (marking->slabs_left == 0) {
+            if (marking->size == 1) return false;
+            marking->size = marking->size == 0 ? static_cast<unsigned>(classes.count) - 1 : marking->size - 1;
+            marking->slabs_left = state_->begun_slabs(marking->size);
+        }
+        const std::size_t count = state_->mark_some(marking);
+        marking->slabs_left = count == 0 ? 0 : marking->slabs_left - static_cast<std::uint32_t>(count);
+        looked_at += count;
+    }
+    return true;
+}
+
+std::uint64_t BlobStore::free_slot_bytes() const noexcept {
+    std::uint64_t bytes = 0;
+    for (unsigned index = 1; index < classes.count; ++index)
+        bytes += state_->by_class[index].free_slots.get() * classes.slot[index].bytes;
     return bytes;
 }
 
 bool BlobStore::is_in_sparse(BlobRef ref) const noexcept {
-    const State& state = *state_;
-    const auto part = static_cast<SlabIndex>((ref - 1) * unit_bytes / part_bytes);
-    const unsigned class_index = state.class_at(part);
-    if (class_index == 0) return false;
-    const std::lock_guard guard(state_->by_class[class_index].lock);
-    if (state.class_at(part) != class_index) return false;
-    const SlabIndex slab = part & ~(SlabIndex{classes.slot[class_index].parts} - 1);
-    return state.slab_at(slab, class_index).sparse != 0;
+    return state_->is_sparse(static_cast<SlabIndex>((ref - 1) * unit_bytes / part_bytes));
 }
 
 // From the size that fits best on.
@@ -533,12 +590,17 @@ BlobRef BlobStore::allocate_elsewhere(BlobRef ref) noexcept {
     return no_blob;
 }
 
-void BlobStore::unmark_sparse() noexcept {
+bool BlobStore::unmark_sparse() noexcept {
+    unsigned left = 256;
     for (unsigned index = 1; index < classes.count; ++index) {
         SizeClass& owner = state_->by_class[index];
         const std::lock_guard guard(owner.lock);
-        while (owner.sparse != no_slab) state_->mark(owner.sparse, index, false);
+        for (; owner.sparse != no_slab; --left) {
+            if (left == 0) return true;
+            state_->mark(owner.sparse, index, false);
+        }
     }
+    return false;
 }
 
 bool BlobStore::is_leased() const noexcept {
@@ -617,6 +679,8 @@ const char* BlobStore::State::validate_slab(SlabIndex index, StoreCounters* sum)
     const SlotSize& size = classes.slot[class_index];
     const SlotTables::View view = this->view(index, class_index);
     const Slab& slab = *view.slab;
+    for (SlabIndex part = index; part < index + size.parts; ++part)
+        if (is_sparse(part) != is_sparse(index)) return "a slab is sparse in part";
     unsigned occupied = 0;
     unsigned deferred = 0;
     for (unsigned slot = 0; slot < SlotTables::words(size.slots) * 64; ++slot) {
@@ -647,14 +711,18 @@ const char* BlobStore::State::validate_list(SlabIndex head, unsigned class_index
         if (class_at(index) != class_index) return "a slab is in the list of another class";
         const Slab& slab = slab_at(index, class_index);
         if (slab.previous != previous) return "a list of slabs with a free slot is broken";
-        if ((slab.sparse != 0) != is_sparse) return "a slab is in the wrong list of its class";
+        if (this->is_sparse(index) != is_sparse) return "a slab is in the wrong list of its class";
         previous = index;
     }
+    if (!is_sparse && by_class[class_index].partial_last != previous)
+        return "a list of slabs with a free slot has another end";
     return slabs == 0 ? nullptr : "a slab is missing from a list";
 }
 
 const char* BlobStore::State::validate_lists(unsigned class_index, Listed listed) const {
     const SizeClass& owner = by_class[class_index];
+    if (owner.partial_slabs != listed.partial || owner.free_slots.get() != listed.free_slots)
+        return "slabs with a free slot, or the slots, are miscounted";
     if (const char* wrong = validate_list(owner.partial, class_index, false, listed.partial)) return wrong;
     if (const char* wrong = validate_list(owner.sparse, class_index, true, listed.sparse)) return wrong;
     for (SlabIndex index = owner.with_deferred; index != no_slab;
@@ -687,7 +755,9 @@ const char* BlobStore::validate() const {
         if (const char* wrong = state.validate_slab(index, &sum)) return wrong;
         const Slab& slab = state.slab_at(index, class_index);
         const bool has_room = slab.occupied < classes.slot[class_index].slots && slab.quarantined == 0;
-        (slab.sparse != 0 ? listed[class_index].sparse : listed[class_index].partial) += has_room ? 1 : 0;
+        const bool is_sparse = state.is_sparse(index);
+        (is_sparse ? listed[class_index].sparse : listed[class_index].partial) += has_room ? 1 : 0;
+        if (has_room) listed[class_index].free_slots += classes.slot[class_index].slots - slab.occupied;
         listed[class_index].with_deferred += slab.deferred != 0 ? 1 : 0;
         index += classes.slot[class_index].parts;
     }

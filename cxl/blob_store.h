@@ -13,6 +13,7 @@
 // bytes() only. The parent holds a lease while such a child lives: see lease_all().
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -97,17 +98,27 @@ class BlobStore {
     // nobody.
     std::size_t trim() noexcept;
 
-    // Packing: slabs that hold few blobs are emptied by moving those, so that they can be given back. Marks
-    // slabs whose blobs have room elsewhere, in slabs of their size or of somewhat larger ones; what is
-    // placed goes into others as long as those have room. Returns the bytes of marked slabs: 0 under a lease,
-    // for what moves would be there twice. One thread packs.
-    std::size_t mark_sparse() noexcept;
-    // True for a blob in a marked slab; of a reference to what was freed meanwhile, either.
+    // Packing: slabs that hold few blobs are emptied by moving those, so that they can be given back. One
+    // thread packs.
+    // What slots that are free take in slabs that have been begun: more than packing can gain. Walks nothing.
+    std::uint64_t free_slot_bytes() const noexcept;
+    struct Marking {
+        std::uint64_t bytes = 0;  // of the slabs marked so far
+        // Where it goes on, and free slots of each size that nothing was promised yet.
+        unsigned size = 0;
+        std::uint32_t slabs_left = 0;
+        std::array<std::uint32_t, 128> room{};
+    };
+    // Marks slabs whose blobs have room elsewhere, in slabs of their size or of somewhat larger ones; what is
+    // placed goes into others as long as those have room. A bounded piece, from where `marking` says on,
+    // which begins as {}. True: there is more. Nothing under a lease, for what moves would be there twice.
+    bool mark_sparse(Marking* marking) noexcept;
+    // True for a blob in a marked slab; of a reference to what was freed meanwhile, either. Two loads.
     bool is_in_sparse(BlobRef ref) const noexcept;
     // A slot for a copy of this blob in a slab that is not marked and has one free. no_blob: there is none.
     BlobRef allocate_elsewhere(BlobRef ref) noexcept;
-    // What is still marked is a slab like any other again.
-    void unmark_sparse() noexcept;
+    // What is still marked is a slab like any other again. A bounded piece. True: there is more.
+    bool unmark_sparse() noexcept;
 
     // Every blob alive now stays as it is, freed or not, until end_lease() (leases nest by count: several
     // children). A lease costs a few instructions now and a copy of a slab's bitmap at the first change of

@@ -125,7 +125,7 @@ BlobRef Node::place(std::span<const std::byte> blob) noexcept {
 }
 
 BlobRef Node::place_elsewhere(BlobRef ref, std::span<const std::byte> slot) noexcept {
-    if (device_ != nullptr || !gate_.is_open()) return no_blob;
+    if (!may_pack()) return no_blob;
     const BlobRef elsewhere = store_.allocate_elsewhere(ref);
     if (elsewhere == no_blob) return no_blob;
     return write_or_quarantine(elsewhere, slot.first(std::min(slot.size(), store_.bytes(elsewhere).size())));

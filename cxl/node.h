@@ -115,6 +115,7 @@ class Node final : public Unmanaged, private SimulatedDevice::Listener {
     // Stores a copy of the blob at `ref`, the slot's bytes, outside of sparse slabs (blob_store.h). no_blob:
     // there is no free slot, or the node's device compresses, and does not gain by it.
     BlobRef place_elsewhere(BlobRef ref, std::span<const std::byte> slot) noexcept;
+    bool may_pack() const noexcept { return device_ == nullptr && gate_.is_open(); }
     // What a load found bad: nothing is placed there any more. In the parent only.
     void went_bad(const BadRange& bad) noexcept;
 

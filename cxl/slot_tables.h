@@ -30,8 +30,7 @@ struct Slab {
     std::uint16_t occupied;     // slots, deferred ones included
     std::uint16_t deferred;     // slots freed under a lease
     std::uint16_t first_word;   // no free slot in the words of `occupied` before this
-    std::uint8_t quarantined;   // 1: in no list, takes nothing, is never given back
-    std::uint8_t sparse;        // 1: in the class's list of slabs that are being emptied
+    std::uint16_t quarantined;  // 1: in no list, takes nothing, is never given back
 };
 
 // The head, three bitmaps and a number per slot.

@@ -59,13 +59,18 @@ void write_stats_if_due(Heap& heap) noexcept {
 }
 
 // How long to sleep when nobody calls: for ever, unless something is due. Nothing to do must cost nothing.
-std::uint64_t sleep_ns(Heap& heap, bool more_is_asked) noexcept {
+std::uint64_t sleep_ns(Heap& heap, bool more_is_asked, std::uint64_t packing_ns) noexcept {
     constexpr std::uint64_t soon_ns = 10'000'000;
-    if (more_is_asked) return soon_ns;
-    if (heap.stats_file.every_ns() != 0) return heap.stats_file.every_ns();
-    if (has_to_evict(heap)) return std::max<std::uint64_t>(heap.near.rest_left_ns(), 1'000'000);
-    if (heap.leases.count() != 0) return NearLedger::soon_ns_max;
-    return 0;
+    std::uint64_t due_ns = UINT64_MAX;
+    const auto no_later = [&](bool is_due, std::uint64_t after_ns) {
+        if (is_due) due_ns = std::min(due_ns, after_ns);
+    };
+    no_later(more_is_asked, soon_ns);
+    no_later(packing_ns != 0, packing_ns);
+    no_later(heap.stats_file.every_ns() != 0, heap.stats_file.every_ns());
+    no_later(has_to_evict(heap), std::max<std::uint64_t>(heap.near.rest_left_ns(), 1'000'000));
+    no_later(heap.leases.count() != 0, NearLedger::soon_ns_max);
+    return due_ns != UINT64_MAX ? due_ns : 0;
 }
 
 }  // namespace
@@ -80,8 +85,9 @@ void* evictor_main(void* argument) noexcept {
         write_stats_if_due(heap);
         const bool converging = converge(heap);
         const bool nominations_left = serve_nominations(heap);
+        const std::uint64_t packing_ns = heap.packing.go_on(heap);
         trim_inside(heap);
-        heap.near.wait_for_work(sleep_ns(heap, converging || nominations_left));
+        heap.near.wait_for_work(sleep_ns(heap, converging || nominations_left, packing_ns));
     }
     return nullptr;
 }

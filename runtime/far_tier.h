@@ -155,6 +155,8 @@ class FarTier {
     // The node is gone, and nothing of ours was on it: from now on nothing is placed anywhere. Nobody may be
     // in the middle of anything. `nowhere` is a node whose gate is shut.
     void leave(std::unique_ptr<cxl::Node> nowhere) noexcept;
+    // Opened by us, for ourselves.
+    bool has_node_alone() const noexcept { return node_ != nullptr && config_.node == nullptr; }
     bool uses(const cxl::Node& node) const noexcept { return borrowed_ == &node; }
 
     // In the node: all that is there when it is ours alone, our blobs' slots when it is borrowed. And beside

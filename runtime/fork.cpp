@@ -138,6 +138,7 @@ void forget_threads(Heap& heap) noexcept {
     heap.evictor.forget();
     heap.near.forget_evictor();
     heap.recompressor.forget();
+    heap.packing.forget();
     heap.hand_taken.store(false);
     for (unsigned lane = 0; lane < ResolveLanes::count; ++lane)
         ResolveLanes::give_back(heap.resolve_lanes[lane]);

@@ -36,6 +36,7 @@
 #include "runtime/nominations.h"
 #include "runtime/offload.h"
 #include "runtime/os/userfaultfd.h"
+#include "runtime/packing.h"
 #include "runtime/page_traits.h"
 #include "runtime/page_word.h"
 #include "runtime/recompressor.h"
@@ -199,6 +200,7 @@ class Heap : private cxl::NodeUser {
 
     os::Thread evictor;
     Recompressor recompressor;
+    Packing packing;
     std::atomic<bool> stop{false};
     StatsFile stats_file;
 

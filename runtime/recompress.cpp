@@ -13,8 +13,7 @@ namespace {
 constexpr std::uint64_t sweep_pages = 4096;  // worth a sweep: then the coldest may be others
 constexpr unsigned survey_words = 1 << 17;   // counted in a piece of the survey
 constexpr unsigned piece_words = 8192;       // looked at, and
-constexpr unsigned piece_moves = 512;        // of blobs, which are copied only
-constexpr std::uint64_t packing_gain = 256;  // the store is packed for so much of it, and more
+constexpr unsigned packing_gain_part = 256;  // of the store, for which it is packed
 constexpr unsigned piece_pages = 16;         // made anew before the gate is left and the CPU counted
 constexpr unsigned soon_epochs = 4;          // a page that comes back by then is warm (resolve.cpp, warmed)
 constexpr std::uint64_t quiet_ns = 500'000'000;
@@ -103,7 +102,10 @@ Recompressor::Next Recompressor::step(Heap& heap) noexcept {
     if (!heap.far.may_recompress()) return Next::when_something_is_far;
     heap.far.collect_dictionaries();
     if (phase_ == Phase::sweeping) return sweep_piece(heap);
-    if (phase_ == Phase::packing) return pack_piece(heap);
+    if (phase_ == Phase::packing) {
+        if (!heap.packing.piece(heap, copy_)) phase_ = Phase::between;
+        return Next::at_once;
+    }
     if (phase_ == Phase::between) begin_survey(heap);
     return survey_piece(heap) ? act_on_survey(heap) : Next::at_once;
 }
@@ -114,7 +116,11 @@ Recompressor::Next Recompressor::act_on_survey(Heap& heap) noexcept {
         return Next::at_once;
     }
     if (survey_.work == 0) {
-        if (begin_packing(heap)) return Next::at_once;
+        trim(heap);
+        if (heap.packing.begin(heap, packing_gain_part)) {
+            phase_ = Phase::packing;
+            return Next::at_once;
+        }
         return survey_.later != 0 ? Next::soon : Next::when_something_is_far;
     }
     begin_sweep();
@@ -134,43 +140,6 @@ Recompressor::Next Recompressor::sweep_piece(Heap& heap) noexcept {
     phase_ = Phase::between;
     trim(heap);
     return no_room ? Next::soon : Next::at_once;
-}
-
-// Not again where it gained nothing.
-bool Recompressor::begin_packing(Heap& heap) noexcept {
-    cxl::BlobStore& store = *heap.far.store();
-    trim(heap);
-    const std::uint64_t bytes = store.physical_bytes();
-    if (bytes == packed_bytes_) return false;
-    if (store.mark_sparse() < bytes / packing_gain) {
-        store.unmark_sparse();
-        return false;
-    }
-    packed_bytes_ = bytes;
-    hand_ = 0;
-    phase_ = Phase::packing;
-    return true;
-}
-
-// Under a lease the slots that are left would stay taken.
-Recompressor::Next Recompressor::pack_piece(Heap& heap) noexcept {
-    cxl::BlobStore& store = *heap.far.store();
-    unsigned words = 0;
-    unsigned moved = 0;
-    if (!store.is_leased()) {
-        hand_ = for_each_word(heap, hand_, [&](std::uint64_t page, PageWord word) {
-            const bool is_ours = word.state() == PageState::far || word.state() == PageState::near;
-            if (is_ours && word.place() != cxl::no_blob && word.store() == heap.far.own_store() &&
-                store.is_in_sparse(word.place()))
-                moved += move_blob(heap, page, word, copy_) ? 1 : 0;
-            return ++words < piece_words && moved < piece_moves;
-        });
-        if (hand_ < heap.page_count) return Next::at_once;
-    }
-    store.unmark_sparse();
-    trim(heap);
-    phase_ = Phase::between;
-    return Next::at_once;
 }
 
 // One page under the hand. How many there were to compress.

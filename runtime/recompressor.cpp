@@ -3,7 +3,6 @@
 #include "runtime/recompressor.h"
 
 #include <sys/mman.h>
-#include <time.h>
 
 #include <algorithm>
 
@@ -13,23 +12,20 @@
 namespace pnode {
 namespace {
 
-std::uint64_t thread_cpu_ns() noexcept {
-    timespec spent;
-    ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &spent);
-    return static_cast<std::uint64_t>(spent.tv_sec) * 1'000'000'000 +
-           static_cast<std::uint64_t>(spent.tv_nsec);
-}
-
 std::size_t in_pages(std::size_t bytes) noexcept {
     return (bytes + page_bytes - 1) / page_bytes * page_bytes;
 }
 
 }  // namespace
 
+// A forked child's far pages are its parent's, and it is short of life as a rule.
+bool Recompressor::is_wanted(const Heap& heap) noexcept {
+    return heap.far.codec().recompress_level != 0 && heap.far.own_store() == 0;
+}
+
 int Recompressor::start(Heap& heap) noexcept {
+    if (!is_wanted(heap)) return 0;
     const compress::CodecChoice& codec = heap.far.codec();
-    // A forked child's far pages are its parent's, and it is short of life as a rule.
-    if (codec.recompress_level == 0 || heap.far.own_store() != 0) return 0;
     compress::CodecChoice stronger = compress::recompression_of(codec);
     stronger.recompress_level = stronger.level;  // there will be a dictionary
     const std::size_t encode_bytes = in_pages(compress::encode_scratch_bytes(stronger));
@@ -61,7 +57,6 @@ void Recompressor::forget() noexcept {
     rest_.store(not_at_all, std::memory_order_relaxed);
     phase_ = Phase::between;
     untrainable_pages_ = 0;
-    packed_bytes_ = 0;
     room_.block = cxl::no_blob;
 }
 
@@ -74,11 +69,11 @@ void* Recompressor::main(void* argument) noexcept {
     Recompressor& self = heap.recompressor;
     const os::RuntimeScope scope;  // training allocates
     while (!heap.stop.load()) {
-        const std::uint64_t before_ns = thread_cpu_ns();
+        const std::uint64_t before_ns = os::thread_cpu_ns();
         // Before the look, so that what goes far after it wakes us.
         self.rest_.store(until_something_is_far);
         const Next next = self.step(heap);
-        const std::uint64_t cpu_ns = thread_cpu_ns() - before_ns;
+        const std::uint64_t cpu_ns = os::thread_cpu_ns() - before_ns;
         heap.statistics.recompression_cpu_ns.add(cpu_ns);
         self.rest(heap, next, cpu_ns);
     }

@@ -8,7 +8,7 @@
 //
 //     survey   how many far pages are how cold; a dictionary is trained when there is none, or no good one
 //     sweep    over the page words, the coldest first: as many as a few thousand are worth
-//     pack     when nothing is left to make smaller: what slabs with few blobs hold moves to fuller ones
+//     pack     when nothing is left to make smaller (packing.h)
 //     rest     as long as the CPU it took says; for ever when nothing is left to do
 //
 // Thread rule: start(), stop(), settle() and forget() as os::Thread; something_far() by anybody; the rest is
@@ -32,7 +32,9 @@ class Heap;
 
 class Recompressor {
   public:
-    // 0 or an errno; nothing to do where the codec does not ask for it.
+    // Does the codec ask for it?
+    static bool is_wanted(const Heap& heap) noexcept;
+    // 0 or an errno; nothing to do where it is not wanted.
     int start(Heap& heap) noexcept;
     void settle() noexcept { thread_.settle(); }
     // heap.stop is set.
@@ -99,8 +101,6 @@ class Recompressor {
     Next sweep_piece(Heap& heap) noexcept;
     unsigned consider(Heap& heap, std::uint64_t page, bool* no_room) noexcept;
     Remade remake(Heap& heap, std::uint64_t page, PageWord word) noexcept;
-    bool begin_packing(Heap& heap) noexcept;
-    Next pack_piece(Heap& heap) noexcept;
     // blocks.cpp
     unsigned consider_block(Heap& heap, std::uint64_t page, bool* no_room) noexcept;
     bool may_join(Heap& heap, std::uint64_t page, PageWord word, unsigned pages) const noexcept;
@@ -135,7 +135,7 @@ class Recompressor {
     Rating rating_;
     enum class Phase : std::uint8_t { between, surveying, sweeping, packing };
     Phase phase_ = Phase::between;
-    std::uint64_t hand_ = 0;               // of the survey, the sweep or the packing: the next page
+    std::uint64_t hand_ = 0;               // of the survey or the sweep: the next page
     unsigned age_min_ = 0;                 // of the sweep
     bool is_new_ = false;                  // the dictionary: what was in vain before may not be now
     std::uint64_t block_tried_ = no_page;  // the first page of the last block that came to nothing
@@ -143,7 +143,6 @@ class Recompressor {
     std::uint64_t evicted_ = 0;
     std::uint64_t evicted_since_ns_ = 0;   // since when it has been that many
     bool is_quiet_ = false;                // nothing was evicted for a while: what is far is cold
-    std::uint64_t packed_bytes_ = 0;       // that the store had when packing last gained nothing
     std::uint64_t untrainable_pages_ = 0;  // so many cold pages did not make a good dictionary
 };
 

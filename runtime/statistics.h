@@ -70,7 +70,7 @@ struct Statistics {
     Counter demotions, demotions_unchanged, demotions_zero, promotions, limbo_returns, released_pages,
         incompressible, refused_pinned, far_full, faults, faults_fresh, faults_redundant, poisoned,
         evictions_direct, evictions_in_place, fork_events, prefetches, prefetches_dropped, recompressed,
-        dictionaries_trained, recompression_cpu_ns, promotions_ahead;
+        dictionaries_trained, recompression_cpu_ns, promotions_ahead, blobs_moved, packing_cpu_ns;
     Counter kept_blob_bytes;                       // gauge, kept up to date where blobs are kept and dropped
     Counter far_pages, limbo_pages, pinned_pages;  // gauges
     Histogram fault_ns;

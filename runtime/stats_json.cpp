@@ -124,6 +124,8 @@ void take_snapshot(Heap& heap, pn_stats_t* out) noexcept {
     out->blocks_16k = heap.far.blocks(4);
     out->blocks_64k = heap.far.blocks(16);
     out->dictionaries_trained = counted.dictionaries_trained.value();
+    out->blobs_moved = counted.blobs_moved.value();
+    out->packing_cpu_ns = counted.packing_cpu_ns.value();
     out->promotions_ahead = counted.promotions_ahead.value();
     if (compress::iaa::Accelerator* const accelerator = heap.offload.accelerator())
         take_snapshot(*accelerator, out);

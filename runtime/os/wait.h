@@ -35,6 +35,14 @@ inline std::uint64_t now_ns() noexcept {
     return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<std::uint64_t>(now.tv_nsec);
 }
 
+// Of the calling thread.
+inline std::uint64_t thread_cpu_ns() noexcept {
+    timespec spent;
+    ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &spent);
+    return static_cast<std::uint64_t>(spent.tv_sec) * 1'000'000'000 +
+           static_cast<std::uint64_t>(spent.tv_nsec);
+}
+
 // At most a second.
 inline void sleep_ns(long wait_ns) noexcept {
     const timespec nap{0, wait_ns};

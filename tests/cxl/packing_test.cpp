@@ -61,8 +61,16 @@ class PackingTest : public StoreTest {
         for (const BlobRef ref : to_free) store->free(ref);
         while (store->trim() != 0) continue;
     }
+    void replace_one() {
+        Blob& blob = blobs[random() % blobs.size()];
+        store->free(blob.ref);
+        blob.bytes = realistic_blob_bytes(random);
+        blob.ref = store->allocate(blob.bytes);
+        ASSERT_NE(blob.ref, no_blob);
+        fill_pattern(store->bytes(blob.ref).first(blob.bytes), blob.tag);
+    }
     std::size_t pack() {
-        const std::size_t marked = store->mark_sparse();
+        const std::size_t marked = mark_sparse();
         for (Blob& blob : blobs) {
             if (!store->is_in_sparse(blob.ref)) continue;
             const BlobRef elsewhere = store->allocate_elsewhere(blob.ref);
@@ -72,7 +80,7 @@ class PackingTest : public StoreTest {
             blob.ref = elsewhere;
         }
         expect_sound();
-        store->unmark_sparse();
+        unmark_sparse();
         while (store->trim() != 0) continue;
         return marked;
     }
@@ -101,16 +109,61 @@ TEST_F(PackingTest, gives_back_what_few_blobs_held) {
 TEST_F(PackingTest, marks_nothing_under_a_lease) {
     make_sparse_store();
     store->lease_all();
-    EXPECT_EQ(store->mark_sparse(), 0u);
+    EXPECT_EQ(mark_sparse(), 0u);
     store->end_lease();
-    EXPECT_NE(store->mark_sparse(), 0u);
+    EXPECT_NE(mark_sparse(), 0u);
     expect_sound();
+}
+
+// Many slabs of one size, all half empty: a piece looks at some, the pieces at all of them.
+TEST_F(PackingTest, looks_at_every_begun_slab_piece_by_piece) {
+    make_store(64 * MiB);
+    constexpr std::size_t bytes = 2000;
+    for (std::uint64_t tag = 0; tag < 16000; ++tag) {
+        const BlobRef ref = allocate_filled(bytes, tag);
+        ASSERT_NE(ref, no_blob);
+        if (tag % 2 == 0) {
+            to_free.push_back(ref);
+        } else {
+            blobs.push_back({ref, bytes, tag});
+            fill_pattern(store->bytes(ref).first(bytes), tag);
+        }
+    }
+    for (const BlobRef ref : to_free) store->free(ref);
+    const std::uint64_t before = store->physical_bytes();
+    EXPECT_GT(store->free_slot_bytes(), before / 3);
+    BlobStore::Marking marking;
+    EXPECT_TRUE(store->mark_sparse(&marking)) << "one piece was enough: it is no piece";
+    const std::uint64_t first_piece = marking.bytes;
+    while (store->mark_sparse(&marking)) continue;
+    EXPECT_GT(marking.bytes, 2 * first_piece);
+    EXPECT_TRUE(store->unmark_sparse());
+    unmark_sparse();
+    EXPECT_EQ(pack(), marking.bytes);
+    EXPECT_LT(store->physical_bytes(), before * 6 / 10);
+    EXPECT_LT(store->free_slot_bytes(), before / 50);
+    expect_all_there();
+}
+
+// Between two pieces blobs come and go.
+TEST_F(PackingTest, marks_while_slabs_fill_and_empty) {
+    make_sparse_store();
+    for (int rounds = 0; rounds < 20; ++rounds) {
+        BlobStore::Marking marking;
+        for (bool more = true; more;) {
+            more = store->mark_sparse(&marking);
+            for (int i = 0; i < 50; ++i) replace_one();
+            expect_sound();
+        }
+        for (bool more = true; more; replace_one()) more = store->unmark_sparse();
+        expect_all_there();
+    }
 }
 
 // What is marked is still room: no slab is opened beside it.
 TEST_F(PackingTest, a_marked_slab_is_used_before_another_is_opened) {
     make_sparse_store();
-    EXPECT_NE(store->mark_sparse(), 0u);
+    EXPECT_NE(mark_sparse(), 0u);
     const std::uint64_t before = store->physical_bytes();
     std::uint64_t slots = 0;
     for (const Blob& blob : blobs) slots += store->is_in_sparse(blob.ref) ? 1 : 0;
@@ -125,7 +178,7 @@ TEST_F(PackingTest, a_marked_slab_is_used_before_another_is_opened) {
 TEST_F(PackingTest, a_full_store_uses_what_is_marked) {
     make_sparse_store();
     store->set_physical_bytes_max(store->physical_bytes());
-    EXPECT_NE(store->mark_sparse(), 0u);
+    EXPECT_NE(mark_sparse(), 0u);
     const std::size_t bytes = blobs[0].bytes;
     std::size_t placed = 0;
     while (allocate_filled(bytes, 1) != no_blob) ++placed;

@@ -79,6 +79,15 @@ struct StoreTest : testing::Test {
         region = make_region(bytes);
         store = std::make_unique<BlobStore>(*region, physical_bytes_max);
     }
+    // All of it at once. Returns the bytes of marked slabs.
+    std::size_t mark_sparse() {
+        BlobStore::Marking marking;
+        while (store->mark_sparse(&marking)) continue;
+        return marking.bytes;
+    }
+    void unmark_sparse() {
+        while (store->unmark_sparse()) continue;
+    }
     void expect_sound() { EXPECT_STREQ(store->validate(), nullptr); }
     bool region_is_zero() const {
         const std::byte* bytes = region->bytes();

@@ -29,6 +29,18 @@ class Fork : public HeapTest {
         EXPECT_EQ(pn_promote(heap_, buffer + pages / 3 * page_bytes, pages / 3 * page_bytes), 0);
         return buffer;
     }
+    // Of eight pages one stays, and what they were stored in is sparse.
+    static bool release_most(pn_heap* heap, std::uint8_t* buffer, std::uint64_t count) {
+        bool is_done = true;
+        for (std::uint64_t page = 0; page < count; ++page)
+            if (page % 8 != 3) is_done &= pn_release(heap, buffer + page * page_bytes, page_bytes) == 0;
+        return is_done;
+    }
+    static Verdict check_what_stayed(const std::uint8_t* buffer, std::uint64_t count, std::uint64_t seed) {
+        for (std::uint64_t page = 3; page < count; page += 8)
+            if (!page_is(buffer + page * page_bytes, Kind::text, seed + page)) return Verdict::wrong_bytes;
+        return Verdict::good;
+    }
     static Verdict check(const std::uint8_t* buffer, std::uint64_t seed) {
         return wrong_pages(buffer, pages, Kind::text, seed) == 0 ? Verdict::good : Verdict::wrong_bytes;
     }
@@ -63,6 +75,46 @@ class Fork : public HeapTest {
         EXPECT_EQ(pn_heap_close(other), 0);
     }
 };
+
+// The evictor moves blobs; forks fall into the middle of that. What a child inherited stays where it was for
+// as long as it lives, and the child packs a store of its own.
+TEST_F(Fork, WhileBlobsAreMoved) {
+    constexpr std::uint64_t count = 2048;
+    open_heap();
+    std::uint8_t* const buffer = alloc(count);
+    const auto blobs_moved = [this] {
+        pn_stats_t now = {};
+        now.struct_bytes = sizeof now;
+        now.version = PN_VERSION;
+        return pn_stats(heap_, &now) == 0 ? now.blobs_moved : 0;
+    };
+    const auto pack_most = [&](std::uint64_t seed) {
+        const std::uint64_t before = blobs_moved();
+        fill_pages(buffer, count, Kind::text, seed);
+        if (pn_demote(heap_, buffer, count * page_bytes, nullptr) != 0) return false;
+        return release_most(heap_, buffer, count) && eventually([&] { return blobs_moved() != before; });
+    };
+    for (std::uint64_t round = 0; round < 4; ++round) {
+        const std::uint64_t seed = 10'000 * (round + 1);
+        ASSERT_TRUE(pack_most(seed));
+        Door door;
+        Child child = Child::start([&] {
+            if (!door.pass()) return Verdict::call_failed;
+            const Verdict inherited = check_what_stayed(buffer, count, seed);
+            if (inherited != Verdict::good) return inherited;
+            if (!pack_most(seed + 5'000)) return Verdict::call_failed;
+            if (pn_heap_validate(heap_) != nullptr) return Verdict::wrong_state;
+            return check_what_stayed(buffer, count, seed + 5'000);
+        });
+        EXPECT_EQ(check_what_stayed(buffer, count, seed), Verdict::good);
+        fill_pages(buffer, count, Kind::text, 1);
+        EXPECT_EQ(pn_demote(heap_, buffer, count * page_bytes, nullptr), 0);
+        door.open();
+        EXPECT_EQ(child.wait(), Verdict::good);
+        EXPECT_EQ(wrong_pages(buffer, count, Kind::text, 1), 0u);
+        EXPECT_EQ(pn_heap_validate(heap_), nullptr);
+    }
+}
 
 TEST_F(Fork, ChildReadsNearFarAndFreshPages) {
     open_heap();

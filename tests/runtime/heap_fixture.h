@@ -38,6 +38,11 @@ inline constexpr bool thread_sanitized = true;
 inline constexpr bool thread_sanitized = false;
 #endif
 
+inline std::uint64_t from_environment(const char* name, std::uint64_t otherwise) {
+    const char* const text = std::getenv(name);
+    return text == nullptr ? otherwise : std::strtoull(text, nullptr, 10);
+}
+
 // The near limit may be overshot by the pages of threads in flight, and by no more than this.
 inline constexpr std::uint64_t overshoot_bytes_max = 2 * mib;
 

@@ -16,11 +16,6 @@
 namespace pnode::test {
 namespace {
 
-std::uint64_t from_environment(const char* name, std::uint64_t otherwise) {
-    const char* const text = std::getenv(name);
-    return text == nullptr ? otherwise : std::strtoull(text, nullptr, 10);
-}
-
 // Pages that all threads read and write: a lock and a version for each, and the version says what it holds.
 // The heap knows nothing of the locks, and pages leave and come back under readers and writers alike.
 class VersionedPages {

@@ -437,6 +437,8 @@ PN_API int pn_extent(pn_heap* heap, const void* address, uint64_t bytes, pn_exte
     X(accelerator_queues, "queues", "g: work queues of an accelerator in use")                              \
     X(accelerator_pages, "pages", "pages compressed or decoded by an accelerator")                          \
     X(accelerator_fallbacks, "events", "operations meant for an accelerator and done in software")          \
+    X(blobs_moved, "blobs", "moved to fuller slabs, so that emptier ones could be given back")              \
+    X(packing_cpu_ns, "ns", "CPU that this took where no codec recompresses")                               \
     X(blocks_16k, "blocks", "g: of 16 KiB, of which at least one page is still far")                        \
     X(blocks_64k, "blocks", "g: the same of 64 KiB")
 
