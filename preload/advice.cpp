@@ -131,7 +131,8 @@ class Advising {
         if (error_ == 0 && !range.is_empty())
             note_result(static_cast<int>(-kernel::advise(range.first, range.bytes(), advice_.advice)));
     }
-    // Handed-out parts are the kernel's, which may have somebody else wait (vacate_lent_pages): without the frame.
+    // Handed-out parts are the kernel's, which may have somebody else wait (vacate_lent_pages): without the
+    // frame.
     void inside(Range range) noexcept {
         while (error_ == 0 && !range.is_empty()) {
             const Range handed_out = up_to_handed_out(range);

@@ -1,5 +1,5 @@
-// mmap() and its family as a program calls them: one line each (mappings.h); and ioctl(), which has a userfaultfd
-// watch memory.
+// mmap() and its family as a program calls them: one line each (mappings.h); and ioctl(), which has a
+// userfaultfd watch memory.
 #include <sys/syscall.h>
 
 #include <cerrno>

@@ -69,7 +69,8 @@ Address map_page_to_try() noexcept {
     for (Address at = from; at < end; at += PN_PAGE_BYTES) {
         const long mapped = kernel::map(at, PN_PAGE_BYTES, PROT_READ | PROT_WRITE, only_if_empty, -1, 0);
         if (mapped == static_cast<long>(at)) return at;
-        if (!kernel::failed(mapped)) kernel::unmap(static_cast<Address>(mapped), PN_PAGE_BYTES);  // before 4.17
+        if (!kernel::failed(mapped))
+            kernel::unmap(static_cast<Address>(mapped), PN_PAGE_BYTES);  // before 4.17
         if (mapped != -EEXIST) break;
     }
     return 0;
@@ -90,8 +91,8 @@ Whose whose(int fd, std::uint64_t mode) noexcept {
 
 // ---- registering ----
 
-// visit(range) for each longest part of `range` that is mapped as far as we know, and where the heap has it of a
-// kind in `kinds`; its first error. With the frame.
+// visit(range) for each longest part of `range` that is mapped as far as we know, and where the heap has it
+// of a kind in `kinds`; its first error. With the frame.
 template <class Visit>
 long for_each_part(Range range, unsigned kinds, Visit visit) noexcept {
     const Range ours = range.within(heap_range());
@@ -117,8 +118,8 @@ long for_each_part(Range range, unsigned kinds, Visit visit) noexcept {
 constexpr unsigned handed_out_only = 1U << PN_EXTENT_HANDED_OUT;
 constexpr unsigned all_in_use = handed_out_only | 1U << PN_EXTENT_BUFFER;
 
-// What the kernel refuses changes nothing: it is asked about a page of our own first. Where it refuses afterwards
-// (vm.max_map_count, another userfaultfd of the program's) the pages stay handed out.
+// What the kernel refuses changes nothing: it is asked about a page of our own first. Where it refuses
+// afterwards (vm.max_map_count, another userfaultfd of the program's) the pages stay handed out.
 long register_range(const Control& control) noexcept {
     uffdio_register wanted;
     Range range;
@@ -144,7 +145,8 @@ long register_range(const Control& control) noexcept {
         return registered;
     });
     if (result != 0 && done > range.first)
-        for_each_part({range.first, done}, handed_out_only, [&](Range part) { return unregister(control.fd, part); });
+        for_each_part({range.first, done}, handed_out_only,
+                      [&](Range part) { return unregister(control.fd, part); });
     if (result != 0) return result;
     if (!any) return -EINVAL;
     const Address ioctls_at = control.argument + offsetof(uffdio_register, ioctls);
@@ -167,8 +169,8 @@ long unregister_range(const Control& control) noexcept {
 
 // ---- filling in ----
 
-// What the other requests say where: all begin with the target's address. The result's field is as far from the
-// structure's start; 0: there is none.
+// What the other requests say where: all begin with the target's address. The result's field is as far from
+// the structure's start; 0: there is none.
 struct Target {
     std::uint32_t request;
     std::uint8_t bytes_at;
@@ -210,11 +212,12 @@ bool is_all_handed_out(Range range) noexcept {
     });
 }
 
-// The kernel looks whether the target is registered, not with what: of the heap's own pages it would fill those
-// that are far.
+// The kernel looks whether the target is registered, not with what: of the heap's own pages it would fill
+// those that are far.
 bool is_refused(const Control& control, const Filling& filling) noexcept {
     Range range;
-    if (!is_of_heap(filling.to, filling.bytes, &range) || is_all_handed_out(range.within(heap_range()))) return false;
+    if (!is_of_heap(filling.to, filling.bytes, &range) || is_all_handed_out(range.within(heap_range())))
+        return false;
     return whose(control.fd, UFFDIO_REGISTER_MODE_MISSING) != Whose::anothers;
 }
 

@@ -1,11 +1,12 @@
 // ioctl(2) on a userfaultfd of the program's own, where the heap's addresses are concerned. Memory has one
-// userfaultfd: what the program registers is handed out to it (pn_hand_out_contents), and is the kernel's and the
-// program's until it is unmapped. What was touched is there, what was not is absent, as the program left it.
+// userfaultfd: what the program registers is handed out to it (pn_hand_out_contents), and is the kernel's and
+// the program's until it is unmapped. What was touched is there, what was not is absent, as the program left
+// it.
 //
 // A descriptor may be another process's: what it is asked for concerns that one's addresses, and not ours.
 //
-// Thread rule: any thread at once. errno is left alone. Who fills pages in (UFFDIO_COPY and its like) waits for
-// no other call of the family: the kernel may have another thread wait for what it does next.
+// Thread rule: any thread at once. errno is left alone. Who fills pages in (UFFDIO_COPY and its like) waits
+// for no other call of the family: the kernel may have another thread wait for what it does next.
 #pragma once
 
 #include <cstdint>

@@ -1,6 +1,6 @@
-// Handing out: pages of buffers become somebody else's: of who maps something else there, or watches them with a
-// userfaultfd of its own. What was watched is not watched any more, and every word says fresh, which means
-// nothing then.
+// Handing out: pages of buffers become somebody else's: of who maps something else there, or watches them
+// with a userfaultfd of its own. What was watched is not watched any more, and every word says fresh, which
+// means nothing then.
 //
 // Contents that are left are left as an application saw them: what it had touched is in place, what it never
 // touched is absent. Other threads may access the pages meanwhile: what they find is what the heap, or the

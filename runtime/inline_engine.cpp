@@ -38,9 +38,9 @@ FaultKind kind_of(std::uint64_t address, const void* context) noexcept {
 #endif
 }
 
-// A fault that was ours when it was raised, before the page was handed out, is none of the program's: the access
-// is made again. What was mapped there, or watches it, raises it again if that is what it wants. So the first
-// one a thread sees since anything was handed out proves nothing.
+// A fault that was ours when it was raised, before the page was handed out, is none of the program's: the
+// access is made again. What was mapped there, or watches it, raises it again if that is what it wants. So
+// the first one a thread sees since anything was handed out proves nothing.
 bool may_be_from_before() noexcept {
     static thread_local std::uint64_t seen __attribute__((tls_model("initial-exec"))) = 0;
     const std::uint64_t now = hand_outs();

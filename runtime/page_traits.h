@@ -3,15 +3,17 @@
 //     bits 0..2  protection, as PROT_ bits, exclusive-or read|write: a zero byte is ordinary memory
 //     bit  3     reserved: never accessible since it was allocated, so it holds nothing and is not charged
 //     bits 5..7  the buffer's own codec by its number (buffer_codecs.h); 0: the heap's
-//     bit  4     handed out: something else is mapped there (a file, shared memory), or somebody else watches it
+//     bit  4     handed out: something else is mapped there (a file, shared memory), or somebody else watches
+//     it
 //                (a userfaultfd of the program's own); not ours to touch
 //
 // Traits say nothing about who owns a page: a free page may still be inaccessible, so that a stray access to
 // what was unmapped ends as it would have without us. Whoever allocates it makes it ordinary again.
 //
 // Thread rule: written under the heap's span lock, handed_out also while its chunk is claimed or tracked
-// (chunk_table.h), and there by the owner of the busy page; anybody may read. Who reads what another thread wrote
-// sees what that thread did before (inline_engine.cpp wants that). The table is lazily backed and private: fork snapshots it.
+// (chunk_table.h), and there by the owner of the busy page; anybody may read. Who reads what another thread
+// wrote sees what that thread did before (inline_engine.cpp wants that). The table is lazily backed and
+// private: fork snapshots it.
 #pragma once
 
 #include <sys/mman.h>

@@ -47,7 +47,10 @@ std::uint64_t adopt_present_pages(Heap& heap, std::uint64_t first, std::uint64_t
             heap.near_map.mark(page);
             const PageWord word = heap.word(page).load();
             if (word.state() != PageState::fresh) continue;
-            found += heap.word(page).exchange(word, PageWord().with_pinned(word.pinned()).with(PageState::near)) ? 1 : 0;
+            found +=
+                heap.word(page).exchange(word, PageWord().with_pinned(word.pinned()).with(PageState::near))
+                    ? 1
+                    : 0;
         }
     }
     return found;

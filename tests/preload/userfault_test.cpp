@@ -1,5 +1,6 @@
-// A userfaultfd of the program's own on memory that was the heap's (preload/userfaults.h): what it does is what it
-// does without the library, whatever is far. A thread of the program's serves what is missing, as programs do.
+// A userfaultfd of the program's own on memory that was the heap's (preload/userfaults.h): what it does is
+// what it does without the library, whatever is far. A thread of the program's serves what is missing, as
+// programs do.
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <linux/userfaultfd.h>
@@ -65,8 +66,8 @@ std::uint64_t filling_of(std::size_t page) {
 class Pages {
   public:
     explicit Pages(std::size_t count)
-        : words_(static_cast<std::uint64_t*>(mmap(nullptr, count * page_bytes, PROT_READ | PROT_WRITE,
-                                                  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0))),
+        : words_(static_cast<std::uint64_t*>(
+              mmap(nullptr, count * page_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0))),
           count_(count) {
         if (words_ == MAP_FAILED) std::abort();
     }
@@ -141,7 +142,8 @@ class Userfaultfd {
         uffdio_range argument{address, pages * page_bytes};
         return ioctl(fd_, UFFDIO_UNREGISTER, &argument) != 0 ? errno : 0;
     }
-    int copy(std::uint64_t to, const volatile void* from, std::size_t bytes, std::int64_t* done = nullptr) const {
+    int copy(std::uint64_t to, const volatile void* from, std::size_t bytes,
+             std::int64_t* done = nullptr) const {
         uffdio_copy argument{};
         argument.dst = to;
         argument.src = reinterpret_cast<std::uint64_t>(from);
@@ -621,7 +623,8 @@ TEST_F(Userfaults, WhoIsToldOfAnUnmappingMayMapHimself) {
             { const Pages own(300); }
             uffd_msg message;
             pollfd waits{watcher.fd(), POLLIN, 0};
-            if (poll(&waits, 1, 10) == 1 && read(watcher.fd(), &message, sizeof message) == sizeof message) ++told;
+            if (poll(&waits, 1, 10) == 1 && read(watcher.fd(), &message, sizeof message) == sizeof message)
+                ++told;
         }
     });
     ASSERT_EQ(madvise(reinterpret_cast<void*>(memory_->address(0)), 8 * page_bytes, MADV_DONTNEED), 0);
@@ -635,8 +638,8 @@ TEST_F(Userfaults, WhoIsToldOfAnUnmappingMayMapHimself) {
     EXPECT_GE(told, 4u);
 }
 
-// Threads that use all of it while parts are watched, left, dropped and unmapped, and everything else goes far
-// beside them. Bounded by rounds.
+// Threads that use all of it while parts are watched, left, dropped and unmapped, and everything else goes
+// far beside them. Bounded by rounds.
 TEST_F(Userfaults, ThreadsGoOnWhileItIsWatched) {
     constexpr int readers = 4;
     FarBlock pressure(12 * mib, 6);
@@ -657,8 +660,9 @@ TEST_F(Userfaults, ThreadsGoOnWhileItIsWatched) {
                 do {
                     page = (page * 5 + 13) % pages;
                     // What was touched before it was watched reads as zeros.
-                    const bool right = page < half ? memory->holds(page, data_of(page))
-                                                   : memory->holds(page, 0) || memory->holds(page, filling_of(page));
+                    const bool right = page < half
+                                           ? memory->holds(page, data_of(page))
+                                           : memory->holds(page, 0) || memory->holds(page, filling_of(page));
                     wrong += right ? 0 : 1;
                     ++turns;
                 } while (!ends);
