@@ -131,20 +131,31 @@ class Advising {
         if (error_ == 0 && !range.is_empty())
             note_result(static_cast<int>(-kernel::advise(range.first, range.bytes(), advice_.advice)));
     }
+    // Handed-out parts are the kernel's, which may have somebody else wait (vacate_lent_pages): without the
+    // frame.
     void inside(Range range) noexcept {
-        const MappingFrame frame;
-        for_each_extent(heap_served(), range, [&](Range part, const pn_extent_t& extent) {
-            if (extent.kind == PN_EXTENT_FREE) hole_ = true;
-            if (extent.kind == PN_EXTENT_HANDED_OUT)
-                note_result(static_cast<int>(-kernel::advise(part.first, part.bytes(), advice_.advice)));
-            if (extent.kind == PN_EXTENT_BUFFER) note_result(advise_buffer(part, advice_));
-            return error_ == 0;
-        });
+        while (error_ == 0 && !range.is_empty()) {
+            const Range handed_out = up_to_handed_out(range);
+            outside(handed_out);
+            range.first = handed_out.end;
+        }
     }
     bool has_failed() const noexcept { return error_ != 0; }
     long result() const noexcept { return error_ != 0 ? -error_ : hole_ ? -ENOMEM : 0; }
 
   private:
+    // The first handed-out part, or what is behind the range's end; all before it is done.
+    Range up_to_handed_out(Range range) noexcept {
+        const MappingFrame frame;
+        Range handed_out{range.end, range.end};
+        for_each_extent(heap_served(), range, [&](Range part, const pn_extent_t& extent) {
+            if (extent.kind == PN_EXTENT_FREE) hole_ = true;
+            if (extent.kind == PN_EXTENT_HANDED_OUT) handed_out = part;
+            if (extent.kind == PN_EXTENT_BUFFER) note_result(advise_buffer(part, advice_));
+            return error_ == 0 && handed_out.is_empty();
+        });
+        return handed_out;
+    }
     void note_result(int error) noexcept {
         if (error == ENOMEM) hole_ = true;
         if (error != 0 && error != ENOMEM) error_ = error;
@@ -290,6 +301,17 @@ void unlock_pages(Range range) noexcept {
         pn_unpin(heap_served(), at(part), part.bytes());
         set_notes(part, note_locked, 0);
     });
+}
+
+void give_notes_to_kernel(Range range) noexcept {
+    const Range noted = range.within(noted_range());
+    for_each_noted(noted, note_locked, note_locked,
+                   [](Range part) { pn_unpin(heap_served(), at(part), part.bytes()); });
+    for_each_noted(noted, note_not_inherited, note_not_inherited,
+                   [](Range part) { kernel::advise(part.first, part.bytes(), MADV_DONTFORK); });
+    for_each_noted(noted, note_wiped, note_wiped,
+                   [](Range part) { kernel::advise(part.first, part.bytes(), MADV_WIPEONFORK); });
+    set_notes(range, all_notes, 0);
 }
 
 void forget_notes(Range range, std::uint8_t mask) noexcept {

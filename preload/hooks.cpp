@@ -92,11 +92,43 @@ void* allocate(extent_hooks_t*, void* wanted, std::size_t bytes, std::size_t ali
     return extent;
 }
 
+// visit(address, bytes, kind) for each part of a kind of what jemalloc has: no other thread changes it.
+template <class Visit>
+void for_each_part(void* extent, std::size_t bytes, Visit visit) noexcept {
+    pn_extent_t part;
+    for (auto* at = static_cast<unsigned char*>(extent);
+         bytes != 0 && pn_extent(served_heap, at, bytes, &part) == 0; at += part.bytes) {
+        visit(at, part.bytes, part.kind);
+        bytes -= part.bytes;
+    }
+}
+
+// Of what the program has lent to its own userfaultfd (userfaults.h) some may be among it: EINVAL.
+int free_extent(void* extent, std::size_t bytes) noexcept {
+    const int error = pn_buffer_free(served_heap, extent, bytes);
+    if (error != EINVAL) return error;
+    for_each_part(extent, bytes, [](void* at, std::size_t part, std::uint32_t kind) {
+        if (kind == PN_EXTENT_HANDED_OUT) pn_take_back(served_heap, at, part);
+    });
+    return pn_buffer_free(served_heap, extent, bytes);
+}
+
+int release_extent(void* extent, std::size_t bytes) noexcept {
+    int error = pn_release(served_heap, extent, bytes);
+    if (error != EINVAL) return error;
+    error = 0;
+    for_each_part(extent, bytes, [&](void* at, std::size_t part, std::uint32_t kind) {
+        if (kind == PN_EXTENT_HANDED_OUT && madvise(at, part, MADV_DONTNEED) != 0) error = errno;
+        if (kind == PN_EXTENT_BUFFER) pn_release(served_heap, at, part);
+    });
+    return error;
+}
+
 bool free_failed(void* extent, std::size_t bytes) noexcept {
     const KeepErrno keep;
     if (!is_managed(extent)) return munmap(extent, bytes) != 0;
     const InsideRuntime inside;
-    return pn_buffer_free(served_heap, extent, bytes) != 0;
+    return free_extent(extent, bytes) != 0;
 }
 
 // True refuses. What is smaller than an arena grows by is kept by jemalloc, which purges it then, so that its
@@ -110,7 +142,7 @@ void destroy(extent_hooks_t*, void* extent, std::size_t bytes, bool, unsigned) n
     if (!free_failed(extent, bytes) || !is_managed(extent)) return;
     const KeepErrno keep;
     const InsideRuntime inside;
-    pn_release(served_heap, extent, bytes);
+    release_extent(extent, bytes);
 }
 
 // True when the pages still hold what they held.
@@ -120,7 +152,7 @@ bool purge(extent_hooks_t*, void* extent, std::size_t, std::size_t offset, std::
     void* start = static_cast<unsigned char*>(extent) + offset;
     if (!is_managed(extent)) return madvise(start, length, MADV_DONTNEED) != 0;
     const InsideRuntime inside;
-    return pn_release(served_heap, start, length) != 0;
+    return release_extent(start, length) != 0;
 }
 
 bool split(extent_hooks_t*, void*, std::size_t, std::size_t, std::size_t, bool, unsigned) noexcept {

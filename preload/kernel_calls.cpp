@@ -57,6 +57,14 @@ int __wrap_mincore(void* address, std::size_t bytes, unsigned char* vector) noex
     return static_cast<int>(result_of(kernel::in_core(number(address), bytes, vector)));
 }
 
+int __wrap_ioctl(int fd, unsigned long request, ...) noexcept {
+    va_list more;
+    va_start(more, request);
+    const std::uintptr_t argument = number(va_arg(more, void*));
+    va_end(more);
+    return static_cast<int>(result_of(kernel::call(SYS_ioctl, fd, request, argument)));
+}
+
 void* __wrap_sbrk(std::intptr_t bytes) noexcept {
     return kernel::__sbrk(bytes);
 }

@@ -1,8 +1,13 @@
-// mmap() and its family as a program calls them: one line each (mappings.h).
+// mmap() and its family as a program calls them: one line each (mappings.h); and ioctl(), which has a
+// userfaultfd watch memory.
+#include <sys/syscall.h>
+
 #include <cerrno>
 #include <cstdarg>
 
 #include "preload/mappings.h"
+#include "preload/shield/held_call.h"
+#include "preload/userfaults.h"
 
 #define PN_ENTRY extern "C" [[gnu::visibility("default")]]
 
@@ -109,4 +114,16 @@ PN_ENTRY int mincore(void* address, std::size_t bytes, unsigned char* vector) no
 // libc's is a cancellation point; for memory it never blocks.
 PN_ENTRY int msync(void* address, std::size_t bytes, int flags) noexcept {
     return status(mapping_sync(number(address), bytes, flags));
+}
+
+// No cancellation point, as libc's is none.
+PN_ENTRY int ioctl(int fd, unsigned long request, ...) noexcept {
+    va_list more;
+    va_start(more, request);
+    const std::uintptr_t argument = number(va_arg(more, void*));
+    va_end(more);
+    const auto kernels_bits = static_cast<std::uint32_t>(request);
+    if (is_userfault_request(kernels_bits)) return status(userfault_control(fd, kernels_bits, argument));
+    const long arguments[6] = {fd, static_cast<long>(request), static_cast<long>(argument)};
+    return status(held_call(SYS_ioctl, arguments, nullptr));
 }

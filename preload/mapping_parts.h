@@ -16,6 +16,17 @@ int unmap_pages(Range range) noexcept;
 // Every page becomes handed out, whatever it was. 0 or an errno, and then some may be.
 int hand_out_pages(Range range) noexcept;
 
+// Every page becomes handed out with its contents: somebody else watches it from now on. 0 or an errno, and
+// then some may be.
+int lend_pages(Range range) noexcept;
+
+// What was lent is gone, but for its addresses. The kernel tells who watches it, if he wants to know, and
+// waits until he has heard of it: so without the frame, which he may want first.
+void vacate_lent_pages(Range range) noexcept;
+
+// Notes become what the kernel knows of the pages: it does alone for them what we did with it.
+void give_notes_to_kernel(Range range) noexcept;
+
 // Pinned pages are let go, and the notes of `mask` forgotten.
 void forget_notes(Range range, std::uint8_t mask) noexcept;
 inline constexpr std::uint8_t all_notes = 0xff;

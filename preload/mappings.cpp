@@ -1,5 +1,6 @@
 #include "preload/mappings.h"
 
+#include <atomic>
 #include <cerrno>
 
 #include "preload/kernel_calls.h"
@@ -14,6 +15,8 @@ constexpr int not_ours = MAP_SHARED | MAP_STACK | MAP_GROWSDOWN | MAP_HUGETLB | 
 
 constinit std::size_t capture_bytes_min = SIZE_MAX;
 constinit bool strict_limit = false;
+// Relaxed: who unmaps what another thread has lent has been told of it.
+constinit std::atomic<bool> ever_lent{false};
 
 bool is_private_anonymous(int flags) noexcept {
     return (flags & MAP_TYPE) == MAP_PRIVATE && (flags & MAP_ANONYMOUS) != 0;
@@ -86,14 +89,19 @@ bool is_all_free(Range range) noexcept {
                            [](Range, const pn_extent_t& extent) { return extent.kind == PN_EXTENT_FREE; });
 }
 
-// Something that is not ours over our addresses. What the kernel refuses must change nothing: so it is asked
-// elsewhere first.
-long map_foreign(Range range, Range ours, std::size_t bytes, int protection, int flags, int fd,
-                 std::int64_t offset) noexcept {
+// What the kernel refuses must change nothing: so it is asked elsewhere first. 0, or minus an errno.
+long try_elsewhere(Range range, std::size_t bytes, int protection, int flags, int fd,
+                   std::int64_t offset) noexcept {
     const int anywhere = flags & ~(MAP_FIXED | MAP_FIXED_NOREPLACE | MAP_POPULATE | MAP_LOCKED);
     const long trial = kernel::map(0, bytes, protection, anywhere, fd, offset);
     if (kernel::failed(trial)) return trial;
     kernel::unmap(static_cast<Address>(trial), range.bytes());
+    return 0;
+}
+
+// Something that is not ours over our addresses.
+long map_foreign(Range range, Range ours, std::size_t bytes, int protection, int flags, int fd,
+                 std::int64_t offset) noexcept {
     if (const int error = hand_out_pages(ours)) return -error;
     const int over = (flags & ~MAP_FIXED_NOREPLACE) | MAP_FIXED;
     const long mapped = kernel::map(range.first, bytes, protection, over, fd, offset);
@@ -104,14 +112,25 @@ long map_foreign(Range range, Range ours, std::size_t bytes, int protection, int
 long map_fixed(Range range, std::size_t bytes, int protection, int flags, int fd,
                std::int64_t offset) noexcept {
     const Range ours = range.within(heap_range());
+    constexpr int kept_away = not_ours & ~MAP_STACK;
+    const bool is_foreign =
+        !is_private_anonymous(flags) || (flags & kept_away) != 0 || ours.bytes() != range.bytes();
+    const bool replaces = (flags & MAP_FIXED_NOREPLACE) == 0;
+    const auto try_foreign = [&] {
+        return is_foreign ? try_elsewhere(range, bytes, protection, flags, fd, offset) : 0;
+    };
+    if (replaces) {
+        if (const long refused = try_foreign()) return refused;
+        vacate_lent_pages(ours);
+    }
     {
         const MappingFrame frame;
-        // Where the range leaves the heap, the kernel cannot know that our part of it is free.
-        if ((flags & MAP_FIXED_NOREPLACE) != 0 && (ours.bytes() != range.bytes() || !is_all_free(ours)))
-            return -EEXIST;
-        constexpr int kept_away = not_ours & ~MAP_STACK;
-        if (!is_private_anonymous(flags) || (flags & kept_away) != 0 || ours.bytes() != range.bytes())
-            return map_foreign(range, ours, bytes, protection, flags, fd, offset);
+        if (!replaces) {
+            // Where the range leaves the heap, the kernel cannot know that our part of it is free.
+            if (ours.bytes() != range.bytes() || !is_all_free(ours)) return -EEXIST;
+            if (const long refused = try_foreign()) return refused;
+        }
+        if (is_foreign) return map_foreign(range, ours, bytes, protection, flags, fd, offset);
         if (const int error = renew_pages(ours, protection)) return -error;
     }
     populate(range, protection, flags);
@@ -188,6 +207,35 @@ int hand_out_pages(Range range) noexcept {
     return error;
 }
 
+int lend_pages(Range range) noexcept {
+    pn_heap* const heap = heap_served();
+    int error = 0;
+    for_each_extent(heap, range, [&](Range part, const pn_extent_t& extent) {
+        if (extent.kind != PN_EXTENT_BUFFER) return true;
+        ever_lent.store(true, std::memory_order_relaxed);
+        give_notes_to_kernel(part);
+        error = pn_hand_out_contents(heap, at(part), part.bytes());
+        return error == 0;
+    });
+    return error;
+}
+
+void vacate_lent_pages(Range range) noexcept {
+    constexpr int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED;
+    while (ever_lent.load(std::memory_order_relaxed) && !range.is_empty()) {
+        Range lent{range.end, range.end};
+        {
+            const MappingFrame frame;
+            for_each_extent(heap_served(), range, [&](Range part, const pn_extent_t& extent) {
+                if (extent.kind == PN_EXTENT_HANDED_OUT) lent = part;
+                return extent.kind != PN_EXTENT_HANDED_OUT;
+            });
+        }
+        if (!lent.is_empty()) kernel::map(lent.first, lent.bytes(), PROT_NONE, flags, -1, 0);
+        range.first = lent.end;
+    }
+}
+
 long mapping_unmap(Address address, std::size_t bytes) noexcept {
     Range range;
     if (!whole_pages(address, bytes, &range) || !range.touches(heap_range()))
@@ -202,6 +250,7 @@ long mapping_unmap(Address address, std::size_t bytes) noexcept {
         const long result = kernel::unmap(ours.end, range.end - ours.end);
         if (kernel::failed(result)) return result;
     }
+    vacate_lent_pages(ours);
     const MappingFrame frame;
     return -unmap_pages(ours);
 }

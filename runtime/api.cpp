@@ -259,7 +259,13 @@ int pn_relocate(pn_heap* heap, void* from, void* to, std::uint64_t bytes) noexce
 
 int pn_hand_out(pn_heap* heap, void* address, std::uint64_t bytes) noexcept {
     return on_pages(heap, address, bytes, [](Heap& managed, std::uint64_t first, std::uint64_t pages) {
-        return managed.hand_out(first, pages);
+        return managed.hand_out(first, pages, Heap::Contents::dropped);
+    });
+}
+
+int pn_hand_out_contents(pn_heap* heap, void* address, std::uint64_t bytes) noexcept {
+    return on_pages(heap, address, bytes, [](Heap& managed, std::uint64_t first, std::uint64_t pages) {
+        return managed.hand_out(first, pages, Heap::Contents::left);
     });
 }
 

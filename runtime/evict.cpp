@@ -388,7 +388,7 @@ Away put_away_zero(Heap& heap, EvictLane& lane, unsigned index) noexcept {
     OutgoingPage& out = lane.out[index];
     if (!claim_limbo(heap, lane, index)) return Away::taken_back;
     drop_kept(heap, out.word);
-    leave(heap, out, PageWord());
+    leave(heap, out, PageWord().with_written(true));
     heap.statistics.demotions_zero.add();
     return Away::fresh;
 }

@@ -30,7 +30,7 @@ void on_sigbus(int signal, siginfo_t* info, void*) {
     const int saved_errno = errno;
     const auto address = reinterpret_cast<std::uint64_t>(info->si_addr);
     Heap* const heap = info->si_code == BUS_ADRERR ? heap_at(address) : nullptr;
-    if (heap != nullptr) {
+    if (heap != nullptr && (heap->traits[heap->page_at(address)] & PageTraits::handed_out) == 0) {
         LentResolveLane lane(heap->resolve_lanes);
         resolve(*heap, heap->page_at(address), FaultKind::missing, *lane);
         heap->statistics.faults.add();

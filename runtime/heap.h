@@ -3,7 +3,8 @@
 //
 //     tracking   the kernel's pages to page words         resolve   bring one page near
 //     promote    bring a run of far pages near            evict     take pages out
-//     mapping    protect, reserve, hand out               release   drop contents
+//     mapping    protect, reserve, take back              release   drop contents
+//     hand_out   let somebody else have pages
 //     pin        promise that a page stays                relocate  contents to other addresses
 //     fork       a child reads its snapshot               fault_threads, inline_engine   who calls resolve
 //     heap       open, allocate, activate
@@ -85,7 +86,9 @@ class Heap : private cxl::NodeUser {
     // ---- as the kernel sees buffers (mapping.cpp) ----
     // An errno of mprotect(2); ENOMEM also where strict forbids what becomes accessible.
     int protect(std::uint64_t first, std::uint64_t pages, int protection);
-    int hand_out(std::uint64_t first, std::uint64_t pages) noexcept;
+    // EBUSY: a page is pinned · EIO: one is lost · ENOMEM: vm.max_map_count; pages may be handed out by then.
+    enum class Contents : std::uint8_t { dropped, left };
+    int hand_out(std::uint64_t first, std::uint64_t pages, Contents contents) noexcept;
     int take_back(std::uint64_t first, std::uint64_t pages) noexcept;
 
     // Threads, userfaultfd and node, once; idempotent. 0 or an errno. More handlers than `handlers_now` start
@@ -212,6 +215,7 @@ class Heap : private cxl::NodeUser {
     void charge_reserved(std::uint64_t first, std::uint64_t pages) noexcept;
     int map_again(std::uint64_t first, std::uint64_t pages) noexcept;
     int mark_handed_out(std::uint64_t first, std::uint64_t pages) noexcept;
+    int hand_out_tracked(std::uint64_t first, std::uint64_t pages, ResolveLane& lane) noexcept;
     bool take_pages(std::uint64_t pages, const Placing& placing, std::uint64_t* first) noexcept;
     void include_in_core_dumps(std::uint64_t end) noexcept;
     int make_ordinary(std::uint64_t first, std::uint64_t pages, bool reserved) noexcept;
@@ -242,6 +246,11 @@ class Heap : private cxl::NodeUser {
 bool track_chunk(Heap& heap, std::uint64_t chunk) noexcept;
 // Registers what of the pages is not handed out. 0 or an errno.
 int watch_pages(Heap& heap, std::uint64_t first, std::uint64_t pages) noexcept;
+// None of them is handed out, or all are about to be. 0 or an errno, and then they are watched as before.
+int unwatch_pages(Heap& heap, std::uint64_t first, std::uint64_t pages) noexcept;
+// How often pages were handed out in this process: a fault that was raised before may be handled afterwards
+// (inline_engine.cpp).
+std::uint64_t hand_outs() noexcept;
 // Fresh pages that the kernel has in place become near; how many, for the ledger.
 std::uint64_t adopt_present_pages(Heap& heap, std::uint64_t first, std::uint64_t pages) noexcept;
 

@@ -38,10 +38,21 @@ FaultKind kind_of(std::uint64_t address, const void* context) noexcept {
 #endif
 }
 
+// A fault that was ours when it was raised, before the page was handed out, is none of the program's: the
+// access is made again. What was mapped there, or watches it, raises it again if that is what it wants. So
+// the first one a thread sees since anything was handed out proves nothing.
+bool may_be_from_before() noexcept {
+    static thread_local std::uint64_t seen __attribute__((tls_model("initial-exec"))) = 0;
+    const std::uint64_t now = hand_outs();
+    const bool is_first = seen != now;
+    seen = now;
+    return is_first;
+}
+
 // Was it a page of ours, and is it near now?
 bool serve(Heap& heap, std::uint64_t page, FaultKind kind) noexcept {
     // What was mapped over the heap's pages, a file, has its own reasons.
-    if ((heap.traits[page] & PageTraits::handed_out) != 0) return false;
+    if ((heap.traits[page] & PageTraits::handed_out) != 0) return may_be_from_before();
     // A poisoned page's second fault is the program's to see.
     if (heap.word(page).load().state() == PageState::poisoned) return false;
     const Serving serving(heap);

@@ -40,26 +40,6 @@ int Heap::protect(std::uint64_t first, std::uint64_t pages, int protection) {
     return 0;
 }
 
-// From the moment this returns nobody here touches, moves or watches the pages.
-int Heap::hand_out(std::uint64_t first, std::uint64_t pages) noexcept {
-    const os::SignalsBlocked signals;
-    const Inside inside(operations);
-    if (any_pinned(*this, first, pages)) return EBUSY;
-    release(*this, first, pages);
-    const ChunksClaimed claimed(*this, first, pages);
-    mark_handed_out(first, pages);
-    return 0;
-}
-
-// ENOMEM: what it is when the kernel would not have them watched again.
-int Heap::mark_handed_out(std::uint64_t first, std::uint64_t pages) noexcept {
-    const std::lock_guard lock(span_lock);
-    traits.for_each(first, pages, PageTraits::reserved, 0,
-                    [&](std::uint64_t at, std::uint64_t count) { charge_spans(at, count, -1); });
-    traits.set(first, pages, 0xff, PageTraits::handed_out | PageTraits::reserved);
-    return ENOMEM;
-}
-
 // Inaccessible until it is watched again, so that no first touch goes unseen.
 int Heap::take_back(std::uint64_t first, std::uint64_t pages) noexcept {
     const os::SignalsBlocked signals;

@@ -3,13 +3,17 @@
 //     bits 0..2  protection, as PROT_ bits, exclusive-or read|write: a zero byte is ordinary memory
 //     bit  3     reserved: never accessible since it was allocated, so it holds nothing and is not charged
 //     bits 5..7  the buffer's own codec by its number (buffer_codecs.h); 0: the heap's
-//     bit  4     handed out: something else is mapped there (a file, shared memory); not ours to touch
+//     bit  4     handed out: something else is mapped there (a file, shared memory), or somebody else watches
+//     it
+//                (a userfaultfd of the program's own); not ours to touch
 //
 // Traits say nothing about who owns a page: a free page may still be inaccessible, so that a stray access to
 // what was unmapped ends as it would have without us. Whoever allocates it makes it ordinary again.
 //
 // Thread rule: written under the heap's span lock, handed_out also while its chunk is claimed or tracked
-// (chunk_table.h); anybody may read. The table is lazily backed and private: fork snapshots it.
+// (chunk_table.h), and there by the owner of the busy page; anybody may read. Who reads what another thread
+// wrote sees what that thread did before (inline_engine.cpp wants that). The table is lazily backed and
+// private: fork snapshots it.
 #pragma once
 
 #include <sys/mman.h>
@@ -49,7 +53,7 @@ class PageTraits {
     bool any() const noexcept { return ever_set_.load(std::memory_order_relaxed); }
 
     std::uint8_t operator[](std::uint64_t page) const noexcept {
-        return traits_[page].load(std::memory_order_relaxed);
+        return traits_[page].load(std::memory_order_acquire);
     }
 
     // Replaces the bits of `mask`.
@@ -60,7 +64,7 @@ class PageTraits {
             const std::uint8_t before = traits_[page].load(std::memory_order_relaxed);
             const auto after = static_cast<std::uint8_t>((before & ~mask) | bits);
             // An untouched page of the table stays untouched.
-            if (after != before) traits_[page].store(after, std::memory_order_relaxed);
+            if (after != before) traits_[page].store(after, std::memory_order_release);
         }
     }
 

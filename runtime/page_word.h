@@ -6,7 +6,7 @@
 //     bits 7..11  skip: near: sweeps the page is still passed over; far: skip_max: recompression was in vain
 //     bits 12..17 stamp: the eviction epoch in which it left, or did not compress
 //     bit  18     block: the blob is one of 16 KiB, dense: of 64 KiB; all of its pages' words name it
-//     bit  19     near, far: was written to in its last stay
+//     bit  19     near, far: was written to in its last stay; fresh: it was there and held zeros when it left
 //     bit  20     pinned (the count is in the heap's pin table)
 //     bit  21     write-protected where it is; near: put there so, and not written to since; limbo: in place
 //     bits 22..25 store: which generation's blob store `place` is in (fork.h)
@@ -66,6 +66,8 @@ class PageWord {
 
     constexpr bool write_protected() const { return get(21, 1) != 0; }
     constexpr bool written() const { return get(19, 1) != 0; }
+    // Fresh, but to the application a page that is there, not one that was never touched.
+    constexpr bool is_emptied() const { return state() == PageState::fresh && written(); }
 
     constexpr PageWord with(PageState state) const { return set(0, 3, static_cast<std::uint64_t>(state)); }
     constexpr PageWord with_level(unsigned level) const { return set(4, 3, level); }

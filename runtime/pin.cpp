@@ -10,8 +10,8 @@ namespace {
 
 constexpr std::uint8_t pins_max = 255;
 
-// Brings the page near and owns it; false: poisoned. A page in transit is waited for, not resolved: two that
-// did so would take it from each other for ever.
+// Brings the page near and owns it; false: poisoned, or handed out meanwhile. A page in transit is waited
+// for, not resolved: two that did so would take it from each other for ever.
 bool own_near(Heap& heap, std::uint64_t page, ResolveLane& lane, PageWord* near_word) noexcept {
     for (os::Backoff backoff;;) {
         const PageWord word = heap.word(page).load();
@@ -25,6 +25,7 @@ bool own_near(Heap& heap, std::uint64_t page, ResolveLane& lane, PageWord* near_
             *near_word = word.write_protected() ? unprotected(heap, page, word) : word;
             return true;
         }
+        if ((heap.traits[page] & PageTraits::handed_out) != 0) return false;
         resolve(heap, page, FaultKind::asked, lane);
     }
 }

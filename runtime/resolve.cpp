@@ -33,6 +33,14 @@ Resolved resolve_poisoned(Heap& heap, std::uint64_t page, FaultKind kind) noexce
     return Resolved::poisoned;
 }
 
+// Handed out since the fault: what is absent there, and what is write-protected, is so for others' reasons.
+// The caller owns the busy page. The access is made again.
+Resolved leave_handed_out(Heap& heap, std::uint64_t page, PageWord word) noexcept {
+    heap.word(page).publish(word);
+    os::uffd_wake(heap.uffd.fd, heap.address_of(page), page_bytes);
+    return Resolved::gone;
+}
+
 // The caller owns the busy page. A fresh page reads as zeros.
 Resolved resolve_fresh(Heap& heap, std::uint64_t page, PageWord word) noexcept {
     charge(heap, 1);
@@ -142,6 +150,8 @@ Resolved resolve(Heap& heap, std::uint64_t page, FaultKind kind, ResolveLane& la
         if (!heap.word(page).make_busy(word)) continue;
         switch (word.state()) {
             case PageState::fresh:
+                if ((heap.traits[page] & PageTraits::handed_out) != 0)
+                    return leave_handed_out(heap, page, word);
                 // Released since it was write-protected: whoever still wants it faults again.
                 if (kind == FaultKind::write_protected) return unprotect(heap, page, word);
                 return resolve_fresh(heap, page, word);

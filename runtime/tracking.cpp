@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <mutex>
+#include <utility>
 
 #include "runtime/heap.h"
 #include "runtime/holds.h"
@@ -16,6 +17,7 @@ void fill_held_pages(Heap& heap, std::uint64_t first, std::uint64_t pages) noexc
     const std::uint64_t base = reinterpret_cast<std::uint64_t>(heap.base) / page_bytes;
     for_each_held(base + first, base + first + pages, [&](std::uint64_t from, std::uint64_t end) {
         for (std::uint64_t page = from; page < end; ++page) {
+            if ((heap.traits[page - base] & PageTraits::handed_out) != 0) continue;
             // Piece by piece: parts of what is held may be inaccessible, or read-only.
             std::byte* const address = heap.address_of(page - base);
             if (os::populate(address, page_bytes, os::Populate::write) != 0)
@@ -43,26 +45,49 @@ std::uint64_t adopt_present_pages(Heap& heap, std::uint64_t first, std::uint64_t
             if (known ? (present[index] & 1) == 0 : !heap.spans.is_allocated(page, 1)) continue;
             // The hand does not come here before the chunk is tracked.
             heap.near_map.mark(page);
-            found += heap.word(page).exchange(PageWord(), PageWord().with(PageState::near)) ? 1 : 0;
+            const PageWord word = heap.word(page).load();
+            if (word.state() != PageState::fresh) continue;
+            found +=
+                heap.word(page).exchange(word, PageWord().with_pinned(word.pinned()).with(PageState::near))
+                    ? 1
+                    : 0;
         }
     }
     return found;
 }
 
-int watch_pages(Heap& heap, std::uint64_t first, std::uint64_t pages) noexcept {
-    const std::uint64_t boundary = heap.engine_change.boundary();
+namespace {
+
+// call(descriptor, address, bytes) for each part that one descriptor is to watch; its first error.
+template <class Call>
+int by_descriptor(Heap& heap, std::uint64_t first, std::uint64_t pages, Call call) noexcept {
+    const std::uint64_t middle = std::clamp(heap.engine_change.boundary(), first, first + pages);
     int error = 0;
-    const auto watch = [&](std::uint64_t at, std::uint64_t end) {
+    for (const auto& [at, end] : {std::pair(first, middle), std::pair(middle, first + pages)}) {
         if (error == 0 && at < end)
-            error = os::uffd_register(heap.engine_change.descriptor_of(heap, at), heap.address_of(at),
-                                      (end - at) * page_bytes, heap.uffd_mode());
-    };
+            error = call(heap.engine_change.descriptor_of(heap, at), heap.address_of(at),
+                         (end - at) * page_bytes);
+    }
+    return error;
+}
+
+}  // namespace
+
+int watch_pages(Heap& heap, std::uint64_t first, std::uint64_t pages) noexcept {
+    int error = 0;
     heap.traits.for_each(first, pages, PageTraits::handed_out, 0, [&](std::uint64_t at, std::uint64_t count) {
-        const std::uint64_t part = std::clamp(boundary, at, at + count);
-        watch(at, part);
-        watch(part, at + count);
+        if (error == 0)
+            error = by_descriptor(heap, at, count, [&](int fd, void* address, std::size_t bytes) {
+                return os::uffd_register(fd, address, bytes, heap.uffd_mode());
+            });
     });
     return error;
+}
+
+int unwatch_pages(Heap& heap, std::uint64_t first, std::uint64_t pages) noexcept {
+    return by_descriptor(heap, first, pages, [](int fd, void* address, std::size_t bytes) {
+        return os::uffd_unregister(fd, address, bytes);
+    });
 }
 
 // In ascending order, so that two that want the same wait for each other in no circle; who tracks a chunk

@@ -2,6 +2,7 @@
 
 #include <linux/aio_abi.h>
 #include <linux/filter.h>
+#include <linux/userfaultfd.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -71,6 +72,7 @@ class Pointers {
     void add_blocks(std::uint64_t address, std::uint64_t count) noexcept;
     void add_block(std::uint64_t address) noexcept;
     void add_filter(std::uint64_t address) noexcept;
+    void add_io_control(std::uint64_t address) noexcept;
     void add_waiters(std::uint64_t address, std::uint64_t count) noexcept;
     void add_sized_behind(std::uint64_t address, std::uint64_t length_at) noexcept;
     void replace_set(unsigned index) noexcept;
@@ -167,6 +169,13 @@ void Pointers::add_filter(std::uint64_t address) noexcept {
     add(reinterpret_cast<std::uint64_t>(program.filter), program.len * sizeof(sock_filter));
 }
 
+// What the program's own userfaultfd copies in is looked at by the kernel too.
+void Pointers::add_io_control(std::uint64_t address) noexcept {
+    uffdio_copy copy{};
+    add(address, std::max<std::uint64_t>(_IOC_SIZE(value(1)), unlisted_bytes));
+    if (value(1) == UFFDIO_COPY && read(&copy, address, sizeof copy)) add(copy.src, copy.len);
+}
+
 void Pointers::add_waiters(std::uint64_t address, std::uint64_t count) noexcept {
     struct {
         std::uint64_t expected, word;
@@ -239,7 +248,7 @@ void Pointers::add_argument(const Argument& argument) noexcept {
         case Shape::filter:
             return add_filter(address);
         case Shape::io_control:
-            return add(address, std::max<std::uint64_t>(_IOC_SIZE(value(1)), unlisted_bytes));
+            return add_io_control(address);
         case Shape::set:
             return replace_set(argument.index);
         case Shape::packed_set:

@@ -20,6 +20,7 @@
 #include "preload/shield/signal_calls.h"
 #include "preload/shield/signal_frames.h"
 #include "preload/shield/stubs.h"
+#include "preload/userfaults.h"
 #include "runtime/os/descriptors.h"
 #include "runtime/os/signal_actions.h"
 #include "runtime/os/signals_blocked.h"
@@ -337,6 +338,10 @@ void answer(Dispatched& call) noexcept {
         case SYS_io_uring_setup:
             if (has_kernel_rings() && !may_use_rings()) return call.answer(-EPERM);
             break;
+        case SYS_ioctl:
+            if (!is_userfault_request(static_cast<std::uint32_t>(call.value(1)))) break;
+            return call.answer(userfault_control(static_cast<int>(call.arguments[0]),
+                                                 static_cast<std::uint32_t>(call.value(1)), call.value(2)));
         case SYS_prctl:
             if (call.arguments[0] == set_dispatch) return call.answer(-EBUSY);
             break;

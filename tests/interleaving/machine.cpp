@@ -97,6 +97,10 @@ void Machine::begin() {
     if (unpublished_block_ != cxl::no_blob) places.insert(unpublished_block_);
     for (const std::uint64_t place : places) heap_->far.store()->free(place);
     unpublished_block_ = cxl::no_blob;
+    for (std::uint64_t page = 0; page < pages_; ++page) {
+        if (is_handed_out(page)) heap_->chunks.add_allocated(heap_->chunk_of(page), 1);
+    }
+    heap_->traits.set(0, pages_, 0xff, PageTraits::ordinary);
     std::memcpy(static_cast<void*>(heap_.get()), heap_before_.data(), sizeof(Heap));
     std::memset(static_cast<void*>(heap_->words), 0, pages_ * sizeof(AtomicPageWord));
     std::memset(static_cast<void*>(heap_->pins), 0, pages_);
@@ -232,6 +236,17 @@ void Machine::unpin(std::uint64_t page) {
     const Truth& truth = truth_[page];
     const std::uint64_t there = truth.moved_to != nowhere ? truth.moved_to : truth.moves_to;
     if (there == nowhere || pnode::unpin(*heap_, there, 1) != 0) fail("unpin() failed");
+}
+
+bool Machine::is_handed_out(std::uint64_t page) const noexcept {
+    return (heap_->traits[page] & PageTraits::handed_out) != 0;
+}
+
+void Machine::hand_out(std::uint64_t page) {
+    note("hand out");
+    const int error = heap_->hand_out(page, 1, Heap::Contents::left);
+    if (error != 0 && error != EINVAL) fail("hand_out() failed");
+    if (!is_handed_out(page)) fail("nothing was handed out");
 }
 
 // A pinned page is there and is counted, or in transit.
@@ -504,6 +519,7 @@ std::uint64_t Machine::state() {
         std::memcpy(static_cast<void*>(&word), static_cast<const void*>(heap_->words + page), sizeof word);
         hash.add(meaning_of(word));
         hash.add(owner_[page] * 1000 + heap_->pins[page].load());
+        hash.add(heap_->traits[page]);
         add_page(kernel_[page], heap_->address_of(page));
         const Truth& truth = truth_[page];
         hash.add(truth.giving_up);
@@ -566,7 +582,10 @@ std::string Machine::wrong_page(std::uint64_t page) {
     const PageState state = heap_->word(page).load().state();
     const bool tracked = heap_->chunks.state(heap_->chunk_of(page)) == ChunkState::tracked;
     const std::string name = "page " + std::to_string(page);
-    if (tracked && state != PageState::near && kernel_[page].present)
+    if (is_handed_out(page)) {
+        if (state != PageState::fresh || kernel_[page].watched || kernel_[page].write_protected)
+            return name + " is handed out, and still ours";
+    } else if (tracked && state != PageState::near && kernel_[page].present)
         return name + " is in place and its word says " + state_names[static_cast<unsigned>(state)];
     touch(page, false, 0);
     return "";

@@ -62,6 +62,8 @@ class Machine : public World {
     void pin(std::uint64_t page);
     void unpin(std::uint64_t page);
     void relocate(std::uint64_t from, std::uint64_t to, std::uint64_t pages);
+    // With its contents, to who watches nothing. Whoever comes too late is told so.
+    void hand_out(std::uint64_t page);
     // A system call that writes to the page: EFAULT if it is not there.
     void system_call_on(std::uint64_t page, std::uint64_t number);
     void track(std::uint64_t page);
@@ -128,6 +130,7 @@ class Machine : public World {
     bool read_far(std::uint64_t page, PageWord* word, std::span<std::byte> contents);
     bool is_block_miscounted(std::uint64_t page) const;
     std::string wrong_page(std::uint64_t page);
+    bool is_handed_out(std::uint64_t page) const noexcept;
     bool is_word(const void* at) const noexcept;
     std::uint64_t meaning_of(PageWord word) const noexcept;
 

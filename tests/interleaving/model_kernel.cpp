@@ -94,6 +94,14 @@ int uffd_register(int, void* address, std::size_t bytes, std::uint64_t) noexcept
     });
 }
 
+int uffd_unregister(int, void* address, std::size_t bytes) noexcept {
+    return for_each_page("unregister", address, bytes, [](Page& page, std::byte* at) {
+        page.watched = page.write_protected = false;
+        machine().wake(at);
+        return 0;
+    });
+}
+
 int uffd_copy(int, void* destination, const void* source, std::size_t bytes, std::size_t* done) noexcept {
     return copy(destination, source, bytes, false, done);
 }

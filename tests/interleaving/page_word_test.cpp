@@ -58,6 +58,10 @@ const Act near_changed_since = [](Machine& m) {
     m.write(0, 9);
 };
 const Act near_incompressible = [](Machine& m) { m.write(0, incompressible); };
+const Act zeros_away = [](Machine& m) {
+    m.write(0, 0);
+    m.demote(0, 1);
+};
 const Act pinned = [](Machine& m) {
     near_with_blob(m);
     m.pin(0);
@@ -79,6 +83,7 @@ const Act unpin = [](Machine& m) { m.unpin(0); };
 const Act drop_kept = [](Machine& m) { m.drop_kept(); };
 const Act system_call = [](Machine& m) { m.system_call_on(0, 6); };
 const Act relocate = [](Machine& m) { m.relocate(0, 2, 1); };
+const Act hand_out = [](Machine& m) { m.hand_out(0); };
 const Act read_there = [](Machine& m) { m.read(2); };
 const Act write_there = [](Machine& m) { m.write(2, 5); };
 
@@ -213,13 +218,16 @@ INSTANTIATE_TEST_SUITE_P(
                       Three{"unpin_demote", pinned, {unpin, demote, read}},
                       Three{"promote_release", far, {promote, release, write}}),
     name_of_three);
-INSTANTIATE_TEST_SUITE_P(AtLength, ThreeOf,
-                         ::testing::Values(Three{"hold_demote_write", far, {system_call, demote, write}},
-                                           Three{"hold_demote_read", near, {system_call, demote, read}},
-                                           Three{"pin_demote_write", near, {pin, demote, write}},
-                                           Three{"demote_demote_write", near, {demote, demote, write}},
-                                           Three{"evict_demote_write", near, {evict, demote, write}}),
-                         name_of_three);
+INSTANTIATE_TEST_SUITE_P(
+    AtLength, ThreeOf,
+    ::testing::Values(Three{"hold_demote_write", far, {system_call, demote, write}},
+                      Three{"hold_demote_read", near, {system_call, demote, read}},
+                      Three{"pin_demote_write", near, {pin, demote, write}},
+                      Three{"demote_demote_write", near, {demote, demote, write}},
+                      Three{"evict_demote_write", near, {evict, demote, write}},
+                      Three{"hand_out_read_write", far, {hand_out, read, write}},
+                      Three{"hand_out_demote_write", near_with_blob, {hand_out, demote, write}}),
+    name_of_three);
 
 TEST_P(ThreeOf, MeetOnAPage) {
     expect_sound(modes[0].setup(GetParam().before, GetParam().actors));
@@ -334,6 +342,17 @@ TEST_P(Recompressing, SeveralPagesOfABlockAreUsedAtOnce) {
     expect_sound_with(block, {write, release_2});
     expect_sound_with(block, {promote_two, release_2});
     expect_sound_with(block, {read, write_1});
+}
+
+// A page is handed out while it is used: what is in transit arrives before, what comes later finds the
+// kernel's.
+TEST_P(InMode, APageIsHandedOutWhileItIsUsed) {
+    for (const Act& state : {fresh, near, far, near_with_blob, near_changed_since, zeros_away}) {
+        for (const Act& act : {write, read, demote, evict, promote, drop_kept, hand_out}) {
+            expect_sound(GetParam().setup(state, {hand_out, act}));
+            if (HasFatalFailure()) return;
+        }
+    }
 }
 
 // A chunk comes under watch while threads that fault on nothing use its pages.

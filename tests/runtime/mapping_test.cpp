@@ -1,6 +1,10 @@
 // Buffers as mappings: protections, reservations, these very pages, handed out and taken back, relocated.
 #include <sys/mman.h>
 
+#include <atomic>
+#include <thread>
+#include <vector>
+
 #include "tests/runtime/heap_fixture.h"
 
 namespace pnode::test {
@@ -98,6 +102,87 @@ TEST_F(Mapping, HandedOutPagesAreTheCallersUntilTakenBack) {
     demote(buffer, pages);
     EXPECT_EQ(wrong_pages(out, 8, Kind::text, 70), 0u);
     EXPECT_EQ(wrong_pages(buffer, 8, Kind::text, 1), 0u);
+    expect_sound();
+}
+
+// Four parts: near, far, far but all zeros, never touched.
+TEST_F(Mapping, PagesAreHandedOutAsTheApplicationLeftThem) {
+    open_heap();
+    constexpr std::uint64_t part = 150;
+    std::uint8_t* const buffer = alloc_filled(4 * part, Kind::text, 1);
+    std::uint8_t* const zeros = buffer + 2 * part * page_bytes;
+    std::uint8_t* const fresh = buffer + 3 * part * page_bytes;
+    fill_pages(zeros, part, Kind::zeros, 0);
+    ASSERT_EQ(pn_release(heap_, fresh, part * page_bytes), 0);
+    demote(buffer, 4 * part);
+    EXPECT_EQ(wrong_pages(buffer, part, Kind::text, 1), 0u);
+    ASSERT_EQ(pn_pin(heap_, buffer, page_bytes), 0);
+    EXPECT_EQ(pn_hand_out_contents(heap_, buffer, 4 * part * page_bytes), EBUSY);
+    ASSERT_EQ(pn_unpin(heap_, buffer, page_bytes), 0);
+    ASSERT_EQ(pn_hand_out_contents(heap_, buffer, 4 * part * page_bytes), 0);
+    EXPECT_EQ(pn_hand_out_contents(heap_, buffer, page_bytes), EINVAL);
+    EXPECT_EQ(pn_demote(heap_, buffer, page_bytes, nullptr), EINVAL);
+    EXPECT_EQ(near_bytes(), 0u);
+    EXPECT_EQ(kind_at(buffer), static_cast<std::uint32_t>(PN_EXTENT_HANDED_OUT));
+    std::vector<unsigned char> present(4 * part);
+    ASSERT_EQ(mincore(buffer, 4 * part * page_bytes, present.data()), 0);
+    for (std::uint64_t page = 0; page < 4 * part; ++page)
+        ASSERT_EQ(present[page] & 1, page < 3 * part ? 1 : 0) << page;
+    expect_sound();
+    fresh[7] = 7;
+    EXPECT_EQ(wrong_pages(buffer, 2 * part, Kind::text, 1), 0u);
+    EXPECT_EQ(wrong_pages(zeros, part, Kind::zeros, 0), 0u);
+    ASSERT_EQ(pn_take_back(heap_, buffer, 4 * part * page_bytes), 0);
+    ASSERT_EQ(pn_protect(heap_, buffer, 4 * part * page_bytes, PROT_READ | PROT_WRITE), 0);
+    EXPECT_EQ(wrong_pages(buffer, 4 * part, Kind::zeros, 0), 0u);
+    fill_pages(buffer, 4 * part, Kind::text, 9);
+    demote(buffer, 4 * part);
+    EXPECT_EQ(wrong_pages(buffer, 4 * part, Kind::text, 9), 0u);
+    expect_sound();
+}
+
+// Accesses, demotions and a heap that is too small meanwhile; each round a buffer of its own.
+TEST_F(Mapping, PagesAreHandedOutWhileTheyAreUsed) {
+    open_heap();
+    constexpr std::uint64_t pages = 512;
+    for (int round = 0; round < 20; ++round) {
+        std::uint8_t* const buffer = alloc_filled(pages, Kind::text, 1);
+        std::uint8_t* const fresh = alloc_filled(pages, Kind::zeros, 0);
+        ASSERT_EQ(pn_release(heap_, fresh, pages * page_bytes), 0);
+        std::atomic<bool> ends{false};
+        std::atomic<std::uint64_t> wrong{0};
+        std::atomic<unsigned> turns{0};
+        std::vector<std::thread> threads;
+        for (std::uint64_t thread = 0; thread < 3; ++thread) {
+            threads.emplace_back([&, thread] {
+                do {
+                    const std::uint64_t page = (turns++ * 7 + thread * 100) % pages;
+                    wrong += wrong_pages(buffer + page * page_bytes, 1, Kind::text, 1 + page);
+                    wrong += wrong_pages(fresh + page * page_bytes, 1, Kind::zeros, 0);
+                } while (!ends);
+            });
+        }
+        threads.emplace_back([&] {
+            std::uint64_t done = 0;
+            do {
+                pn_demote(heap_, buffer, pages * page_bytes, &done);  // EINVAL in the end
+                pn_demote(heap_, fresh, pages * page_bytes, &done);
+            } while (!ends);
+        });
+        while (turns < 50) std::this_thread::yield();
+        EXPECT_EQ(pn_hand_out_contents(heap_, buffer, pages * page_bytes), 0);
+        EXPECT_EQ(pn_hand_out_contents(heap_, fresh, pages * page_bytes), 0);
+        const unsigned now = turns;
+        while (turns < now + 50) std::this_thread::yield();
+        ends = true;
+        for (std::thread& thread : threads) thread.join();
+        ASSERT_EQ(wrong, 0u);
+        ASSERT_EQ(wrong_pages(buffer, pages, Kind::text, 1), 0u);
+        for (std::uint8_t* const out : {buffer, fresh}) {
+            ASSERT_EQ(pn_take_back(heap_, out, pages * page_bytes), 0);
+            ASSERT_EQ(pn_buffer_free(heap_, out, pages * page_bytes), 0);
+        }
+    }
     expect_sound();
 }
 

@@ -366,8 +366,14 @@ PN_API int pn_relocate(pn_heap* heap, void* from, void* to, uint64_t bytes) PN_N
 
 /* Hands pages of buffers out: their contents are dropped, and the heap touches these addresses no more. The
  * caller maps there what it likes (MAP_FIXED), or nothing. Until they are taken back every other call here
- * says EINVAL for them. EBUSY a page is pinned. */
+ * says EINVAL for them. EBUSY a page is pinned · ENOMEM vm.max_map_count; pages may be handed out by then. */
 PN_API int pn_hand_out(pn_heap* heap, void* address, uint64_t bytes) PN_NOEXCEPT;
+
+/* The same, with their contents, as ordinary memory of the kernel's: what was written is there, near, what
+ * was never touched is absent. So they may be given to another userfaultfd, or to whoever wants to have pages
+ * alone. Other threads may access them meanwhile. They do not count as near any more. EIO a page is poisoned
+ * too, and pages before it may be handed out. */
+PN_API int pn_hand_out_contents(pn_heap* heap, void* address, uint64_t bytes) PN_NOEXCEPT;
 
 /* Takes handed-out pages back: whatever is mapped there goes, and they are reserved pages of a buffer again.
  * EINVAL a page that is not handed out · ENOMEM: those that are not reserved now stay handed out. */
