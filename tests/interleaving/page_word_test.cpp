@@ -20,6 +20,8 @@
 //  not
 //  - holds are not looked at: EFAULT on a held page
 //  - a page goes into limbo in place without write protection: it reads as what was there before the write
+//  - an unwritten page is dropped without a look if it still is what it was: changed by somebody who does not
+//  own it
 //  - a block's blob moves though a page of it is somebody's, or a block is put in place of some pages: a blob
 //    is freed twice
 //
@@ -57,6 +59,11 @@ const Act near_changed_since = [](Machine& m) {
     near_with_blob(m);
     m.write(0, 9);
 };
+// Where the access is told: write-protected as it was read, for whoever takes it out.
+const Act near_unwritten = [](Machine& m) {
+    near_with_blob(m);
+    m.drop_kept();
+};
 const Act near_incompressible = [](Machine& m) { m.write(0, incompressible); };
 const Act pinned = [](Machine& m) {
     near_with_blob(m);
@@ -90,7 +97,8 @@ const Named states[] = {{"fresh", fresh},
                         {"near", near},
                         {"far", far},
                         {"near, blob kept", near_with_blob},
-                        {"near, blob outdated", near_changed_since}};
+                        {"near, blob outdated", near_changed_since},
+                        {"near, unwritten", near_unwritten}};
 const Named acts[] = {
     {"write", write},       {"demote", demote},          {"release", release}, {"evict", evict},
     {"read", read},         {"promote", promote},        {"pin", pin},         {"drop", drop_kept},
@@ -127,7 +135,8 @@ class PageWords : public ::testing::Test {
     std::uint64_t states_ = 0;
 };
 
-// Who serves faults, and whether the kernel can move pages.
+// Who serves faults, and whether the kernel can move pages. Where it can, a thread that serves its own fault
+// is told what the access does.
 struct Mode {
     FaultsBy faults_by;
     bool has_move;
@@ -139,6 +148,7 @@ struct Mode {
         result.actors = std::move(actors);
         result.faults_by = faults_by;
         result.has_move = has_move;
+        result.tells_access = has_move;
         return result;
     }
 };
@@ -206,6 +216,8 @@ INSTANTIATE_TEST_SUITE_P(
     Some, ThreeOf,
     ::testing::Values(Three{"demote_write_release", near_with_blob, {demote, write, release}},
                       Three{"demote_write_read", near_changed_since, {demote, write, read}},
+                      Three{"unwritten_demote_write_read", near_unwritten, {demote, write, read}},
+                      Three{"unwritten_demote_release_read", near_unwritten, {demote, release, read}},
                       Three{"incompressible", near_incompressible, {demote, write, read}},
                       Three{"relocate_from", far, {relocate, write, write_there}},
                       Three{"relocate_to", near, {relocate, write, read_there}},
@@ -213,13 +225,16 @@ INSTANTIATE_TEST_SUITE_P(
                       Three{"unpin_demote", pinned, {unpin, demote, read}},
                       Three{"promote_release", far, {promote, release, write}}),
     name_of_three);
-INSTANTIATE_TEST_SUITE_P(AtLength, ThreeOf,
-                         ::testing::Values(Three{"hold_demote_write", far, {system_call, demote, write}},
-                                           Three{"hold_demote_read", near, {system_call, demote, read}},
-                                           Three{"pin_demote_write", near, {pin, demote, write}},
-                                           Three{"demote_demote_write", near, {demote, demote, write}},
-                                           Three{"evict_demote_write", near, {evict, demote, write}}),
-                         name_of_three);
+INSTANTIATE_TEST_SUITE_P(
+    AtLength, ThreeOf,
+    ::testing::Values(Three{"hold_demote_write", far, {system_call, demote, write}},
+                      Three{"hold_demote_read", near, {system_call, demote, read}},
+                      Three{"pin_demote_write", near, {pin, demote, write}},
+                      Three{"demote_demote_write", near, {demote, demote, write}},
+                      Three{"unwritten_demote_demote_write", near_unwritten, {demote, demote, write}},
+                      Three{"unwritten_hold_demote_read", near_unwritten, {system_call, demote, read}},
+                      Three{"evict_demote_write", near, {evict, demote, write}}),
+    name_of_three);
 
 TEST_P(ThreeOf, MeetOnAPage) {
     expect_sound(modes[0].setup(GetParam().before, GetParam().actors));
