@@ -1,5 +1,5 @@
 // Taking pages out: the hand picks, UFFDIO_MOVE takes a batch into limbo, each page is dropped, compressed or
-// put back. DESIGN 5.
+// put back. DESIGN 5. Pages that were not written to since they came near are not moved: unwritten.h.
 //
 // A page in limbo is never owned while it is compressed: an access gets it back at once (resolve_limbo copies
 // it from staging), and the evictor learns of it because its compare-and-swap from limbo fails. Where the

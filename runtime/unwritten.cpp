@@ -91,7 +91,7 @@ PageWord refused_pinned(Heap& heap, PageWord word) noexcept {
 }
 
 void stage_unwritten(Heap& heap, EvictLane& lane) noexcept {
-    unsigned staged[batch_pages];
+    unsigned staged[batch_pages] = {};
     unsigned count = 0;
     Ranges ranges(lane);
     for (unsigned index = 0; index < lane.out_count; ++index) {
