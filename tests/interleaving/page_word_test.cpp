@@ -20,8 +20,6 @@
 //  not
 //  - holds are not looked at: EFAULT on a held page
 //  - a page goes into limbo in place without write protection: it reads as what was there before the write
-//  - an unwritten page is dropped without a look if it still is what it was: changed by somebody who does not
-//  own it
 //  - a block's blob moves though a page of it is somebody's, or a block is put in place of some pages: a blob
 //    is freed twice
 //
