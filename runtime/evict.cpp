@@ -1,5 +1,5 @@
 // Taking pages out: the hand picks, UFFDIO_MOVE takes a batch into limbo, each page is dropped, compressed or
-// put back. DESIGN 5.
+// put back. DESIGN 5. Pages that were not written to since they came near are not moved: unwritten.h.
 //
 // A page in limbo is never owned while it is compressed: an access gets it back at once (resolve_limbo copies
 // it from staging), and the evictor learns of it because its compare-and-swap from limbo fails. Where the
@@ -17,6 +17,7 @@
 #include "runtime/holds.h"
 #include "runtime/os/signals_blocked.h"
 #include "runtime/under_our_feet.h"
+#include "runtime/unwritten.h"
 
 namespace pnode {
 namespace {
@@ -27,20 +28,16 @@ constexpr unsigned move_retries_max = 16;
 
 // ---- picking ----
 
-// Does the kernel vouch for it that the kept blob is the page's contents? It was put in place
-// write-protected, with all its bytes, and the first write would have come to resolve(). In a forked child
-// words say so of pages that its kernel knows nothing of: those have blobs of an ancestor's.
-bool is_unwritten(const Heap& heap, PageWord word) noexcept {
-    return word.write_protected() && word.place() != cxl::no_blob && word.store() == heap.far.own_store();
-}
-
-// Into its list; the caller owns the page.
-void add_outgoing(const Heap& heap, EvictLane& lane, std::uint64_t page, PageWord word) noexcept {
-    if (is_unwritten(heap, word)) {
+// Takes it for the batch, if it still is what it was: an unwritten page with its blob is noted only, and
+// owned when it is dropped.
+bool take(const Heap& heap, EvictLane& lane, std::uint64_t page, PageWord word) noexcept {
+    if (is_unwritten(heap, word) && word.place() != cxl::no_blob) {
         lane.unwritten[lane.unwritten_count++] = UnwrittenPage{.page = page, .word = word};
-    } else {
-        lane.out[lane.out_count++] = OutgoingPage{.page = page, .word = word};
+        return true;
     }
+    if (!heap.word(page).make_busy(word)) return false;
+    lane.out[lane.out_count++] = OutgoingPage{.page = page, .word = word};
+    return true;
 }
 
 // Unwritten pages cost next to nothing but their one flush of TLBs: so many go at once, where the heap is not
@@ -68,8 +65,8 @@ void consider(Heap& heap, EvictLane& lane, std::uint64_t page) noexcept {
     if (is_hopeless(heap, word)) return;
     if (word.skip() != 0) {
         heap.word(page).exchange(word, word.with_skip(word.skip() - 1));
-    } else if (heap.word(page).make_busy(word)) {
-        add_outgoing(heap, lane, page, word);
+    } else {
+        take(heap, lane, page, word);
     }
 }
 
@@ -156,11 +153,8 @@ void put_back_near(Heap& heap, OutgoingPage& out, unsigned skip) noexcept {
     out.contents = nullptr;
 }
 
-// Pinned for DMA, or locked.
 void refuse_pinned(Heap& heap, OutgoingPage& out) noexcept {
-    constexpr unsigned sweeps = 7;
-    heap.statistics.refused_pinned.add();
-    put_back_near(heap, out, sweeps);
+    put_back_near(heap, out, refused_pinned(heap, out.word).skip());
 }
 
 void enter_limbo(Heap& heap, EvictLane& lane, unsigned index) noexcept {
@@ -231,61 +225,15 @@ bool is_otherwise_protected(Heap& heap, std::uint64_t page) noexcept {
 void let_held_stay(Heap& heap, EvictLane& lane) noexcept {
     if (!any_holds()) return;
     hold_fence();
-    const std::uint64_t base = reinterpret_cast<std::uint64_t>(heap.base) / page_bytes;
     unsigned kept = 0;
     for (unsigned index = 0; index < lane.out_count; ++index) {
-        if (is_held(base + lane.out[index].page)) {
+        if (is_page_held(heap, lane.out[index].page)) {
             put_back_near(heap, lane.out[index], 1);
         } else {
             lane.out[kept++] = lane.out[index];
         }
     }
     lane.out_count = kept;
-    kept = 0;
-    for (unsigned index = 0; index < lane.unwritten_count; ++index) {
-        const UnwrittenPage& out = lane.unwritten[index];
-        if (is_held(base + out.page)) {
-            heap.word(out.page).publish(out.word.with_skip(std::max(out.word.skip(), 1u)));
-        } else {
-            lane.unwritten[kept++] = out;
-        }
-    }
-    lane.unwritten_count = kept;
-}
-
-// Unwritten pages are dropped where they are, with one call of the kernel and one flush of other processors'
-// TLBs for all of them. Nothing can be lost: we own them, so a write that comes meanwhile faults (they are
-// write-protected) and waits for the word, or comes after and finds the page absent; no thread holds them for
-// the kernel; and the kernel's own write to one, before, would have needed a page that is not protected.
-unsigned drop_unwritten(Heap& heap, EvictLane& lane) noexcept {
-    if (lane.unwritten_count == 0) return 0;
-    unsigned ranges = 0;
-    for (unsigned index = 0; index < lane.unwritten_count; ++index) {
-        const std::uint64_t page = lane.unwritten[index].page;
-        if (ranges != 0 && page == lane.unwritten[index - 1].page + 1) {
-            lane.ranges[ranges - 1].iov_len += page_bytes;
-        } else {
-            lane.ranges[ranges++] = {heap.address_of(page), page_bytes};
-        }
-    }
-    os::drop_ranges(lane.ranges, ranges);
-    const unsigned count = std::exchange(lane.unwritten_count, 0);
-    std::uint64_t kept_bytes = 0;
-    for (unsigned index = 0; index < count; ++index)
-        kept_bytes += heap.far.bytes(lane.unwritten[index].word).size();
-    // Counted first: whoever brings a page near again counts it back.
-    heap.statistics.kept_blob_bytes.subtract(kept_bytes);
-    heap.statistics.far_pages.add(count);
-    for (unsigned index = 0; index < count; ++index) {
-        const PageWord word = lane.unwritten[index].word;
-        heap.word(lane.unwritten[index].page)
-            .publish(word.with(PageState::far).with_stamp(heap.epoch()).with_write_protected(false));
-    }
-    heap.statistics.demotions.add(count);
-    heap.statistics.demotions_unchanged.add(count);
-    heap.kept_outcomes.unchanged(count);
-    heap.recompressor.something_far();
-    return count;
 }
 
 // One run of neighbours, out[from] .. out[from + count).
@@ -328,26 +276,39 @@ void move_out(Heap& heap, EvictLane& lane, unsigned from, unsigned count) noexce
     }
 }
 
+// How many neighbours from out[from] on are still to be taken out.
+unsigned run_at(const EvictLane& lane, unsigned from) noexcept {
+    unsigned count = 0;
+    while (from + count < lane.out_count && lane.out[from + count].contents == nullptr &&
+           lane.out[from + count].page == lane.out[from].page + count)
+        ++count;
+    return count;
+}
+
 void take_out(Heap& heap, EvictLane& lane) noexcept {
     let_held_stay(heap, lane);
-    if (!heap.uffd.has(UFFD_FEATURE_MOVE)) {
-        for (unsigned index = 0; index < lane.out_count; ++index) {
-            enter_limbo_in_place(heap, lane, index);
-        }
-        return;
-    }
+    stage_unwritten(heap, lane);
     for (unsigned from = 0; from < lane.out_count;) {
-        unsigned count = 1;
-        while (from + count < lane.out_count && lane.out[from + count].page == lane.out[from].page + count)
-            ++count;
-        move_out(heap, lane, from, count);
-        from += count;
+        unsigned count = run_at(lane, from);
+        if (count != 0 && heap.uffd.has(UFFD_FEATURE_MOVE)) {
+            move_out(heap, lane, from, count);
+        } else if (count != 0) {
+            count = 1;
+            enter_limbo_in_place(heap, lane, from);
+        }
+        from += std::max(count, 1u);
     }
 }
 
 // ---- putting away ----
 
-enum class Away : std::uint8_t { taken_back, kept_near, no_room, far, fresh };
+// unwritten: near still, with a blob, to be dropped with the others.
+enum class Away : std::uint8_t { taken_back, kept_near, no_room, far, fresh, unwritten };
+
+// Its contents are a copy, and the page is where it was, write-protected still (stage_unwritten).
+bool is_copied(const Heap& heap, const OutgoingPage& out) noexcept {
+    return out.in_place && is_unwritten(heap, out.word);
+}
 
 // Wins the page back from limbo, or learns that an access or a release was first.
 bool claim_limbo(Heap& heap, EvictLane& lane, unsigned index) noexcept {
@@ -363,6 +324,7 @@ bool claim_limbo(Heap& heap, EvictLane& lane, unsigned index) noexcept {
 void return_near(Heap& heap, OutgoingPage& out, PageWord word) noexcept {
     std::byte* address = heap.address_of(out.page);
     std::size_t done = 0;
+    if (is_copied(heap, out)) return heap.word(out.page).publish(word);
     if (out.in_place) {
         os::uffd_write_protect(heap.uffd.fd, address, page_bytes, false);
     } else {
@@ -428,15 +390,16 @@ Away put_away_compressed(Heap& heap, EvictLane& lane, unsigned index,
         return_near(heap, out, blob.empty() ? hopeless(heap, out.word) : out.word.without_blob());
         return blob.empty() ? Away::kept_near : Away::no_room;
     }
+    PageWord word = out.word.with_blob(heap.far.own_store(), ref, encoded.dictionary).with_skip(0);
+    if (encoded.is_final) word = word.with_dense();
+    if (is_copied(heap, out)) {
+        heap.statistics.kept_blob_bytes.add(heap.far.bytes(word).size());
+        leave_unwritten(lane, out.page, heap.word(out.page), word);
+        return Away::unwritten;
+    }
     heap.statistics.far_pages.add();
     const bool written = out.word.written() || out.word.place() != cxl::no_blob;
-    PageWord word = out.word.with(PageState::far)
-                        .with_blob(heap.far.own_store(), ref, encoded.dictionary)
-                        .with_skip(0)
-                        .with_stamp(heap.epoch())
-                        .with_written(written);
-    if (encoded.is_final) word = word.with_dense();
-    leave(heap, out, word);
+    leave(heap, out, word.with(PageState::far).with_stamp(heap.epoch()).with_written(written));
     heap.statistics.demotions.add();
     heap.recompressor.something_far();
     return Away::far;
@@ -534,8 +497,9 @@ struct Cleared {
 // After `fulls_max` such pages no other is compressed in vain: a full node has room now and then, for blobs
 // of some sizes.
 Cleared clear(Heap& heap, EvictLane& lane, Evicting who, unsigned fulls_max) noexcept {
-    Cleared cleared{.left = drop_unwritten(heap, lane)};
+    Cleared cleared;
     unsigned staged_end = 0;
+    unsigned end = 0;
     if (who != Evicting::handler) encode_ahead(heap, lane);  // no fault waits for a device
     for (unsigned index = 0; index < lane.out_count; ++index) {
         OutgoingPage& out = lane.out[index];
@@ -544,9 +508,11 @@ Cleared clear(Heap& heap, EvictLane& lane, Evicting who, unsigned fulls_max) noe
         heap.statistics.limbo_pages.subtract(1);
         cleared.left += away == Away::far || away == Away::fresh ? 1 : 0;
         cleared.fulls += away == Away::no_room ? 1 : 0;
-        staged_end = index + 1;
+        end = index + 1;
+        if (!is_copied(heap, out)) staged_end = end;
     }
-    for (unsigned index = 0; index < staged_end; ++index) wait_until_copied(heap, lane.out[index].page);
+    cleared.left += drop_unwritten(heap, lane);
+    for (unsigned index = 0; index < end; ++index) wait_until_copied(heap, lane.out[index].page);
     if (staged_end != 0) os::drop_pages(lane.staging, staged_end * page_bytes);
     lane.out_count = 0;
     heap.near.discharge(cleared.left);
@@ -565,7 +531,7 @@ void add_if_near(Heap& heap, EvictLane& lane, std::uint64_t page) noexcept {
             return;
         }
         if (word.state() == PageState::near) {
-            if (heap.word(page).make_busy(word)) return add_outgoing(heap, lane, page, word);
+            if (take(heap, lane, page, word)) return;
         } else if (word.state() != PageState::busy || !lane.is_empty()) {
             return;
         }

@@ -110,10 +110,11 @@ int Heap::map_lanes(std::string* message) {
     const std::uint64_t decode_bytes = round_up(compress::decode_scratch_bytes_max(), page_bytes);
     const std::uint64_t encode_bytes = round_up(compress::encode_scratch_bytes(config.far.codec), page_bytes);
     constexpr std::uint64_t blobs_bytes = batch_pages * EvictLane::blob_bytes_max;
+    constexpr std::uint64_t copies_bytes = batch_pages * page_bytes;
     constexpr std::uint64_t pages_bytes = ResolveLane::pages_max * page_bytes;
     const std::uint64_t room_bytes = config.far.codec.block_pages > 1 ? compress::block_bytes_max : 0;
     const std::uint64_t total = ResolveLanes::count * (pages_bytes + room_bytes + decode_bytes) +
-                                EvictLanes::count * (blobs_bytes + encode_bytes);
+                                EvictLanes::count * (blobs_bytes + copies_bytes + encode_bytes);
     if (int error = lanes_memory_.map(total)) {
         *message = "cannot map the fault path's buffers";
         return error;
@@ -127,9 +128,10 @@ int Heap::map_lanes(std::string* message) {
     }
     for (unsigned index = 0; index < EvictLanes::count; ++index) {
         evict_lanes[index].blob = at;
-        evict_lanes[index].scratch = {at + blobs_bytes, encode_bytes};
+        evict_lanes[index].copies = at + blobs_bytes;
+        evict_lanes[index].scratch = {at + blobs_bytes + copies_bytes, encode_bytes};
         evict_lanes[index].first_slot = index * batch_pages;
-        at += blobs_bytes + encode_bytes;
+        at += blobs_bytes + copies_bytes + encode_bytes;
     }
     return 0;
 }

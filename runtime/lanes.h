@@ -45,10 +45,12 @@ struct OutgoingPage {
     std::span<const std::byte> blob{};  // empty: it does not save enough
 };
 
-// A near page that was not written to since its blob was made, on its way out.
+// A near page that was not written to since its blob was made, on its way out (unwritten.h). Nobody's: `word`
+// is what it has to be when it is dropped.
 struct UnwrittenPage {
     std::uint64_t page = 0;
     PageWord word;
+    bool is_new = false;  // the blob was made just now, to let it leave
 };
 
 // For taking pages out: staging for a batch, and room to compress its pages.
@@ -61,10 +63,11 @@ struct alignas(64) EvictLane {
     std::span<std::byte> scratch;
     OutgoingPage out[batch_pages];
     unsigned out_count = 0;
-    // What leaves without being looked at; nothing of it is staged.
+    std::byte* copies = nullptr;  // batch_pages of them: of what is compressed while it can be read
+    // What is dropped where it is: so many that are found, and those of `out` that become such.
     static constexpr unsigned unwritten_max = 64;
-    UnwrittenPage unwritten[unwritten_max];
-    iovec ranges[unwritten_max];
+    UnwrittenPage unwritten[unwritten_max + batch_pages];
+    iovec ranges[unwritten_max + batch_pages];
     unsigned unwritten_count = 0;
 
     bool is_empty() const noexcept { return out_count + unwritten_count == 0; }

@@ -9,7 +9,7 @@
 //     bit  19     near, far: was written to in its last stay; fresh: it was there and held zeros when it left
 //     bit  20     pinned (the count is in the heap's pin table)
 //     bit  21     write-protected where it is; near: put there so, and not written to since; limbo: in place
-//     bits 22..25 store: which generation's blob store `place` is in (fork.h)
+//     bits 22..25 store: which generation's blob store `place` is in, or was (fork.h)
 //     bits 26..61 place: far, near and busy: a BlobRef (near: the kept blob, or none); limbo: a staging slot
 //     bits 62..63 dictionary: 0, or 1 + the slot of the one that this blob needs (dictionaries.h)
 //
@@ -92,7 +92,8 @@ class PageWord {
     constexpr PageWord with_block(unsigned pages) const {
         return set(18, 1, 1).set(3, 1, pages == 16 ? 1 : 0);
     }
-    constexpr PageWord without_blob() const { return with_blob(0, cxl::no_blob); }
+    // The store stays: near and write-protected, it says whose kernel vouches for the page (unwritten.h).
+    constexpr PageWord without_blob() const { return with_blob(store(), cxl::no_blob); }
     constexpr PageWord with_slot(std::uint64_t slot) const { return with_blob(0, slot); }
 
   private:

@@ -32,11 +32,11 @@ Resolved poison(Heap& heap, std::uint64_t page, PageWord word, const char* why) 
 }
 
 // Should the page's first write fault? Then the kernel vouches for it until that write, and it leaves again
-// without being looked at (evict, is_unwritten). A page that was written to in its last stay would fault
-// twice for nothing.
-bool should_protect(Heap& heap, PageWord word, FaultKind kind) noexcept {
+// without being moved, or even looked at (unwritten.h). A page that was written to in its last stay would
+// fault twice for nothing; so would many without a kept blob where writes are not rare.
+bool should_protect(Heap& heap, PageWord word, FaultKind kind, bool keep) noexcept {
     return kind == FaultKind::missing_to_read && !word.written() && word.store() == heap.far.own_store() &&
-           heap.uffd.has(UFFD_FEATURE_PAGEFAULT_FLAG_WP);
+           (keep || heap.kept_outcomes.pays()) && heap.uffd.has(UFFD_FEATURE_PAGEFAULT_FLAG_WP);
 }
 
 // Neighbours on their way near; all of them are owned, and their contents are in the lane, in order. The
@@ -93,7 +93,7 @@ bool add_next(Heap& heap, Run& run, FaultKind kind, ResolveLane& lane) noexcept 
     const PageWord word = heap.word(page).load();
     if (word.state() != PageState::far || is_under_our_feet(heap, page)) return false;
     const bool keep = should_keep(heap, word, kind);
-    if ((keep && should_protect(heap, word, kind)) != run.protect) return false;
+    if (should_protect(heap, word, kind, keep) != run.protect) return false;
     if (!heap.word(page).make_busy(word)) return false;
     if (decode(heap, page, word, lane.pages + run.count * page_bytes, lane) != nullptr) {
         heap.word(page).publish(word);
@@ -240,7 +240,7 @@ Resolved promote_far(Heap& heap, std::uint64_t page, PageWord word, FaultKind ki
     const bool keep = should_keep(heap, word, kind);
     Run run = {.first = page,
                .count = 1,
-               .protect = keep && should_protect(heap, word, kind),
+               .protect = should_protect(heap, word, kind, keep),
                .writes = kind == FaultKind::missing_to_write};
     run.pages[0] = {.word = word, .keep = keep};
     const unsigned count_max = room_for(heap, pages);

@@ -64,11 +64,10 @@ Resolved unprotect(Heap& heap, std::uint64_t page, PageWord word) noexcept {
     return Resolved::redundant;
 }
 
-// It is written to: the blob it kept is of no use any more. Under lease it costs nothing; and who forks frees
-// no blobs.
+// It was unwritten, and is written to: the blob it kept, if any, is of no use any more. Under lease it costs
+// nothing; and who forks frees no blobs.
 PageWord changed(Heap& heap, PageWord word) noexcept {
-    if (word.place() == cxl::no_blob || word.store() != heap.far.own_store() || is_forking_here())
-        return word;
+    if (word.store() != heap.far.own_store() || is_forking_here()) return word;
     heap.kept_outcomes.changed();
     drop_kept(heap, word);
     return word.without_blob();

@@ -26,6 +26,7 @@ enum class Call : std::uint8_t {
     read_faults,
     map,
     drop,
+    read_ranges,
     find_present,
     populate,
     move_page_tables,

@@ -19,24 +19,23 @@ constexpr int madv_populate_write = 23;
 constexpr int madv_dontneed_locked = 24;  // 5.18
 constexpr int mremap_dontunmap = 4;       // 5.7
 
-}  // namespace
-
-void drop_pages(void* address, std::size_t bytes) noexcept {
-    Backoff backoff;
-    for (int advice = MADV_DONTNEED;;) {
+// 0 or an errno; what the kernel is short of for a moment is waited for.
+int drop(void* address, std::size_t bytes, int advice) noexcept {
+    for (Backoff backoff;; backoff.wait()) {
         int error = injected(Call::drop);
         if (error == 0) error = error_of(system_call(SYS_madvise, address, bytes, advice));
-        if (error == 0) return;
-        if (error == EINVAL && advice == MADV_DONTNEED) {
-            advice = madv_dontneed_locked;
-        } else if (error != EAGAIN) {
-            return;  // not our pages, or not pages: there is nothing to drop
-        }
-        backoff.wait();  // the kernel is short of something for a moment
+        if (error != EAGAIN) return error;
     }
 }
 
-void drop_ranges(const iovec* ranges, unsigned count) noexcept {
+}  // namespace
+
+// Another error: not our pages, or not pages: there is nothing to drop.
+void drop_pages(void* address, std::size_t bytes) noexcept {
+    if (drop(address, bytes, MADV_DONTNEED) == EINVAL) drop(address, bytes, madv_dontneed_locked);
+}
+
+bool drop_ranges(const iovec* ranges, unsigned count) noexcept {
     constexpr int pidfd_self = -10000;  // PIDFD_SELF_THREAD: a forked child's means the child
     std::size_t done = 0;
     if (count > 1 && injected(Call::drop) == 0) {
@@ -47,8 +46,18 @@ void drop_ranges(const iovec* ranges, unsigned count) noexcept {
         const std::size_t already = std::min(done, ranges->iov_len);
         done -= already;
         if (already == ranges->iov_len) continue;
-        drop_pages(static_cast<std::byte*>(ranges->iov_base) + already, ranges->iov_len - already);
+        if (drop(static_cast<std::byte*>(ranges->iov_base) + already, ranges->iov_len - already,
+                 MADV_DONTNEED) == EINVAL)
+            return false;
     }
+    return true;
+}
+
+std::size_t read_ranges(std::byte* to, std::size_t bytes, const iovec* from, unsigned count) noexcept {
+    if (injected(Call::read_ranges, &bytes) != 0) return 0;
+    const iovec local = {to, bytes};
+    const long result = system_call(SYS_process_vm_readv, system_call(SYS_getpid), &local, 1, from, count, 0);
+    return is_error(result) ? 0 : static_cast<std::size_t>(result);
 }
 
 int find_present(const void* address, std::size_t bytes, unsigned char* present) noexcept {

@@ -15,9 +15,15 @@ namespace pnode::os {
 // the program may have locked what is ours to drop (mlock, mlockall).
 void drop_pages(void* address, std::size_t bytes) noexcept;
 
-// The same for several ranges, in ascending order: one call, and one flush of other processors' TLBs, where
-// the kernel lets a process advise itself (6.14); else one after the other. The kernel writes to no range.
-void drop_ranges(const iovec* ranges, unsigned count) noexcept;
+// The same for several ranges: one call, and one flush of other processors' TLBs, where the kernel lets a
+// process advise itself (6.14); else one after the other. The kernel writes to no range. False: some of it is
+// locked, and stays; the rest may be gone or not.
+[[nodiscard]] bool drop_ranges(const iovec* ranges, unsigned count) noexcept;
+
+// Copies `bytes`, which is what the ranges are together, as the kernel reads them: where a page is not there
+// or not readable it stops. How many bytes. Where handler threads serve the kernel's faults it would wait for
+// them.
+std::size_t read_ranges(std::byte* to, std::size_t bytes, const iovec* from, unsigned count) noexcept;
 
 // Which pages the kernel has in place: the lowest bit of each byte. 0 or an errno.
 int find_present(const void* address, std::size_t bytes, unsigned char* present) noexcept;

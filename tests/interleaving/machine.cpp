@@ -316,7 +316,9 @@ void Machine::touch(std::uint64_t page, bool write, std::uint64_t number) {
             touched();
             return forget_since(history + 1);
         }
-        fault(page, missing ? FaultKind::missing : FaultKind::write_protected);
+        fault(page, !missing ? FaultKind::write_protected
+                    : write  ? FaultKind::missing_to_write
+                             : FaultKind::missing_to_read);
     }
 }
 
@@ -344,13 +346,14 @@ void Machine::access(std::uint64_t page, bool write, std::uint64_t number) {
 }
 
 void Machine::fault(std::uint64_t page, FaultKind kind) {
-    note(kind == FaultKind::missing ? "fault: missing" : "fault: write-protected");
+    note(kind == FaultKind::write_protected ? "fault: write-protected" : "fault: missing");
     const unsigned me = running_actor();
     if (me == nobody || setup_.faults_by == FaultsBy::the_thread_itself) {
         LentResolveLane lane(heap_->resolve_lanes);
-        resolve(*heap_, page, FaultKind::unknown, *lane, setup_.fault_pages);
+        resolve(*heap_, page, setup_.tells_access ? kind : FaultKind::unknown, *lane, setup_.fault_pages);
         return;
     }
+    if (kind != FaultKind::write_protected) kind = FaultKind::missing;
     waiters_[me] = {.woken = false, .told = false, .page = page, .kind = kind};
     touched();
     wait_for(&waiters_[me].woken);
@@ -536,6 +539,9 @@ std::uint64_t Machine::state() {
             continue;
         hash.add(out.page * 4 + (out.in_place ? 2 : 0) + (out.contents != nullptr ? 1 : 0));
         hash.add(out.word.without_blob().bits());
+        std::uint64_t copied = 0;
+        if (out.in_place && out.contents != nullptr) std::memcpy(&copied, out.contents, sizeof copied);
+        hash.add(copied);
     }
     for (std::size_t actor = 0; actor < holds_.size(); ++actor) {
         const ThreadHolds* const holds = running_actor() == actor ? my_holds : holds_[actor];

@@ -40,6 +40,7 @@ class Machine : public World {
         std::function<void(Machine&)> before;  // before the actors begin
         std::vector<std::function<void(Machine&)>> actors;
         FaultsBy faults_by = FaultsBy::the_thread_itself;
+        bool tells_access = true;  // to a thread that serves its fault: does it read or write?
         std::uint64_t pages = pages_max;
         std::uint64_t chunk_pages = pages_max;
         bool tracked = true;

@@ -160,9 +160,25 @@ void drop_pages(void* address, std::size_t bytes) noexcept {
     });
 }
 
-void drop_ranges(const iovec* ranges, unsigned count) noexcept {
+bool drop_ranges(const iovec* ranges, unsigned count) noexcept {
     for (const iovec* range = ranges; range != ranges + count; ++range)
         drop_pages(range->iov_base, range->iov_len);
+    return true;
+}
+
+std::size_t read_ranges(std::byte* to, std::size_t, const iovec* from, unsigned count) noexcept {
+    std::size_t done = 0;
+    for (const iovec* range = from; range != from + count; ++range) {
+        const int error =
+            for_each_page("read", range->iov_base, range->iov_len, [&](Page& page, std::byte* at) {
+                if (!page.present || machine().is_refused()) return EFAULT;
+                std::memcpy(to + done, at, page_bytes);
+                done += page_bytes;
+                return 0;
+            });
+        if (error != 0) break;
+    }
+    return done;
 }
 
 int find_present(const void* address, std::size_t bytes, unsigned char* present) noexcept {

@@ -57,6 +57,11 @@ const Act near_changed_since = [](Machine& m) {
     near_with_blob(m);
     m.write(0, 9);
 };
+// Where the access is told: write-protected as it was read, for whoever takes it out.
+const Act near_unwritten = [](Machine& m) {
+    near_with_blob(m);
+    m.drop_kept();
+};
 const Act near_incompressible = [](Machine& m) { m.write(0, incompressible); };
 const Act zeros_away = [](Machine& m) {
     m.write(0, 0);
@@ -95,7 +100,8 @@ const Named states[] = {{"fresh", fresh},
                         {"near", near},
                         {"far", far},
                         {"near, blob kept", near_with_blob},
-                        {"near, blob outdated", near_changed_since}};
+                        {"near, blob outdated", near_changed_since},
+                        {"near, unwritten", near_unwritten}};
 const Named acts[] = {
     {"write", write},       {"demote", demote},          {"release", release}, {"evict", evict},
     {"read", read},         {"promote", promote},        {"pin", pin},         {"drop", drop_kept},
@@ -132,7 +138,8 @@ class PageWords : public ::testing::Test {
     std::uint64_t states_ = 0;
 };
 
-// Who serves faults, and whether the kernel can move pages.
+// Who serves faults, and whether the kernel can move pages. Where it can, a thread that serves its own fault
+// is told what the access does.
 struct Mode {
     FaultsBy faults_by;
     bool has_move;
@@ -144,6 +151,7 @@ struct Mode {
         result.actors = std::move(actors);
         result.faults_by = faults_by;
         result.has_move = has_move;
+        result.tells_access = has_move;
         return result;
     }
 };
@@ -211,6 +219,8 @@ INSTANTIATE_TEST_SUITE_P(
     Some, ThreeOf,
     ::testing::Values(Three{"demote_write_release", near_with_blob, {demote, write, release}},
                       Three{"demote_write_read", near_changed_since, {demote, write, read}},
+                      Three{"unwritten_demote_write_read", near_unwritten, {demote, write, read}},
+                      Three{"unwritten_demote_release_read", near_unwritten, {demote, release, read}},
                       Three{"incompressible", near_incompressible, {demote, write, read}},
                       Three{"relocate_from", far, {relocate, write, write_there}},
                       Three{"relocate_to", near, {relocate, write, read_there}},
@@ -224,6 +234,8 @@ INSTANTIATE_TEST_SUITE_P(
                       Three{"hold_demote_read", near, {system_call, demote, read}},
                       Three{"pin_demote_write", near, {pin, demote, write}},
                       Three{"demote_demote_write", near, {demote, demote, write}},
+                      Three{"unwritten_demote_demote_write", near_unwritten, {demote, demote, write}},
+                      Three{"unwritten_hold_demote_read", near_unwritten, {system_call, demote, read}},
                       Three{"evict_demote_write", near, {evict, demote, write}},
                       Three{"hand_out_read_write", far, {hand_out, read, write}},
                       Three{"hand_out_demote_write", near_with_blob, {hand_out, demote, write}}),

@@ -125,7 +125,7 @@ TEST_F(Failures, WhatPassesIsInvisible) {
         {Call::write_protect, EAGAIN}, {Call::write_protect, ENOENT}, {Call::read_faults, EINTR},
         {Call::read_faults, EAGAIN},   {Call::drop, EAGAIN},          {Call::drop, EINVAL},
         {Call::wait, EINTR},           {Call::wake, EAGAIN},          {Call::register_range, ENOMEM},
-        {Call::find_present, EAGAIN},  {Call::populate, EAGAIN},
+        {Call::find_present, EAGAIN},  {Call::populate, EAGAIN},      {Call::read_ranges, EFAULT},
     };
     open_heap();
     std::uint64_t seed = 1;

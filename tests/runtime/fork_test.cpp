@@ -665,6 +665,36 @@ TEST_F(Fork, ManyTimesInARow) {
 
 using InlineFork = Fork;
 
+// ChildsWritesToPagesThatWereOnlyReadAreNotDropped, of pages that kept no blob, and of the child's child.
+TEST_F(InlineFork, WritesToPagesThatWereOnlyReadAreNotDroppedInAnyGeneration) {
+    std::uint8_t* buffer = nullptr;
+    open_where_none_is_kept(pages, 1, &buffer);
+    const auto read_half = [&] {
+        for (std::uint64_t page = 0; page < pages; page += 2)
+            if (!page_is(buffer + page * page_bytes, Kind::text, 1 + page)) return Verdict::wrong_bytes;
+        return Verdict::good;
+    };
+    const auto change_half = [&](std::uint64_t offset) {
+        for (std::uint64_t page = 0; page < pages; page += 2) buffer[page * page_bytes + offset] ^= 0xff;
+    };
+    // Written once by each, in a place of its own; nothing of it may be lost, nor come to anybody else.
+    const auto use = [&](std::uint64_t offset) {
+        change_half(offset);
+        pn_demote(heap_, buffer, pages * page_bytes, nullptr);
+        change_half(offset);
+        pn_demote(heap_, buffer, pages * page_bytes, nullptr);
+        return check(buffer, 1);
+    };
+    ASSERT_EQ(read_half(), Verdict::good);
+    const auto child = [&] {
+        const Verdict used = use(17);
+        if (used != Verdict::good || read_half() != Verdict::good) return Verdict::wrong_bytes;
+        return verdict_of_child([&] { return use(29); });
+    };
+    EXPECT_EQ(verdict_of_child(child), Verdict::good);
+    EXPECT_EQ(use(41), Verdict::good);
+}
+
 // Children of before, of while and of after the change to handler threads; each goes on using the heap, and
 // some change over themselves.
 TEST_F(InlineFork, WhileTheEngineChanges) {

@@ -152,6 +152,18 @@ class HeapTest : public ::testing::Test {
 
     void open_heap() { ASSERT_EQ(pn_heap_open(&options_, &heap_), 0) << pn_last_message(); }
 
+    // A heap whose pages of text are far, and in whose node more is than leaves room for what near ones would
+    // keep (14 of 16 parts), and less than drops what they do (15).
+    void open_where_none_is_kept(std::uint64_t pages, std::uint64_t seed, std::uint8_t** buffer) {
+        options_.far_bytes_max = 4 * mib;
+        open_heap();
+        *buffer = alloc_filled(pages, Kind::text, seed);
+        make_far(*buffer, pages);
+        constexpr std::uint64_t more = 32;
+        for (int i = 0; i < 1000 && stats().far_bytes < options_.far_bytes_max / 32 * 29; ++i)
+            make_far(alloc_filled(more, Kind::text, seed + pages), more);
+    }
+
     std::uint8_t* alloc(std::uint64_t pages) {
         void* buffer = nullptr;
         EXPECT_EQ(pn_buffer_alloc(heap_, pages * page_bytes, 0, &buffer), 0);
