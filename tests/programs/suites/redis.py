@@ -13,6 +13,7 @@ from pieces import Piece
 PACKAGES = ["build-essential", "dpkg-dev", "tcl", "redis-server"]
 DEBIANS_ALLOCATOR = "debian/patches/0004-Add-support-for-USE_SYSTEM_JEMALLOC-flag.patch"
 FILES_A_PIECE = 14
+PORTS = 4000  # of each of the two, so that they can be run at once
 
 
 def prepare(folder):
@@ -51,7 +52,7 @@ def read(output, _code):
     return tests
 
 
-def pieces(folder):
+def pieces(folder, first_port):
     source = source_of(folder)
     with open(f"{source}/tests/test_helper.tcl", encoding="utf-8") as file:
         names = re.search(r"set ::all_tests \{(.*?)\}", file.read(), re.DOTALL).group(1).split()
@@ -59,12 +60,13 @@ def pieces(folder):
     for at in range(0, len(names), FILES_A_PIECE):
         part = names[at:at + FILES_A_PIECE]
         options = [word for name in part for word in ("--single", name)]
-        made.append(Piece(f"{part[0]}..{part[-1]}", ["./runtest", "--clients", "4", "--timeout", "300", *options], read,
+        made.append(Piece(f"{part[0]}..{part[-1]}", ["./runtest", "--clients", "4", "--timeout", "300", "--baseport", str(first_port),
+                                                     "--portcount", str(PORTS), *options], read,
                           seconds_max=840, folder=source))
     return made
 
 
 SUITES = [
-    suite.Suite("redis", "Redis, as upstream builds it", PACKAGES, "2M", prepare, pieces),
-    suite.Suite("redis-debian", "Redis of Debian", PACKAGES, "2M", prepare_debian, pieces),
+    suite.Suite("redis", "Redis, as upstream builds it", PACKAGES, "2M", prepare, lambda folder: pieces(folder, 21111)),
+    suite.Suite("redis-debian", "Redis of Debian", PACKAGES, "2M", prepare_debian, lambda folder: pieces(folder, 21111 + PORTS)),
 ]

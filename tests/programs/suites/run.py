@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""run.py run SUITE --pnode COMMAND --folder FOLDER [--modes MODE,...] [--pieces WORD]
+"""run.py run SUITE --pnode COMMAND --folder FOLDER [--modes MODE,...] [--pieces WORD] [--once]
 run.py report --folder FOLDER --document FILE
 
 Runs a program's own tests plainly and under `pnode run`, in the modes plain, inline, thread, inline-stress, thread-stress.
 A test that passes plainly must pass in each: else the exit code is 1. FOLDER keeps what was fetched and built, the logs and the
 results, of which `report` makes docs/compatibility.md."""
 import argparse
+import dataclasses
 import json
 import os
 import signal
@@ -65,6 +66,8 @@ def run(arguments):
     version = suite.prepare(folder)
     every_piece = suite.pieces(folder)
     pieces = [piece for piece in every_piece if arguments.pieces in piece.name]
+    if arguments.once:
+        pieces = [dataclasses.replace(piece, may_fail_at_times=False) for piece in pieces]
     results = read_json(f"{folder}/results.json") or {"modes": {}}
     results |= {"name": suite.name, "title": suite.title, "version": version,
                 "pieces": {piece.name: {"under_stress": piece.under_stress} for piece in every_piece}}
@@ -97,6 +100,7 @@ def main():
     parser.add_argument("--document", help="where the report goes")
     parser.add_argument("--modes", default=",".join(MODES))
     parser.add_argument("--pieces", default="", help="only those with this word in their name")
+    parser.add_argument("--once", action="store_true", help="what failed is not run once more")
     arguments = parser.parse_args()
     if arguments.what == "report":
         found = [read_json(f"{arguments.folder}/{name}/results.json") for name in SUITES]
