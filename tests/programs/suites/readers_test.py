@@ -94,8 +94,8 @@ class Report(unittest.TestCase):
         self.assertEqual(report.pieces_not_run(self.RESULTS, "inline"), ([], ["q"]))
         self.assertEqual(report.pieces_not_run(self.RESULTS, "thread-stress"), (["p"], ["q"]))
         document = report.document([self.RESULTS])
-        self.assertIn("- X, inline: 1 of 2 pieces: **not run yet** q", document)
-        self.assertIn("- X, inline-stress: 2 of 2 pieces: by choice p, **not run yet** q", document)
+        self.assertIn("- X, inline: of 2 pieces **not run yet**: q", document)
+        self.assertIn("- X, inline-stress: of 2 pieces by choice: p, **not run yet**: q", document)
         self.assertIn("plainly all of them take 1 minutes, and all rows together 2", document)
 
     def test_each_known_difference_has_a_reason(self):

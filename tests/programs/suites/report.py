@@ -62,9 +62,11 @@ def what_was_left_out(results):
     lines = []
     for mode in MODES[1:]:
         by_choice, not_yet = pieces_not_run(results, mode)
-        words = [f"{why} {'; '.join(names)}" for why, names in (("by choice", by_choice), ("**not run yet**", not_yet)) if names]
+        count = len(results.get("pieces", {}))
+        words = [f"{why}: " + ("; ".join(names) if len(names) < count else "all") for why, names in
+                 (("by choice", by_choice), ("**not run yet**", not_yet)) if names]
         if words:
-            lines.append(f"- {results['title']}, {mode}: {len(by_choice) + len(not_yet)} of {len(results['pieces'])} pieces: {', '.join(words)}")
+            lines.append(f"- {results['title']}, {mode}: of {count} pieces {', '.join(words)}")
     return lines
 
 
