@@ -60,9 +60,9 @@ def pieces(folder, first_port):
     for at in range(0, len(names), FILES_A_PIECE):
         part = names[at:at + FILES_A_PIECE]
         options = [word for name in part for word in ("--single", name)]
-        made.append(Piece(f"{part[0]}..{part[-1]}", ["./runtest", "--clients", "4", "--timeout", "300", "--baseport", str(first_port),
+        made.append(Piece(f"{part[0]}..{part[-1]}", ["./runtest", "--clients", "4", "--timeout", "1200", "--baseport", str(first_port),
                                                      "--portcount", str(PORTS), *options], read,
-                          seconds_max=840, folder=source, under_stress=False))
+                          seconds_max=1500, folder=source, under_stress=False))
     return made
 
 
