@@ -20,6 +20,12 @@ class Readers(unittest.TestCase):
                   "Expected 1\n[exception]: Executing test client: gone.\n[ignore]: large\n")
         self.assertEqual(redis.read(output, 1), {"GET": True, "GET #2": True, "SET": False, "Executing test client: gone.": False})
 
+    def test_redis_draws_its_layouts(self):
+        output = ("[ok]: PSYNC2: Set #4 to replicate from #3\n[ok]: PSYNC2: Set #0 to replicate from #1\n[err]: PSYNC2 #3899 regression: kill x\n"
+                  "[ok]: PSYNC2 #3899 regression: kill x\n[ok]: PSYNC2: consistent (x = 12)\n")
+        self.assertEqual(redis.read(output, 1), {"PSYNC2: Set N to replicate from N": True, "PSYNC2 #3899 regression: kill x": False,
+                                                 "PSYNC2: consistent (x = N)": True})
+
     def test_memcached(self):
         output = "t/a.t .. \n1..2\nok 1 - x\nnot ok 2 - y\nDubious, test returned 1\nFailed 1/2 subtests\nt/b.t .. \nok 1\nok\n"
         self.assertEqual(memcached.read(output, 1), {"t/a.t 1": True, "t/a.t 2": False, "t/a.t as a whole": False, "t/b.t 1": True,
