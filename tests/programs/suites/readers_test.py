@@ -102,7 +102,7 @@ class Report(unittest.TestCase):
         document = report.document([self.RESULTS])
         self.assertIn("- X, inline: of 2 pieces **not run yet**: q", document)
         self.assertIn("- X, inline-stress: of 2 pieces by choice: p, **not run yet**: q", document)
-        self.assertIn("plainly all of them take 1 minutes, and all rows together 2", document)
+        self.assertIn("plainly took 1 minutes, and all rows together 2", document)
 
     def test_each_known_difference_has_a_reason(self):
         for pattern, reason in report.known_differences():

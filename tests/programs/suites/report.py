@@ -83,8 +83,8 @@ each engine, and with `--stress`, which demotes at every chance. *Passed* counts
 a second chance for what failed. *Share far* is the largest part of its heap that the process with the most far memory had away at once; *pages out*
 counts demotions over all processes; forked children count too where the suite says so (`--stats` with %p: PostgreSQL's backends, stress-ng's
 stressors, git), each beginning with the little that its parent had counted when it made it. *Minutes* are those of this row's pieces, on a machine
-with two cores that may be busy with other work; plainly all of them take {plain:.0f} minutes, and all rows together {under:.0f}. *State* is the commit that last changed pnode's
-sources when the row's pieces were run; with a plus they were changed since.
+with two cores that may be busy with other work; what was run plainly took {plain:.0f} minutes, and all rows together {under:.0f}. *State* is the commit that
+last changed pnode's sources when the row's pieces were run; with a plus they were changed since.
 
 | program | version | mode | tests | passed plainly | passed under pnode | near limit | share far | pages out | minutes | state |
 | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
