@@ -91,6 +91,20 @@ TEST_F(Descriptors, ADupOntoTheRuntimesIsRefused) {
     EXPECT_EQ(errno, EBUSY);
 }
 
+// The program has one thread: what it closed is the lowest free number, and nobody takes it meanwhile. The
+// variant with statistics has the evictor write a file all the time.
+TEST_F(Descriptors, OfTheRuntimeTakeNoNumberOfThePrograms) {
+    const int fd = open("/dev/null", O_RDONLY);
+    ASSERT_GE(fd, 0);
+    for (int round = 0; round < 50'000; ++round) {
+        ASSERT_EQ(close(fd), 0) << "round " << round;
+        ASSERT_EQ(open("/dev/null", O_RDONLY), fd) << "round " << round;
+        ASSERT_EQ(close(fd), 0) << "round " << round;
+        ASSERT_EQ(dup2(0, fd), fd) << "round " << round << ": errno " << errno;
+    }
+    EXPECT_EQ(close(fd), 0);
+}
+
 TEST_F(Descriptors, OfTheProgramCloseAsEver) {
     const int fd = open("/dev/null", O_RDONLY);
     ASSERT_GE(fd, 0);

@@ -157,7 +157,7 @@ def together(before, made):
     """What pieces that were not run this time said before counts still."""
     most_far = max(before, made, key=lambda each: each["far_bytes"])
     return made | {"tests": before["tests"] | made["tests"], "demotions": before["demotions"] | made["demotions"],
-                   "seconds": before["seconds"] | made["seconds"],
+                   "seconds": before["seconds"] | made["seconds"], "states": before.get("states", {}) | made.get("states", {}),
                    "far_bytes": most_far["far_bytes"], "share_far": most_far.get("share_far", 0)}
 
 

@@ -20,6 +20,12 @@ class Readers(unittest.TestCase):
                   "Expected 1\n[exception]: Executing test client: gone.\n[ignore]: large\n")
         self.assertEqual(redis.read(output, 1), {"GET": True, "GET #2": True, "SET": False, "Executing test client: gone.": False})
 
+    def test_redis_draws_its_layouts(self):
+        output = ("[ok]: PSYNC2: Set #4 to replicate from #3\n[ok]: PSYNC2: Set #0 to replicate from #1\n[err]: PSYNC2 #3899 regression: kill x\n"
+                  "[ok]: PSYNC2 #3899 regression: kill x\n[ok]: PSYNC2: consistent (x = 12)\n")
+        self.assertEqual(redis.read(output, 1), {"PSYNC2: Set N to replicate from N": True, "PSYNC2 #3899 regression: kill x": False,
+                                                 "PSYNC2: consistent (x = N)": True})
+
     def test_memcached(self):
         output = "t/a.t .. \n1..2\nok 1 - x\nnot ok 2 - y\nDubious, test returned 1\nFailed 1/2 subtests\nt/b.t .. \nok 1\nok\n"
         self.assertEqual(memcached.read(output, 1), {"t/a.t 1": True, "t/a.t 2": False, "t/a.t as a whole": False, "t/b.t 1": True,
@@ -70,23 +76,33 @@ class Running(unittest.TestCase):
             self.assertTrue(self.run_shell(f"echo right; mkdir {folder}/second 2>/dev/null && exit 1; exit 0")["ended well"])
 
     def test_a_piece_that_is_run_again_counts_once(self):
-        before = {"tests": {"p": {"a": False}, "q": {"b": True}}, "demotions": {"p": 5, "q": 7}, "seconds": {"p": 1, "q": 2}, "far_bytes": 9, "share_far": 0.5}
-        made = {"tests": {"p": {"a": True}}, "demotions": {"p": 6}, "seconds": {"p": 3}, "far_bytes": 8, "share_far": 0.9}
+        before = {"tests": {"p": {"a": False}, "q": {"b": True}}, "demotions": {"p": 5, "q": 7}, "seconds": {"p": 1, "q": 2},
+                  "states": {"p": "old", "q": "old"}, "far_bytes": 9, "share_far": 0.5}
+        made = {"tests": {"p": {"a": True}}, "demotions": {"p": 6}, "seconds": {"p": 3}, "states": {"p": "new"}, "far_bytes": 8, "share_far": 0.9}
         self.assertEqual(pieces.together(before, made), {"tests": {"p": {"a": True}, "q": {"b": True}}, "demotions": {"p": 6, "q": 7}, "seconds": {"p": 3, "q": 2},
-                                                         "far_bytes": 9, "share_far": 0.5})
+                                                         "states": {"p": "new", "q": "old"}, "far_bytes": 9, "share_far": 0.5})
 
 
 class Report(unittest.TestCase):
-    RESULTS = {"name": "x", "title": "X", "version": "1", "modes": {
-        "plain": {"tests": {"p": {"a": True, "b": True, "c": False}, "q": {"d": True}}},
-        "inline": {"tests": {"p": {"a": True, "c": True}}, "near": "2M", "share_far": 0.5, "far_bytes": 9, "demotions": {"p": 1200, "q": 34}, "seconds": {"p": 60, "q": 90}}}}
+    RESULTS = {"name": "x", "title": "X", "version": "1", "pieces": {"p": {"under_stress": False}, "q": {"under_stress": True}}, "modes": {
+        "plain": {"tests": {"p": {"a": True, "b": True, "c": False}, "q": {"d": True}}, "seconds": {"p": 30, "q": 30}},
+        "inline": {"tests": {"p": {"a": True, "c": True}}, "near": "2M", "share_far": 0.5, "far_bytes": 9, "demotions": {"p": 1200, "q": 34}, "seconds": {"p": 60, "q": 90},
+                   "states": {"p": "abc"}}}}
 
     def test_lost_is_what_passes_plainly_and_not_under_pnode(self):
         self.assertEqual(report.lost_tests(self.RESULTS, "inline"), [("p", "b")])
         self.assertEqual(report.lost_tests(self.RESULTS, "inline", ["q"]), [])
 
     def test_table(self):
-        self.assertIn("| X | 1 | inline | 3 | 2 | 1 | 2M | 50 % | 1,234 | 2.5 |", report.document([self.RESULTS]))
+        self.assertIn("| X | 1 | inline | 3 | 2 | 1 | 2M | 50 % | 1,234 | 2.5 | abc |", report.document([self.RESULTS]))
+
+    def test_says_which_pieces_were_not_run(self):
+        self.assertEqual(report.pieces_not_run(self.RESULTS, "inline"), ([], ["q"]))
+        self.assertEqual(report.pieces_not_run(self.RESULTS, "thread-stress"), (["p"], ["q"]))
+        document = report.document([self.RESULTS])
+        self.assertIn("- X, inline: of 2 pieces **not run yet**: q", document)
+        self.assertIn("- X, inline-stress: of 2 pieces by choice: p, **not run yet**: q", document)
+        self.assertIn("plainly took 1 minutes, and all rows together 2", document)
 
     def test_each_known_difference_has_a_reason(self):
         for pattern, reason in report.known_differences():

@@ -1,4 +1,4 @@
-"""What the results say: which tests were lost under pnode, and the table of docs/compatibility.md."""
+"""What the results say: which tests were lost under pnode, and docs/compatibility.md: all of it, so that a run leaves nothing to mend by hand."""
 import fnmatch
 import os
 
@@ -45,8 +45,33 @@ def row(results, mode):
     passed = sum(1 for piece, tests in common.items() for test, good in plain[piece].items() if good and tests.get(test))
     minutes = sum(made["seconds"].values()) / 60
     share = f"{100 * made['share_far']:.0f} %" if made["far_bytes"] else "not told"
+    states = sorted({state or "?" for state in made.get("states", {}).values()}) or ["?"]
     return (f"| {results['title']} | {results['version']} | {mode} | {run} | {passed_plain} | {passed} | {made['near']} | {share} | "
-            f"{sum(made['demotions'].values()):,} | {minutes:.1f} |")
+            f"{sum(made['demotions'].values()):,} | {minutes:.1f} | {', '.join(states)} |")
+
+
+def pieces_not_run(results, mode):
+    """(by choice, for want of time): names; by choice where the mode is too slow for them (pieces.Piece.under_stress)."""
+    missing = [name for name in results.get("pieces", {}) if name not in results["modes"].get(mode, {"tests": {}})["tests"]]
+    by_choice = [name for name in missing if mode.endswith("-stress") and not results["pieces"][name]["under_stress"]]
+    return by_choice, [name for name in missing if name not in by_choice]
+
+
+def what_was_left_out(results):
+    """A line for each mode in which not every piece was run."""
+    lines = []
+    for mode in MODES[1:]:
+        by_choice, not_yet = pieces_not_run(results, mode)
+        count = len(results.get("pieces", {}))
+        words = [f"{why}: " + ("; ".join(names) if len(names) < count else "all") for why, names in
+                 (("by choice", by_choice), ("**not run yet**", not_yet)) if names]
+        if words:
+            lines.append(f"- {results['title']}, {mode}: of {count} pieces {', '.join(words)}")
+    return lines
+
+
+def minutes_of(all_results, modes):
+    return sum(sum(made["seconds"].values()) for results in all_results for mode, made in results["modes"].items() if mode in modes) / 60
 
 
 HEAD = """\
@@ -57,10 +82,23 @@ Each program runs its own tests plainly first; what fails then, fails by itself 
 each engine, and with `--stress`, which demotes at every chance. *Passed* counts, of the tests that passed plainly, those that pass under pnode too; suites that look at the clock get
 a second chance for what failed. *Share far* is the largest part of its heap that the process with the most far memory had away at once; *pages out*
 counts demotions over all processes; forked children count too where the suite says so (`--stats` with %p: PostgreSQL's backends, stress-ng's
-stressors, git), each beginning with the little that its parent had counted when it made it. *Minutes* are those of this row's pieces.
+stressors, git), each beginning with the little that its parent had counted when it made it. *Minutes* are those of this row's pieces, on a machine
+with two cores that may be busy with other work; what was run plainly took {plain:.0f} minutes, and all rows together {under:.0f}. *State* is the commit that
+last changed pnode's sources when the row's pieces were run; with a plus they were changed since.
 
-| program | version | mode | tests | passed plainly | passed under pnode | near limit | share far | pages out | minutes |
-| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
+| program | version | mode | tests | passed plainly | passed under pnode | near limit | share far | pages out | minutes | state |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
+"""
+
+
+def section(title, lines, words=""):
+    return f"\n\n## {title}\n\n{words}" + "\n".join(lines) if lines else ""
+
+
+LEFT_OUT = """\
+Under stress a page is near for a moment only: what goes over its memory in order takes minutes then, what hashes takes hours, so such pieces
+are left out there by choice.
+
 """
 
 
@@ -69,5 +107,6 @@ def document(all_results):
              if mode != "plain" and mode in results["modes"] and "plain" in results["modes"]]
     differences = [f"- {results['title']}, {mode}: {test}: {reason_for(results, mode, test) or '**open**'}"
                    for results in all_results for mode in results["modes"] for _, test in differing_tests(results, mode)]
-    tail = "\n\n## What differs, and why\n\n" + "\n".join(differences) if differences else ""
-    return HEAD + "\n".join(lines) + tail + "\n"
+    left_out = [line for results in all_results for line in what_was_left_out(results)]
+    head = HEAD.format(plain=minutes_of(all_results, ("plain",)), under=minutes_of(all_results, MODES[1:]))
+    return (head + "\n".join(lines) + section("What was left out", left_out, LEFT_OUT) + section("What differs, and why", differences) + "\n")

@@ -1,14 +1,16 @@
 #!/usr/bin/env python3
-"""run.py run SUITE --pnode COMMAND --folder FOLDER [--modes MODE,...] [--pieces WORD]
+"""run.py run SUITE --pnode COMMAND --folder FOLDER [--modes MODE,...] [--pieces WORD] [--once]
 run.py report --folder FOLDER --document FILE
 
 Runs a program's own tests plainly and under `pnode run`, in the modes plain, inline, thread, inline-stress, thread-stress.
 A test that passes plainly must pass in each: else the exit code is 1. FOLDER keeps what was fetched and built, the logs and the
 results, of which `report` makes docs/compatibility.md."""
 import argparse
+import dataclasses
 import json
 import os
 import signal
+import subprocess
 import sys
 
 import packages
@@ -43,22 +45,40 @@ def plain_tests(results):
     return results["modes"].get("plain", {}).get("tests", {})
 
 
+def state_of_pnode():
+    """The commit that last changed what a program under pnode runs; with a plus where the sources differ from it. "": no git here."""
+    here = os.path.dirname(os.path.realpath(__file__))
+    sources = [f":/{folder}" for folder in ("runtime", "preload", "compress", "cxl", "tools")]
+
+    def git(*command):
+        done = subprocess.run(["git", "-C", here, *command, "--", *sources], capture_output=True, text=True, check=False)
+        return done.stdout.strip() if done.returncode == 0 else ""
+
+    commit = git("log", "-1", "--format=%h")
+    return commit + ("+" if commit and git("status", "--porcelain", "--untracked-files=no") else "")
+
+
 def run(arguments):
     suite = SUITES[arguments.suite]
     folder = os.path.join(os.path.realpath(arguments.folder), suite.name)
     os.makedirs(folder, exist_ok=True)
     packages.require(suite.packages)
     version = suite.prepare(folder)
-    pieces = [piece for piece in suite.pieces(folder) if arguments.pieces in piece.name]
+    every_piece = suite.pieces(folder)
+    pieces = [piece for piece in every_piece if arguments.pieces in piece.name]
+    if arguments.once:
+        pieces = [dataclasses.replace(piece, may_fail_at_times=False) for piece in pieces]
     results = read_json(f"{folder}/results.json") or {"modes": {}}
-    results |= {"name": suite.name, "title": suite.title, "version": version}
+    results |= {"name": suite.name, "title": suite.title, "version": version,
+                "pieces": {piece.name: {"under_stress": piece.under_stress} for piece in every_piece}}
+    state = state_of_pnode()
     lost = 0
     for mode in arguments.modes.split(","):
         print(f"{suite.name} {version} {mode}", flush=True)
         before = results["modes"].get(mode, {"tests": {}, "far_bytes": 0, "demotions": {}, "seconds": {}})
 
         def keep(made, mode=mode, before=before):
-            results["modes"][mode] = together(before, made)
+            results["modes"][mode] = together(before, made | {"states": dict.fromkeys(made["tests"], state)})
             write_json(f"{folder}/results.json", results)
 
         chosen = [piece for piece in pieces if piece.under_stress or not mode.endswith("-stress")]
@@ -80,6 +100,7 @@ def main():
     parser.add_argument("--document", help="where the report goes")
     parser.add_argument("--modes", default=",".join(MODES))
     parser.add_argument("--pieces", default="", help="only those with this word in their name")
+    parser.add_argument("--once", action="store_true", help="what failed is not run once more")
     arguments = parser.parse_args()
     if arguments.what == "report":
         found = [read_json(f"{arguments.folder}/{name}/results.json") for name in SUITES]

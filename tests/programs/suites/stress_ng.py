@@ -14,7 +14,7 @@ STRESSORS = {
     "pipe": [], "readahead": [], "shm": [], "sigbus": [], "sigsegv": [], "splice": [], "stack": [], "sysbadaddr": [],
     "tmpfs": [], "userfaultfd": ["--userfaultfd-bytes", "16M"], "vfork": [], "vforkmany": [], "vm": ["--vm-bytes", "32M"],
     "vm-rw": ["--vm-rw-bytes", "16M"], "vm-splice": [], "zero": [], "bigheap": ["--bigheap-bytes", "64M"], "heapsort": [], "hsearch": [],
-    "lsearch": [], "matrix": [], "mergesort": [], "qsort": [], "radixsort": [], "skiplist": [], "str": [], "stream": [], "tree": [], "tsearch": [],
+    "lsearch": [], "matrix": [], "mergesort": [], "qsort": [], "radixsort": [], "skiplist": [], "str": [], "stream": ["--stream-l3-size", "4M"], "tree": [], "tsearch": [],
     "judy": [], "bsearch": [], "sparsematrix": [], "aio": [], "clone": [], "exec": [], "futex": [], "sem": [], "sigaltstack" : [], "sigfd": [],
     "context": [], "spawn": [], "daemon": [], "zombie": [], "wait": [], "cacheline": [], "env": [], "get": [], "poll": [], "epoll": [], "sock": [],
 }
