@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "runtime/heap.h"
+#include "runtime/os/descriptors.h"
 #include "runtime/stats_json.h"
 
 namespace pnode {
@@ -55,7 +56,17 @@ void write_stats_if_due(Heap& heap) noexcept {
     char path[StatsFile::path_max];
     if (!heap.stats_file.take_due(os::now_ns(), path)) return;
     const std::unique_lock writing(heap.stats_file.writing(), std::try_to_lock);
-    if (writing) write_stats_file(heap, path);  // else somebody is writing it at this moment
+    if (!writing) return;  // somebody is writing it at this moment
+    struct File {
+        Heap& heap;
+        const char* path;
+    } file = {heap, path};
+    const auto write = [](void* argument) {
+        const File& of = *static_cast<const File*>(argument);
+        write_stats_file(of.heap, of.path);
+    };
+    // Where no child can be made, rather with a number that the program may miss than not at all.
+    if (os::run_with_own_table(write, &file) != 0) write(&file);
 }
 
 // How long to sleep when nobody calls: for ever, unless something is due. Nothing to do must cost nothing.

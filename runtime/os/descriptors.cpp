@@ -1,7 +1,9 @@
 #include "runtime/os/descriptors.h"
 
 #include <fcntl.h>
+#include <sched.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 
 #include <atomic>
 #include <cerrno>
@@ -62,6 +64,26 @@ void close_descriptor(int fd) noexcept {
 bool is_own_descriptor(int fd) noexcept {
     return fd >= descriptor_min && static_cast<std::size_t>(fd) < descriptors_max &&
            own[fd].load(std::memory_order_relaxed);
+}
+
+int run_with_own_table(void (*work)(void* argument), void* argument) noexcept {
+    struct Work {
+        void (*run)(void*);
+        void* argument;
+    } given = {work, argument};
+    alignas(16) std::byte stack[64 * 1024];
+    if (const int error = injected(Call::make_child)) return error;
+    const int child = ::clone(
+        [](void* of) {
+            const auto& that = *static_cast<const Work*>(of);
+            that.run(that.argument);
+            return 0;
+        },
+        stack + sizeof stack, CLONE_VM | CLONE_VFORK, &given);
+    if (child < 0) return errno;
+    while (system_call(SYS_wait4, child, nullptr, __WCLONE, nullptr) == -EINTR) {
+    }
+    return 0;
 }
 
 }  // namespace pnode::os

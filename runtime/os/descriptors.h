@@ -21,4 +21,13 @@ void close_descriptor(int fd) noexcept;
 
 bool is_own_descriptor(int fd) noexcept;
 
+// Runs `work`, which opens files for a moment, where they take no number that the program has just closed and
+// is about to use again: in a child that shares memory and waits for nobody, as vfork(2)'s, but has a table
+// of descriptors of its own. The caller stands still until it is done. It may use the libc calls that a child
+// of vfork() may, on a stack of 64 KiB. 0 or an errno: then `work` was not run.
+//
+// Thread rule: the runtime's own threads, which no shield dispatches and which have their signals blocked.
+// The program's wait(2) does not see the child: it raises no SIGCHLD, and is asked for by __WCLONE.
+int run_with_own_table(void (*work)(void* argument), void* argument) noexcept;
+
 }  // namespace pnode::os

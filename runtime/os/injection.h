@@ -31,6 +31,7 @@ enum class Call : std::uint8_t {
     populate,
     move_page_tables,
     start_thread,
+    make_child,
     wait,
     signal_action,
     count

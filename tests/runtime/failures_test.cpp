@@ -1,10 +1,13 @@
 // The kernel says no: every call of runtime/os fails once, now and then, or for good, and what comes of it is
 // what docs/design.md says. Uses the seam that runtime/os/injection.h offers, and the public API for
 // everything else.
+#include <unistd.h>
+
 #include <array>
 #include <atomic>
 #include <csignal>
 #include <initializer_list>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -305,6 +308,19 @@ TEST_F(HandlerFailures, WithoutAFirstThreadTheHeapSaysSo) {
     fail(Call::start_thread, EAGAIN);
     EXPECT_EQ(pn_heap_open(&options_, &heap_), EAGAIN);
     heap_ = nullptr;
+}
+
+// The evictor writes it in a child, so that it takes no number of the program's.
+TEST_F(Failures, WithoutAChildTheStatisticsFileIsWrittenAllTheSame) {
+    const std::string path = ::testing::TempDir() + "pnode-failures-" + std::to_string(getpid());
+    open_heap();
+    fail(Call::make_child, EAGAIN);
+    ASSERT_EQ(pn_stats_file(heap_, path.c_str(), 1), 0);
+    make_far(alloc_filled(16, Kind::text, 1), 16);
+    EXPECT_TRUE(eventually([&] { return access(path.c_str(), R_OK) == 0; }));
+    EXPECT_GE(failed(Call::make_child), 1u);
+    EXPECT_EQ(work(3), 0u);
+    unlink(path.c_str());
 }
 
 // Fewer handlers than wished, and no evictor: whoever faults makes room.
