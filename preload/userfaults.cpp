@@ -30,9 +30,12 @@ long ask_kernel(const Control& control, Argument* argument) noexcept {
     return ask_kernel({control.fd, control.request, reinterpret_cast<Address>(argument)});
 }
 
+// And wakes once more: os::uffd_unregister() says why.
 long unregister(int fd, Range range) noexcept {
     uffdio_range argument{range.first, range.bytes()};
-    return ask_kernel({fd, UFFDIO_UNREGISTER, 0}, &argument);
+    const long result = ask_kernel({fd, UFFDIO_UNREGISTER, 0}, &argument);
+    if (result == 0) ask_kernel({fd, UFFDIO_WAKE, 0}, &argument);
+    return result;
 }
 
 template <class Argument>

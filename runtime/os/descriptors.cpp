@@ -73,6 +73,9 @@ int run_with_own_table(void (*work)(void* argument), void* argument) noexcept {
     } given = {work, argument};
     alignas(16) std::byte stack[64 * 1024];
     if (const int error = injected(Call::make_child)) return error;
+#if defined(__SANITIZE_THREAD__)
+    return ENOSYS;  // the thread sanitizer takes it for a fork, and ends the process at its next thread
+#endif
     const int child = ::clone(
         [](void* of) {
             const auto& that = *static_cast<const Work*>(of);

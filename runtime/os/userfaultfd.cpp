@@ -157,7 +157,12 @@ int uffd_register(int fd, void* address, std::size_t bytes, std::uint64_t mode) 
 int uffd_unregister(int fd, void* address, std::size_t bytes) noexcept {
     if (const int error = injected(Call::unregister_range)) return error;
     uffdio_range range{reinterpret_cast<std::uint64_t>(address), bytes};
-    return control(fd, UFFDIO_UNREGISTER, &range);
+    if (const int error = control(fd, UFFDIO_UNREGISTER, &range)) return error;
+    // The kernel wakes who waits in the range before it locks it against faults (fs/userfaultfd.c,
+    // userfaultfd_unregister): one that comes between, under the lock of its mapping alone, would wait for
+    // ever. Now it has been locked, and nobody can be added.
+    control(fd, UFFDIO_WAKE, &range);
+    return 0;
 }
 
 namespace {
