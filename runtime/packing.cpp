@@ -11,6 +11,7 @@ namespace {
 
 constexpr unsigned piece_words = 8192;      // looked at, and
 constexpr unsigned piece_moves = 64;        // of blobs, each a microsecond or less
+constexpr unsigned times_in_vain_max = 4;   // pages that were in use then may not be later
 constexpr unsigned evictor_gain_part = 64;  // of the store, for which its pages are walked over
 constexpr unsigned evictor_cpu_part = 100;  // of one processor, at most
 
@@ -56,8 +57,10 @@ bool Packing::piece(Heap& heap, std::span<std::byte> copy) noexcept {
     } else if (!store.unmark_sparse()) {
         phase_ = Phase::none;
         trim(heap);
-        // What became free after the marking was not tried. But where nothing moves it is in vain.
-        free_bytes_left_ = has_moved_ ? free_bytes_after_ : store.free_slot_bytes();
+        // What became free after the marking was not tried. But where nothing moves, time after time, it is
+        // in vain.
+        times_in_vain_ = has_moved_ ? 0 : times_in_vain_ + 1;
+        free_bytes_left_ = times_in_vain_ < times_in_vain_max ? free_bytes_after_ : store.free_slot_bytes();
         // A lease kept it from what it could have gained.
         if (store.is_leased()) free_bytes_left_ = 0;
     }

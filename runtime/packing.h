@@ -50,6 +50,7 @@ class Packing {
     std::uint64_t free_bytes_after_ = 0;  // in slots, if all that is marked moves
     std::uint64_t free_bytes_left_ = 0;   // that the last time left, or fewer that were seen since
     bool has_moved_ = false;
+    unsigned times_in_vain_ = 0;        // one after the other
     std::uint64_t rests_until_ns_ = 0;  // go_on
 };
 
