@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "preload/arenas.h"
+#include "preload/extents.h"
 #include "preload/say.h"
 #include "preload/thread_state.h"
 #include "runtime/process.h"
@@ -92,23 +93,19 @@ void* allocate(extent_hooks_t*, void* wanted, std::size_t bytes, std::size_t ali
     return extent;
 }
 
-// visit(address, bytes, kind) for each part of a kind of what jemalloc has: no other thread changes it.
-template <class Visit>
-void for_each_part(void* extent, std::size_t bytes, Visit visit) noexcept {
-    pn_extent_t part;
-    for (auto* at = static_cast<unsigned char*>(extent);
-         bytes != 0 && pn_extent(served_heap, at, bytes, &part) == 0; at += part.bytes) {
-        visit(at, part.bytes, part.kind);
-        bytes -= part.bytes;
-    }
+// No other thread changes it.
+Range range_of(void* extent, std::size_t bytes) noexcept {
+    const auto first = reinterpret_cast<Address>(extent);
+    return {first, first + bytes};
 }
 
 // Of what the program has lent to its own userfaultfd (userfaults.h) some may be among it: EINVAL.
 int free_extent(void* extent, std::size_t bytes) noexcept {
     const int error = pn_buffer_free(served_heap, extent, bytes);
     if (error != EINVAL) return error;
-    for_each_part(extent, bytes, [](void* at, std::size_t part, std::uint32_t kind) {
-        if (kind == PN_EXTENT_HANDED_OUT) pn_take_back(served_heap, at, part);
+    for_each_extent(served_heap, range_of(extent, bytes), [](Range part, const pn_extent_t& is) {
+        if (is.kind == PN_EXTENT_HANDED_OUT) pn_take_back(served_heap, at(part), part.bytes());
+        return true;
     });
     return pn_buffer_free(served_heap, extent, bytes);
 }
@@ -117,9 +114,11 @@ int release_extent(void* extent, std::size_t bytes) noexcept {
     int error = pn_release(served_heap, extent, bytes);
     if (error != EINVAL) return error;
     error = 0;
-    for_each_part(extent, bytes, [&](void* at, std::size_t part, std::uint32_t kind) {
-        if (kind == PN_EXTENT_HANDED_OUT && madvise(at, part, MADV_DONTNEED) != 0) error = errno;
-        if (kind == PN_EXTENT_BUFFER) pn_release(served_heap, at, part);
+    for_each_extent(served_heap, range_of(extent, bytes), [&](Range part, const pn_extent_t& is) {
+        if (is.kind == PN_EXTENT_HANDED_OUT && madvise(at(part), part.bytes(), MADV_DONTNEED) != 0)
+            error = errno;
+        if (is.kind == PN_EXTENT_BUFFER) pn_release(served_heap, at(part), part.bytes());
+        return true;
     });
     return error;
 }

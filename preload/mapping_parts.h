@@ -6,10 +6,6 @@
 
 namespace pnode::preload {
 
-inline void* at(Range range) noexcept {
-    return reinterpret_cast<void*>(range.first);
-}
-
 // munmap(2): what was there is gone, and an access ends as it should. 0 or an errno.
 int unmap_pages(Range range) noexcept;
 

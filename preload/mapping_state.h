@@ -12,24 +12,11 @@
 #include <cstdint>
 
 #include "pnode/pnode.h"
+#include "preload/extents.h"
 #include "preload/thread_state.h"
 #include "runtime/os/signals_blocked.h"
 
 namespace pnode::preload {
-
-using Address = std::uintptr_t;
-
-struct Range {
-    Address first = 0;
-    Address end = 0;
-    bool is_empty() const noexcept { return first >= end; }
-    std::size_t bytes() const noexcept { return end - first; }
-    Range within(Range other) const noexcept {
-        const Range both{first > other.first ? first : other.first, end < other.end ? end : other.end};
-        return both.is_empty() ? Range{} : both;
-    }
-    bool touches(Range other) const noexcept { return !within(other).is_empty(); }
-};
 
 inline constexpr std::size_t page_mask = PN_PAGE_BYTES - 1;
 
@@ -59,20 +46,6 @@ void mappings_let_go() noexcept;
 
 // Inside the runtime, or in the middle of a fork: the frame cannot be had.
 bool is_inside_runtime() noexcept;
-
-// ---- extents: visit(range, pn_extent_t) for each part of `range`, which is in the heap, in order, until one
-// says no. With the frame ----
-template <class Visit>
-bool for_each_extent(pn_heap* heap, Range range, Visit visit) noexcept {
-    while (!range.is_empty()) {
-        pn_extent_t extent;
-        if (pn_extent(heap, reinterpret_cast<void*>(range.first), range.bytes(), &extent) != 0) return false;
-        const Range part{range.first, range.first + extent.bytes};
-        if (!visit(part, extent)) return false;
-        range.first = part.end;
-    }
-    return true;
-}
 
 // ---- notes: one byte a page of the heap. With the frame ----
 enum Note : std::uint8_t {
