@@ -34,9 +34,16 @@ double ratio(const VariantResult* variant, const VariantResult* base, Workload w
     return ratio_per_s(a->second, b->second);
 }
 
+// Null where they were not counted.
+ordered_json per_request_json(const VariantResult& variant, Workload workload, double PerRequest::*field) {
+    const auto found = variant.per_request.find(workload);
+    if (found == variant.per_request.end()) return nullptr;
+    return std::round(found->second.*field * 1000) / 1000;
+}
+
 void print_rates(const RedisReport& report) {
-    printf("%-14s %-12s %10s %7s %9s %9s %9s %9s\n", "workload", "variant", "requests/s", "spread", "p50 us",
-           "p99 us", "to plain", "to zram");
+    printf("%-14s %-12s %10s %7s %9s %9s %7s %7s %9s %9s\n", "workload", "variant", "requests/s", "spread",
+           "p50 us", "p99 us", "CPU us", "misses", "to plain", "to zram");
     for (Workload workload : workloads)
         for (const VariantResult& variant : report.variants) {
             const auto rounds = variant.rounds.find(workload);
@@ -45,6 +52,11 @@ void print_rates(const RedisReport& report) {
             printf("%-14s %-12s %10.0f %6.0f%% %9.0f %9.0f", name_of(workload), variant.name.c_str(),
                    middle.per_s, spread_per_s(rounds->second) * 100, middle.p50_ns / 1e3,
                    middle.p99_ns / 1e3);
+            const auto per_request = variant.per_request.find(workload);
+            if (per_request != variant.per_request.end())
+                printf(" %7.2f %7.3f", per_request->second.cpu_us, per_request->second.misses);
+            else
+                printf(" %7s %7s", "-", "-");
             for (const char* base : {"plain", "zram"})
                 if (const double value = ratio(&variant, report.find(base), workload); value > 0)
                     printf(" %9.2f", value);
@@ -101,7 +113,7 @@ void RedisReport::print_tables() const {
     print_targets(*this);
     puts(
         "Medians over rounds; spread: (best - worst) / median; ratios: median of each round's ratio of "
-        "requests/s.");
+        "requests/s. CPU and misses (pages brought near): of the server, a request, over all rounds.");
     for (const std::string& note : notes) printf("note: %s\n", note.c_str());
 }
 
@@ -130,6 +142,8 @@ void RedisReport::print_json(const RedisOptions& options) const {
                                {"p50_ns", std::llround(middle.p50_ns)},
                                {"p99_ns", std::llround(middle.p99_ns)},
                                {"mean_ns", std::llround(middle.mean_ns)},
+                               {"cpu_us", per_request_json(variant, workload, &PerRequest::cpu_us)},
+                               {"misses", per_request_json(variant, workload, &PerRequest::misses)},
                                {"ratio_to_plain", ratio_json(ratio(&variant, find("plain"), workload))},
                                {"ratio_to_zram", ratio_json(ratio(&variant, find("zram"), workload))}})
                      .dump()

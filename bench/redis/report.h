@@ -12,9 +12,16 @@
 
 namespace pnode::bench {
 
+// What a workload's rounds, one like the other, took of a server for each request.
+struct PerRequest {
+    double cpu_us = 0;  // all threads, the kernel's share included
+    double misses = 0;  // pages that were brought near; on zram those that came back from swap
+};
+
 struct VariantResult {
     std::string name;  // "plain", "pnode-near", "pnode-small", "pnode-kept", "zram-small", "pnode-total"
     std::map<Workload, std::vector<Round>> rounds;
+    std::map<Workload, PerRequest> per_request;
     std::uint64_t limit_bytes =
         0;                         // given to pnode as near limit, to the control group as its limit; 0: none
     std::uint64_t rss_bytes = 0;   // at the end, as the kernel counts the process

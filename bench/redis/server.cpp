@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include <fstream>
+#include <sstream>
 #include <stdexcept>
 #include <system_error>
 
@@ -164,6 +165,24 @@ RedisServer::Memory RedisServer::memory() const {
         if (name == "Anonymous:") memory.anonymous_bytes = kibibytes * 1024;
     }
     return memory;
+}
+
+// /proc/PID/stat, proc_pid_stat(5). The program's name may have anything in it: the fields are behind its
+// last parenthesis, the third first.
+RedisServer::Effort RedisServer::effort() const {
+    constexpr int major_faults_field = 12, user_ticks_field = 14, system_ticks_field = 15;
+    std::ifstream file("/proc/" + std::to_string(process_) + "/stat");
+    std::string line, word;
+    std::getline(file, line);
+    std::istringstream fields(line.substr(line.rfind(')') + 1));
+    Effort effort;
+    std::uint64_t ticks = 0;
+    for (int field = 3; field <= system_ticks_field && fields >> word; ++field) {
+        if (field == major_faults_field) effort.major_faults = std::stoull(word);
+        if (field == user_ticks_field || field == system_ticks_field) ticks += std::stoull(word);
+    }
+    effort.cpu_ns = ticks * (1'000'000'000u / static_cast<std::uint64_t>(sysconf(_SC_CLK_TCK)));
+    return effort;
 }
 
 }  // namespace pnode::bench

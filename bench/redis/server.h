@@ -35,6 +35,13 @@ class RedisServer {
     };
     Memory memory() const;
 
+    // Since its start, all its threads. The kernel counts processor time in ticks of 10 ms.
+    struct Effort {
+        std::uint64_t cpu_ns = 0;
+        std::uint64_t major_faults = 0;  // pages that came back from swap
+    };
+    Effort effort() const;
+
   private:
     void start(std::vector<std::string> command, MemoryCgroup* group);
     void wait_until_it_answers();

@@ -22,6 +22,7 @@ namespace {
 
 constexpr std::uint64_t mebibyte = 1 << 20;
 constexpr int load_pipeline = 64;
+constexpr unsigned statistics_every_ms = 200;
 constexpr std::uint64_t warm_up_rounds = 4;
 
 // The last whole JSON object of the file: it holds one, or one a line, and its writer may be in the middle of
@@ -34,10 +35,19 @@ std::string last_statistics(const std::string& path) {
     return found;
 }
 
+// What a server took up to now.
+struct Work {
+    std::uint64_t requests = 0;  // that were asked in rounds
+    std::uint64_t cpu_ns = 0;
+    std::uint64_t misses = 0;
+};
+
 struct Variant {
     VariantResult result;
     std::unique_ptr<RedisServer> server;
     std::unique_ptr<LoadGenerator> clients;
+    Work work_before;  // when the workload's rounds began
+    std::uint64_t requests = 0;
 };
 
 class Suite {
@@ -116,9 +126,10 @@ class Suite {
 
     std::vector<std::string> under_pnode(const std::string& name,
                                          const std::vector<std::string>& limits) const {
-        std::vector<std::string> wrapper = {options_.pnode,  "run",     "--codec",
-                                            options_.codec,  "--stats", statistics_file(name),
-                                            "--stats-every", "200"};
+        std::vector<std::string> wrapper = {options_.pnode,  "run",
+                                            "--codec",       options_.codec,
+                                            "--stats",       statistics_file(name),
+                                            "--stats-every", std::to_string(statistics_every_ms)};
         wrapper.insert(wrapper.end(), limits.begin(), limits.end());
         wrapper.emplace_back("--");
         return wrapper;
@@ -181,7 +192,32 @@ class Suite {
             progress(std::string("warming up for ") + name_of(workload) + ": " + variant.result.name);
             ask(variant, warm_up);
         }
+        wait_for_statistics();
+        for (Variant& variant : variants_) variant.work_before = work_of(variant);
         for (int round = 0; round < options_.rounds; ++round) run_round(workload, round, seed);
+        wait_for_statistics();
+        for (Variant& variant : variants_) count_work(variant, workload);
+    }
+
+    // Until the servers have written what they did up to now.
+    static void wait_for_statistics() { usleep(3 * statistics_every_ms * 1000); }
+
+    Work work_of(const Variant& variant) const {
+        const RedisServer::Effort effort = variant.server->effort();
+        const std::string statistics = last_statistics(statistics_file(variant.result.name));
+        const std::uint64_t misses =
+            statistics.empty() ? effort.major_faults
+                               : nlohmann::json::parse(statistics).at("promotions").get<std::uint64_t>();
+        return {variant.requests, effort.cpu_ns, misses};
+    }
+
+    void count_work(Variant& variant, Workload workload) const {
+        const Work before = variant.work_before, now = work_of(variant);
+        if (!variant.clients || now.requests == before.requests) return;
+        const auto requests = static_cast<double>(now.requests - before.requests);
+        variant.result.per_request[workload] = {
+            static_cast<double>(now.cpu_ns - before.cpu_ns) / 1e3 / requests,
+            static_cast<double>(now.misses - before.misses) / requests};
     }
 
     // Every variant is asked the same; who begins changes from round to round.
@@ -192,7 +228,9 @@ class Suite {
         for (std::size_t turn = 0; turn < variants_.size(); ++turn) {
             Variant& variant = variants_[(first + turn) % variants_.size()];
             const Round round_result = ask(variant, requests);
-            if (round_result.per_s > 0) variant.result.rounds[workload].push_back(round_result);
+            if (round_result.per_s <= 0) continue;
+            variant.result.rounds[workload].push_back(round_result);
+            variant.requests += requests.size();
         }
     }
 

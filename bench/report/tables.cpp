@@ -64,6 +64,8 @@ const std::vector<Shape>& shapes() {
           {"spread", "spread", 1, 2},
           {"p50_ns", "p50 us", us, 0},
           {"p99_ns", "p99 us", us, 0},
+          {"cpu_us", "CPU us", 1, 2},
+          {"misses", "misses", 1, 3},
           {"ratio_to_plain", "to plain", 1, 2},
           {"ratio_to_zram", "to zram", 1, 2}}},
         {"pnode-bench-redis",
