@@ -30,6 +30,7 @@
 #include <cstdint>
 
 #include "cxl/blob_store.h"
+#include "runtime/levels.h"
 #include "runtime/os/atomic.h"
 
 namespace pnode {
@@ -37,8 +38,6 @@ namespace pnode {
 enum class PageState : std::uint8_t { fresh = 0, near = 1, busy = 2, limbo = 3, far = 4, poisoned = 6 };
 
 inline constexpr std::uint64_t page_bytes = 4096;
-inline constexpr unsigned level_max = 5;
-inline constexpr unsigned skip_max = 31;  // 2^level_max - 1
 inline constexpr unsigned stores_max = 16;
 inline constexpr unsigned block_pages_max = 16;
 inline constexpr unsigned stamps = 64;  // epochs are told apart by so many
@@ -107,7 +106,7 @@ class PageWord {
     std::uint64_t bits_ = 0;
 };
 static_assert(26 + cxl::blob_ref_bits <= 62);
-static_assert((1u << level_max) - 1 <= skip_max);
+static_assert(skip_max < 1u << 5 && level_rule.level_max < 1u << 3);
 
 class AtomicPageWord {
   public:

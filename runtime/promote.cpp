@@ -15,11 +15,6 @@ namespace {
 
 constexpr std::uint64_t report_after_ns = 10'000'000'000;
 
-// A page that kept its blob leaves again for a tenth of what another one costs, and comes back at the same
-// cost: in all for a third. So it is passed over a quarter as often, and the pages that would have to be
-// compressed stay longer; bench/policy has what that is worth, and that misses do not rise.
-constexpr unsigned kept_skip_shift = 2;
-
 Resolved poison(Heap& heap, std::uint64_t page, PageWord word, const char* why) noexcept {
     report("page %p is lost: its blob at %#llx of the node: %s", heap.address_of(page),
            static_cast<unsigned long long>(word.place()), why);
@@ -158,11 +153,10 @@ void settle(Heap& heap, std::uint64_t page, const Run& run, const Run::Page& pro
     const PageWord word = promoted.word;
     if (promoted.present) wake(heap, page);
     // What came ahead has yet to show that it is wanted.
-    PageWord near_word = ahead ? word.with_skip(0) : warmed(heap, word);
+    PageWord near_word = ahead ? word.with_skip(0) : warmed(heap, word, promoted.keep);
     if (run.writes && !ahead) near_word = near_word.with_written(true);
     near_word = near_word.with(PageState::near).with_write_protected(run.protect && !promoted.present);
     if (promoted.keep) {
-        near_word = near_word.with_skip(near_word.skip() >> kept_skip_shift);
         heap.statistics.kept_blob_bytes.add(heap.far.bytes(word).size());
     } else {
         near_word = near_word.without_blob();
@@ -222,15 +216,10 @@ void charge(Heap& heap, std::uint64_t pages) noexcept {
     heap.near.charge(pages, heap.statistics, room);
 }
 
-// A page that came back soon after it left rises, and is passed over exponentially more sweeps; one that came
-// back late sinks (DESIGN 5.2). "Soon": within as many evictions as half the near pages, told by an epoch of
-// an eighth of them.
-PageWord warmed(Heap& heap, PageWord word) noexcept {
+PageWord warmed(Heap& heap, PageWord word, bool kept) noexcept {
     const unsigned age = (heap.epoch() - word.stamp()) % stamps;
-    unsigned level = word.level();
-    if (age <= 4 && level < level_max) ++level;
-    if (age > 16 && level > 0) --level;
-    return word.with_level(level).with_skip((1u << level) - 1);
+    const unsigned level = level_rule.next(word.level(), age);
+    return word.with_level(level).with_skip(level_rule.sweeps(level, kept));
 }
 
 Resolved promote_far(Heap& heap, std::uint64_t page, PageWord word, FaultKind kind, unsigned pages,

@@ -18,8 +18,8 @@ void wake(Heap& heap, std::uint64_t page) noexcept;
 // `pages` come near: in the ledger.
 void charge(Heap& heap, std::uint64_t pages) noexcept;
 
-// A page that came back: how often it is passed over from now on.
-PageWord warmed(Heap& heap, PageWord word) noexcept;
+// A page that left in the epoch of its stamp is back: how often it is passed over from now on.
+PageWord warmed(Heap& heap, PageWord word, bool kept) noexcept;
 
 // Brings near the far page that the caller owns, and with it those of the next ones, up to `pages` in all,
 // that are far too and can be had without waiting. What becomes of the others tells nobody anything.

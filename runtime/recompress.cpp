@@ -15,7 +15,7 @@ constexpr unsigned survey_words = 1 << 17;   // counted in a piece of the survey
 constexpr unsigned piece_words = 8192;       // looked at, and
 constexpr unsigned packing_gain_part = 256;  // of the store, for which it is packed
 constexpr unsigned piece_pages = 16;         // made anew before the gate is left and the CPU counted
-constexpr unsigned soon_epochs = 4;          // a page that comes back by then is warm (resolve.cpp, warmed)
+constexpr unsigned soon_epochs = level_rule.rise_age_max;
 constexpr std::uint64_t quiet_ns = 500'000'000;
 constexpr unsigned oldest = Recompressor::ages - 1;
 

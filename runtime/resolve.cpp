@@ -98,7 +98,8 @@ Resolved resolve_limbo(Heap& heap, std::uint64_t page, PageWord word) noexcept {
         return Resolved::served;
     }
     const OutgoingPage& out = heap.slot(word.place());
-    const PageWord near_word = warmed(heap, out.word).with(PageState::near);
+    const PageWord left_now = out.word.with_stamp(heap.epoch());
+    const PageWord near_word = warmed(heap, left_now, left_now.place() != cxl::no_blob).with(PageState::near);
     const Copied copied = copy_in(heap, page, out.contents);
     if (copied == Copied::present) wake(heap, page);
     heap.word(page).publish(near_word);

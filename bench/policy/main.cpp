@@ -15,6 +15,8 @@
 namespace {
 
 using namespace pnode::bench;
+using pnode::level_rule;
+using pnode::LevelRule;
 
 struct Candidate {
     std::string name;
@@ -29,36 +31,29 @@ std::vector<Candidate> all_policies() {
     return candidates;
 }
 
-// Named "levels MAX/RISE/SINK", with "+SKIPS" for pages that were changed, and ">>SHIFT" for those that kept
-// their blob.
+// Named "levels MAX LEAP/RISE/SINK", with ">>SHIFT" for pages that kept their blob; the runtime's first.
 std::vector<Candidate> all_levels() {
     std::vector<Candidate> candidates;
-    for (const LevelParameters& parameters : std::initializer_list<LevelParameters>{{5, 4, 16, 0},
-                                                                                    {5, 4, 16, 0, 0},
-                                                                                    {5, 4, 16, 0, 1},
-                                                                                    {5, 4, 16, 0, 3},
-                                                                                    {3, 4, 16, 0},
-                                                                                    {4, 4, 16, 0},
-                                                                                    {6, 4, 16, 0},
-                                                                                    {5, 2, 16, 0},
-                                                                                    {5, 6, 16, 0},
-                                                                                    {5, 8, 16, 0},
-                                                                                    {5, 4, 8, 0},
-                                                                                    {5, 4, 12, 0},
-                                                                                    {5, 4, 32, 0},
-                                                                                    {5, 6, 8, 0},
-                                                                                    {5, 8, 8, 0},
-                                                                                    {5, 4, 16, 1},
-                                                                                    {5, 4, 16, 2},
-                                                                                    {5, 4, 16, 4},
-                                                                                    {5, 6, 8, 1}}) {
-        std::string name = "levels " + std::to_string(parameters.level_max) + "/" +
-                           std::to_string(parameters.rise_eighths) + "/" +
-                           std::to_string(parameters.sink_eighths);
-        if (parameters.changed_skips != 0) name += "+" + std::to_string(parameters.changed_skips);
-        name += ">>" + std::to_string(parameters.kept_shift);
-        candidates.push_back({name, false, [parameters](const Trace& trace, std::uint32_t near_pages) {
-                                  return make_levels(trace.pages, near_pages, parameters);
+    for (const LevelRule& rule : std::initializer_list<LevelRule>{level_rule,
+                                                                  {4, 0, 3, 9, 2},
+                                                                  {5, 0, 3, 9, 2},
+                                                                  {7, 0, 3, 9, 2},
+                                                                  {6, 1, 3, 9, 2},
+                                                                  {6, 2, 3, 9, 2},
+                                                                  {6, 0, 2, 9, 2},
+                                                                  {6, 0, 4, 9, 2},
+                                                                  {6, 0, 3, 7, 2},
+                                                                  {6, 0, 3, 13, 2},
+                                                                  {5, 0, 4, 17, 2},
+                                                                  {6, 0, 3, 9, 0},
+                                                                  {6, 0, 3, 9, 1},
+                                                                  {6, 0, 3, 9, 3}}) {
+        const std::string name = "levels " + std::to_string(rule.level_max) + " " +
+                                 std::to_string(rule.leap_age_max) + "/" + std::to_string(rule.rise_age_max) +
+                                 "/" + std::to_string(rule.sink_age_min) + ">>" +
+                                 std::to_string(rule.kept_shift);
+        candidates.push_back({name, false, [rule](const Trace& trace, std::uint32_t near_pages) {
+                                  return make_levels(trace.pages, near_pages, rule);
                               }});
     }
     return candidates;

@@ -136,20 +136,15 @@ class S3Fifo final : public Policy {
     bool bits_;
 };
 
-// As runtime/evict.cpp and resolve.cpp have it: the hand goes over all pages in address order.
+// As the runtime has it: the hand goes over all pages in address order.
 class Levels final : public Policy {
   public:
-    Levels(std::uint32_t pages, std::uint32_t near_pages, const LevelParameters& parameters)
-        : words_(pages), epoch_pages_(std::max<std::uint32_t>(near_pages / 8, 1)), parameters_(parameters) {}
+    Levels(std::uint32_t pages, std::uint32_t near_pages, const LevelRule& rule)
+        : words_(pages), epoch_pages_(std::max<std::uint32_t>(near_pages / 8, 1)), rule_(rule) {}
     void came(std::uint32_t page, bool kept) override {
         Word& word = words_[page];
-        if (word.has_left) {
-            const std::uint64_t age = epoch() - word.stamp;
-            if (age <= parameters_.rise_eighths && word.level < parameters_.level_max) ++word.level;
-            if (age > parameters_.sink_eighths && word.level > 0) --word.level;
-        }
-        word.skip = (((1u << word.level) - 1) >> (kept ? parameters_.kept_shift : 0)) +
-                    (word.changed ? parameters_.changed_skips : 0);
+        if (word.has_left) word.level = rule_.next(word.level, epoch() - word.stamp);
+        word.skip = rule_.sweeps(word.level, kept);
         word.near = true;
     }
     std::uint32_t choose() override {
@@ -168,27 +163,25 @@ class Levels final : public Policy {
             return hand_;
         }
     }
-    void left(std::uint32_t page, bool changed) override { words_[page].changed = changed; }
 
   private:
     struct Word {
         std::uint64_t stamp = 0;
         unsigned level = 0, skip = 0;
-        bool near = false, has_left = false, changed = false;
+        bool near = false, has_left = false;
     };
     std::uint64_t epoch() const { return chosen_ / epoch_pages_; }
     std::vector<Word> words_;
     std::uint64_t epoch_pages_;
-    LevelParameters parameters_;
+    LevelRule rule_;
     std::uint64_t chosen_ = 0;
     std::uint32_t hand_ = 0;
 };
 
 }  // namespace
 
-std::unique_ptr<Policy> make_levels(std::uint32_t pages, std::uint32_t near_pages,
-                                    const LevelParameters& parameters) {
-    return std::make_unique<Levels>(pages, near_pages, parameters);
+std::unique_ptr<Policy> make_levels(std::uint32_t pages, std::uint32_t near_pages, const LevelRule& rule) {
+    return std::make_unique<Levels>(pages, near_pages, rule);
 }
 
 const std::vector<PolicyChoice>& policies() {
@@ -215,7 +208,7 @@ const std::vector<PolicyChoice>& policies() {
              return std::make_unique<S3Fifo>(trace.pages, near_pages, false);
          }},
         {"levels", false, [](const Trace& trace, std::uint32_t near_pages) -> Made {
-             return make_levels(trace.pages, near_pages, {});
+             return make_levels(trace.pages, near_pages, level_rule);
          }}};
     return all;
 }

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "bench/policy/trace.h"
+#include "runtime/levels.h"
 
 namespace pnode::bench {
 
@@ -35,15 +36,6 @@ class Policy {
     std::uint64_t looked_at_ = 0;
 };
 
-// The parameters of levels learnt from refaults (docs/design.md); the defaults are those of runtime/.
-struct LevelParameters {
-    unsigned level_max = 5;
-    unsigned rise_eighths = 4;   // back within so many evictions, in eighths of the near pages: a level up
-    unsigned sink_eighths = 16;  // back after more than so many: a level down
-    unsigned changed_skips = 0;  // passed over so often more when it was changed when it left last
-    unsigned kept_shift = 2;     // passed over by so many powers of two less often when it kept its blob
-};
-
 struct PolicyChoice {
     std::string name;
     bool needs_accessed_bits = false;
@@ -53,7 +45,6 @@ struct PolicyChoice {
 
 // optimum, lru, clock, s3-fifo, fifo, s3-fifo-refaults, levels.
 const std::vector<PolicyChoice>& policies();
-std::unique_ptr<Policy> make_levels(std::uint32_t pages, std::uint32_t near_pages,
-                                    const LevelParameters& parameters);
+std::unique_ptr<Policy> make_levels(std::uint32_t pages, std::uint32_t near_pages, const LevelRule& rule);
 
 }  // namespace pnode::bench

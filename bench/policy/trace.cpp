@@ -1,5 +1,6 @@
 #include "bench/policy/trace.h"
 
+#include <array>
 #include <cstdlib>
 #include <functional>
 #include <istream>
@@ -41,6 +42,41 @@ Picker shift(std::uint32_t pages, std::size_t accesses) {
     };
 }
 
+// A key-value store: a request looks at a bucket, an entry, a name, a header, all small and many a page, and
+// at a value, of which a page holds few and some reach into the next.
+Picker store(std::uint32_t pages, bool is_skewed) {
+    constexpr std::uint32_t values_percent = 88, bucket_pages_percent = 2, entry_pages_percent = 3,
+                            name_pages_percent = 5;
+    constexpr std::uint32_t values_per_page = 5, crossing_percent = 18;
+    const std::uint32_t value_pages = pages * values_percent / 100, keys = value_pages * values_per_page;
+    struct Table {
+        std::uint32_t first, pages;
+    };
+    std::array<Table, 4> tables{};
+    std::uint32_t first = value_pages;
+    const std::array<std::uint32_t, 4> percents = {bucket_pages_percent, entry_pages_percent,
+                                                   name_pages_percent, 2};
+    for (std::size_t index = 0; index < tables.size(); ++index) {
+        tables[index] = {first, pages * percents[index] / 100};
+        first += tables[index].pages;
+    }
+    return [=, popular = Zipf(keys), step = std::size_t{0}, key = std::uint32_t{0}](Random& random,
+                                                                                    std::size_t) mutable {
+        if (step == 0)
+            key = is_skewed ? popular.pick(random)
+                            : std::uniform_int_distribution<std::uint32_t>(0, keys - 1)(random);
+        const std::size_t now = step++;
+        if (now < tables.size()) {
+            const std::uint64_t place = now == 0 ? key * 2654435761u % keys : key;
+            return tables[now].first + static_cast<std::uint32_t>(place * tables[now].pages / keys);
+        }
+        const std::uint32_t page = key / values_per_page;
+        if (now == tables.size() && random() % 100 < crossing_percent && page + 1 < value_pages) return page;
+        step = 0;
+        return now == tables.size() ? page : page + 1;
+    };
+}
+
 Picker picker(const std::string& name, std::uint32_t pages, std::size_t accesses) {
     if (name == "uniform")
         return [pages](Random& random, std::size_t) {
@@ -53,6 +89,8 @@ Picker picker(const std::string& name, std::uint32_t pages, std::size_t accesses
     if (name == "loop")
         return [pages](Random&, std::size_t number) { return static_cast<std::uint32_t>(number % pages); };
     if (name == "scan") return scan(pages);
+    if (name == "store") return store(pages, false);
+    if (name == "store-zipf") return store(pages, true);
     if (name == "shift") return shift(pages, accesses);
     throw std::runtime_error("there is no trace " + name);
 }
@@ -71,8 +109,8 @@ bool parse_line(const std::string& line, std::uint64_t* page, bool* writes) {
 
 const std::vector<std::string>& trace_names() {
     static const std::vector<std::string> names = {
-        "uniform",        "uniform/w50",       "zipf-keys", "zipf-keys/w50", "zipf-pages",
-        "zipf-pages/w50", "zipf-1.2-keys/w50", "loop",      "scan",          "shift/w50"};
+        "uniform",           "uniform/w50", "zipf-keys", "zipf-keys/w50", "zipf-pages", "zipf-pages/w50",
+        "zipf-1.2-keys/w50", "loop",        "scan",      "shift/w50",     "store",      "store-zipf"};
     return names;
 }
 
