@@ -1,6 +1,7 @@
 // The policy simulator: against what can be counted by hand, and against the optimum, which nothing beats.
 #include <gtest/gtest.h>
 
+#include <random>
 #include <sstream>
 
 #include "bench/policy/simulate.h"
@@ -84,6 +85,34 @@ TEST(BenchPolicy, PricesEvents) {
     counts.compressed = 1;
     counts.looked_at = 100;
     EXPECT_NEAR(counts.us_per_access({1000, 100, 10, 5000, 1}), (2 * 1000 + 110 + 5100 + 100) / 1e4, 1e-9);
+}
+
+TEST(LevelRule, APageInUseAllTheTimeIsSoonAtTheTopAndACooledOneAtTheBottom) {
+    unsigned level = 0;
+    for (int returns = 0; returns < 3; ++returns) level = level_rule.next(level, 0);
+    EXPECT_EQ(level, level_rule.level_max);
+    for (unsigned returns = 0; returns < level_rule.level_max; ++returns)
+        level = level_rule.next(level, level_rule.sink_age_min);
+    EXPECT_EQ(level, 0u);
+    EXPECT_EQ(level_rule.next(0, level_rule.sink_age_min), 0u);
+    EXPECT_EQ(level_rule.sweeps(0, false), 0u);
+    for (level = 0; level <= level_rule.level_max; ++level)
+        for (const bool kept : {false, true}) EXPECT_LE(level_rule.sweeps(level, kept), skip_max);
+}
+
+// Half of the pages are near and all are asked for alike: a page that left comes back after as many evictions
+// as there are near pages, on average, and may be back at once or very late.
+TEST(LevelRule, WhatOnlyChanceBringsBackStaysLow) {
+    std::mt19937_64 random(1);
+    std::exponential_distribution<double> eighths(1.0 / 8);
+    unsigned level = 0;
+    std::uint64_t sum = 0;
+    constexpr unsigned returns = 100'000;
+    for (unsigned number = 0; number < returns; ++number) {
+        level = level_rule.next(level, static_cast<std::uint64_t>(eighths(random)));
+        sum += level;
+    }
+    EXPECT_LT(static_cast<double>(sum) / returns, level_rule.level_max / 2.0);
 }
 
 TEST(BenchPolicy, ReadsRecordedTraces) {
