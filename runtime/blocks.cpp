@@ -9,7 +9,7 @@
 namespace pnode {
 namespace {
 
-constexpr unsigned coldest_epochs = 2 * (level_rule.sink_age_min - 1);
+constexpr unsigned coldest_epochs = 16;
 // A block of 16 KiB that does not save half is not worth decoding four pages for one.
 constexpr std::size_t small_blob_bytes_max = 8192;
 

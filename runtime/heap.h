@@ -133,7 +133,8 @@ class Heap : private cxl::NodeUser {
     }
     // So that nothing that left before counts as having left lately: none of it left this process.
     void end_epochs() noexcept {
-        constexpr std::uint64_t late = 2 * level_rule.sink_age_min;
+        constexpr std::uint64_t late = 17;
+        static_assert(late >= level_rule.sink_age_min);
         evicted.fetch_add(late * std::max<std::uint64_t>(near.hard_pages() / 8, 32),
                           std::memory_order_relaxed);
     }

@@ -18,7 +18,7 @@ struct LevelRule {
     unsigned level_max = 6;
     unsigned leap_age_max = 0;  // back by then: two levels up
     unsigned rise_age_max = 3;  // one level up
-    unsigned sink_age_min = 9;  // one level down
+    unsigned sink_age_min = 5;  // one level down
     // A page that kept its blob leaves for a tenth of what another one costs, and comes back at the same
     // cost: in all for a third. So it is passed over less often, by as many powers of two, and the pages that
     // would have to be compressed stay longer; misses do not rise.

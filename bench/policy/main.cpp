@@ -35,19 +35,19 @@ std::vector<Candidate> all_policies() {
 std::vector<Candidate> all_levels() {
     std::vector<Candidate> candidates;
     for (const LevelRule& rule : std::initializer_list<LevelRule>{level_rule,
-                                                                  {4, 0, 3, 9, 2},
-                                                                  {5, 0, 3, 9, 2},
-                                                                  {7, 0, 3, 9, 2},
-                                                                  {6, 1, 3, 9, 2},
-                                                                  {6, 2, 3, 9, 2},
-                                                                  {6, 0, 2, 9, 2},
-                                                                  {6, 0, 4, 9, 2},
+                                                                  {4, 0, 3, 5, 2},
+                                                                  {5, 0, 3, 5, 2},
+                                                                  {7, 0, 3, 5, 2},
+                                                                  {6, 1, 3, 5, 2},
+                                                                  {6, 0, 2, 5, 2},
+                                                                  {6, 0, 4, 6, 2},
+                                                                  {6, 0, 3, 4, 2},
                                                                   {6, 0, 3, 7, 2},
-                                                                  {6, 0, 3, 13, 2},
+                                                                  {6, 0, 3, 9, 2},
                                                                   {5, 0, 4, 17, 2},
-                                                                  {6, 0, 3, 9, 0},
-                                                                  {6, 0, 3, 9, 1},
-                                                                  {6, 0, 3, 9, 3}}) {
+                                                                  {6, 0, 3, 5, 0},
+                                                                  {6, 0, 3, 5, 1},
+                                                                  {6, 0, 3, 5, 3}}) {
         const std::string name = "levels " + std::to_string(rule.level_max) + " " +
                                  std::to_string(rule.leap_age_max) + "/" + std::to_string(rule.rise_age_max) +
                                  "/" + std::to_string(rule.sink_age_min) + ">>" +
