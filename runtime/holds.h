@@ -57,12 +57,14 @@ enum class Lasting : std::uint8_t {
     parts,         // rseq(2)'s area
     first_frames,  // the top of its stack, before it has an alternate one for signals
     storage,       // its thread-local storage, which handlers of ours use too
-    // Of a thread that makes another: what clone(2) reads and writes.
+    // Of a thread that makes another, or a process: what clone(2), and who makes it, read and write.
     clone_arguments,
+    clearing_clone,
     child_number,
     child_descriptor,
+    number_in_child,  // while this thread waits for it
 };
-inline constexpr unsigned lasting_holds = 7;
+inline constexpr unsigned lasting_holds = 9;
 
 struct alignas(64) ThreadHolds {
     enum Owner : std::uint32_t { nobody, changing, a_thread, a_thread_to_come, a_thread_that_ended };

@@ -8,6 +8,7 @@
 #include <mutex>
 
 #include "preload/shield/alternate_stacks.h"
+#include "preload/shield/clones.h"
 #include "preload/shield/held_call.h"
 #include "preload/shield/open_call.h"
 #include "preload/shield/signal_frames.h"
@@ -58,6 +59,7 @@ void on_signal(int signal, siginfo_t* info, void* context) {
     const int saved_errno = errno;
     os::recall_signals_after_vfork();
     give_alternate_stack(static_cast<ucontext_t*>(context));
+    leave_clone_stub(static_cast<ucontext_t*>(context));
     const auto& interrupted = *static_cast<ucontext_t*>(context);
     const OpenCall* const call = interrupted_call(interrupted);
     const os::SignalAction action = kept[signal].read();

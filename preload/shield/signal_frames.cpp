@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "preload/shield/alternate_stacks.h"
+#include "preload/shield/clones.h"
 #include "preload/shield/open_call.h"
 #include "preload/shield/signal_calls.h"
 #include "preload/shield/stubs.h"
@@ -102,6 +103,7 @@ void begin_handler(int signal, const siginfo_t& info, void* context, const os::S
         take_context(interrupted, *leads);
     if (interrupted_call(*interrupted) != nullptr) end_interrupted_call(interrupted);
     take_back_lost_call(interrupted);
+    leave_clone_stub(interrupted);
     gregset_t& registers = interrupted->uc_mcontext.gregs;
     const stack_t programs = alternate_stack_of_program();
     const std::size_t state_bytes =

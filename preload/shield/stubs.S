@@ -8,8 +8,12 @@
 #define RED_ZONE 128
 #define SYS_prctl 157
 #define SYS_exit 60
+#define SYS_rt_sigaction 13
 #define SYS_rt_sigprocmask 14
+#define SIG_UNBLOCK 1
 #define SIG_SETMASK 2
+#define SIGBUS 7
+#define SIGSYS 31
 #define ERESTARTNOINTR 513
 #define PR_SET_SYSCALL_USER_DISPATCH 59
 #define PR_SYS_DISPATCH_ON 1
@@ -87,7 +91,76 @@ pnode_fork_stubs:
     jmp *(pnode_fork_sites + 8 * site)(%rip)
     .set site, site + 1
     .endr
+    .align STUB_BYTES
     .size pnode_fork_stubs, . - pnode_fork_stubs
+
+/* stubs.h. The kernel cleared the handlers of the child, so until ours are back nothing may touch the stack, which may be
+ * far: what the registers had is in the block. Flags are kept, so nothing is compared. */
+#define BLOCK_BUS 0
+#define BLOCK_SYS 32
+#define BLOCK_OPEN 64
+#define BLOCK_SITE 72
+#define BLOCK_RBX 80
+#define BLOCK_RDI 88
+#define BLOCK_RSI 96
+#define BLOCK_RDX 104
+#define BLOCK_R10 112
+#define BLOCK_R8 120
+
+    .macro take_back signal, action
+    mov $SYS_rt_sigaction, %eax
+    mov $\signal, %edi
+    lea \action(%rbx), %rsi
+    mov $0, %edx
+    mov $8, %r10d
+    syscall
+    .endm
+
+    .align 16
+    .hidden pnode_clearing_stub
+    .globl pnode_clearing_stub
+    .type pnode_clearing_stub, @function
+pnode_clearing_stub:
+    syscall
+    .hidden pnode_clearing_made
+    .globl pnode_clearing_made
+pnode_clearing_made:
+    mov %rax, %r8
+    mov %rax, %rcx
+    jrcxz 1f
+    jmp 2f
+1:  take_back SIGBUS, BLOCK_BUS
+    take_back SIGSYS, BLOCK_SYS
+    mov $SYS_prctl, %eax
+    mov $PR_SET_SYSCALL_USER_DISPATCH, %edi
+    mov $PR_SYS_DISPATCH_ON, %esi
+    mov pnode_text_first(%rip), %rdx
+    mov pnode_text_bytes(%rip), %r10
+    lea pnode_dispatch_selector(%rip), %r8
+    syscall
+    mov $0, %r8d
+2:  mov $SYS_rt_sigprocmask, %eax
+    mov $SIG_UNBLOCK, %edi
+    lea BLOCK_OPEN(%rbx), %rsi
+    mov $0, %edx
+    mov $8, %r10d
+    syscall
+    mov %r8, %rax
+    .hidden pnode_clearing_told
+    .globl pnode_clearing_told
+pnode_clearing_told:
+    mov BLOCK_RDI(%rbx), %rdi
+    mov BLOCK_RSI(%rbx), %rsi
+    mov BLOCK_RDX(%rbx), %rdx
+    mov BLOCK_R10(%rbx), %r10
+    mov BLOCK_SITE(%rbx), %r11
+    mov BLOCK_R8(%rbx), %r8
+    mov BLOCK_RBX(%rbx), %rbx
+    .hidden pnode_clearing_left
+    .globl pnode_clearing_left
+pnode_clearing_left:
+    jmp *%r11
+    .size pnode_clearing_stub, . - pnode_clearing_stub
 
     .align 16
     .hidden pnode_exit_stub

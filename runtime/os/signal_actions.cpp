@@ -90,10 +90,31 @@ void wait(int signal, const siginfo_t* info) noexcept {
     signals_waiting = signals_waiting | bit_of(signal);
 }
 
+// Whose word counts about what the program asked for: the kernel's table, which a process has to itself,
+// tells it by which of these it has.
+enum class Program : std::uint8_t { recorded, has_default, ignores };
+
+template <Program>
 void on_taken(int signal, siginfo_t* info, void* context) {
     recall_signals_after_vfork();
     entry(signal).ours.load(std::memory_order_relaxed)(signal, info, context);
     send_waiting_signals(context);
+}
+
+SignalAction ignoring() noexcept {
+    SignalAction action;
+    action.handler = reinterpret_cast<Handler>(1);  // SIG_IGN
+    return action;
+}
+
+SignalAction kernel_action(int signal) noexcept {
+    SignalAction action;
+    set_kernel_action(signal, nullptr, &action);
+    return action;
+}
+
+bool is_cleared(const SignalAction& told) noexcept {
+    return told.handler == on_taken<Program::has_default> || told.handler == on_taken<Program::ignores>;
 }
 
 }  // namespace
@@ -188,7 +209,7 @@ int take_signal(int signal, void (*handler)(int, siginfo_t*, void*), unsigned lo
         const bool has_handler = !former.is_default() && !former.is_ignore();
         const unsigned long restart = has_handler ? former.flags & SA_RESTART : SA_RESTART;
         const SignalAction ours =
-            action_of_ours(on_taken, SA_SIGINFO | SA_ONSTACK | SA_NODEFER | restart, mask);
+            action_of_ours(on_taken<Program::recorded>, SA_SIGINFO | SA_ONSTACK | SA_NODEFER | restart, mask);
         error = error_of(set_kernel_action(signal, &ours, &former));
     }
     if (error != 0) {
@@ -204,7 +225,19 @@ bool is_taken(int signal) noexcept {
 }
 
 SignalAction program_action(int signal) noexcept {
+    const SignalAction told = kernel_action(signal);
+    if (told.handler == on_taken<Program::has_default>) return SignalAction();
+    if (told.handler == on_taken<Program::ignores>) return ignoring();
     return entry(signal).program.read();
+}
+
+SignalAction action_when_cleared(int signal) noexcept {
+    SignalAction action = kernel_action(signal);
+    const bool ignores = is_taken(signal) ? program_action(signal).is_ignore() : action.is_ignore();
+    if (!is_taken(signal)) return ignores ? ignoring() : SignalAction();
+    action.handler = ignores ? on_taken<Program::ignores> : on_taken<Program::has_default>;
+    action.flags |= SA_RESTART;
+    return action;
 }
 
 void set_program_action(int signal, const SignalAction& action) noexcept {
@@ -215,6 +248,13 @@ void set_program_action(int signal, const SignalAction& action) noexcept {
 
 void signal_actions_after_fork_in_child() noexcept {
     for (Taken& taken : taken_signals) taken.program.after_fork_in_child();
+    for (const int signal : {SIGBUS, SIGSYS}) {
+        SignalAction told = kernel_action(signal);
+        if (!is_taken(signal) || !is_cleared(told)) continue;
+        set_program_action(signal, program_action(signal));
+        told.handler = on_taken<Program::recorded>;
+        set_kernel_action(signal, &told, nullptr);
+    }
 }
 
 void deliver_by(Deliver function, MayDeliver may) noexcept {

@@ -64,6 +64,10 @@ bool is_taken(int signal) noexcept;
 // The program's sigaction(2) for a taken signal.
 SignalAction program_action(int signal) noexcept;
 void set_program_action(int signal, const SignalAction& action) noexcept;
+// What the kernel is to have for it in a process whose handlers clone3(2) cleared (CLONE_CLEAR_SIGHAND):
+// taken, with a handler of ours that tells so. The record, in memory that the process may share with its
+// parent, does not count there.
+SignalAction action_when_cleared(int signal) noexcept;
 void signal_actions_after_fork_in_child() noexcept;
 
 // rt_sigaction(2) itself: as the kernel gives it.
