@@ -19,6 +19,7 @@
 #include <mutex>
 #include <string>
 
+#include "runtime/each_word.h"
 #include "runtime/fork_faults.h"
 #include "runtime/heap.h"
 #include "runtime/holds.h"
@@ -163,11 +164,32 @@ bool nothing_to_watch(Heap& heap) noexcept {
     return allocated_pages(heap) <= heap.near.high_pages();
 }
 
+// Pages of zeros that were there and left: nothing of ours will say so any more, so the kernel is told, by
+// its own page of zeros. Where that cannot be read nobody sees the difference but by asking (mincore(2)).
+void put_back_zeros(Heap& heap) noexcept {
+    if (heap.statistics.demotions_zero.value() == 0) return;
+    std::uint64_t first = 0;
+    std::uint64_t end = 0;
+    const auto put_back = [&] {
+        if (first != end)
+            os::populate(heap.address_of(first), (end - first) * page_bytes, os::Populate::read);
+    };
+    for_each_word(heap, 0, [&](std::uint64_t page, PageWord word) {
+        if (!word.is_emptied()) return true;
+        if (page != end) put_back();
+        if (page != end) first = page;
+        end = page + 1;
+        return true;
+    });
+    put_back();
+}
+
 // The child starts as a heap does, with everything near, nothing watched and no thread, and pays when it
 // needs to. Blobs that near pages kept are the parent's.
 void start_over(Heap& heap) noexcept {
     heap.far.forget();
     if (heap.tracked_chunks.load(std::memory_order_relaxed) == 0) return;
+    put_back_zeros(heap);
     const std::uint64_t chunk_end = heap.page_count / heap.chunk_pages;
     heap.chunks.for_each_tracked_run(chunk_end, [&](std::uint64_t chunk, std::uint64_t chunks) {
         os::drop_pages(&heap.word(chunk * heap.chunk_pages),

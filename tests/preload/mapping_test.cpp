@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <sys/wait.h>
 
+#include <algorithm>
 #include <atomic>
 #include <random>
 #include <string>
@@ -507,6 +508,23 @@ TEST(InCore, FarPagesCountAsResident) {
     std::vector<unsigned char> present(mapped.bytes() / page_bytes);
     ASSERT_EQ(mincore(mapped.data(), mapped.bytes(), present.data()), 0);
     for (const unsigned char page : present) ASSERT_EQ(page & 1, 1);
+}
+
+// As the kernel's own are when it swapped them out; an access brings them back.
+TEST(InCore, PagesOfZerosThatLeftDoNot) {
+    if (!captures()) return;
+    Mapped mapped(2 * mib);
+    std::memset(mapped.data(), 0, mapped.bytes());
+    std::vector<unsigned char> present(mapped.bytes() / page_bytes);
+    const auto in_core = [&] {
+        EXPECT_EQ(mincore(mapped.data(), mapped.bytes(), present.data()), 0);
+        return std::count_if(present.begin(), present.end(),
+                             [](unsigned char page) { return (page & 1) != 0; });
+    };
+    mapped.goes_far();
+    EXPECT_EQ(in_core(), 0);
+    EXPECT_EQ(*static_cast<volatile char*>(static_cast<void*>(mapped.data())), 0);
+    EXPECT_GE(in_core(), 1);
 }
 
 // ---- a stack, and fork ----

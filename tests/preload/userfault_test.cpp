@@ -552,6 +552,25 @@ TEST_F(Userfaults, AForkedChildHasTheMemoryAndIsNotWatched) {
     EXPECT_TRUE(memory_->holds(half, filling_of(half)));
 }
 
+// Pages of zeros leave without anything being far; the child starts over then, and what its parent had
+// written to is there all the same.
+TEST(PagesOfZeros, AreThereInAForkedChild) {
+    constexpr std::size_t count = 512;
+    Pages memory(count);
+    for (std::size_t page = 0; page < count; page += 2) memory.write(page, 0);
+    ASSERT_TRUE(memory.goes_far());
+    EXPECT_EQ(exit_code_of_child([&] {
+                  Userfaultfd watcher(UFFD_FEATURE_SIGBUS);
+                  if (watcher.error() != 0 || watcher.watch(memory.address(), count) != 0) return 1;
+                  for (std::size_t page = 0; page < count; ++page) {
+                      const std::uint64_t fault = sigbus_of([&] { memory.holds(page, 0); });
+                      if (fault != (page % 2 == 0 ? 0 : memory.address(page))) return page % 2 == 0 ? 2 : 3;
+                  }
+                  return 0;
+              }),
+              0);
+}
+
 // A monitor in another process: its addresses are those of the memory it serves, and may be its own heap's.
 TEST_F(Userfaults, AnothersMemoryIsServedFromHere) {
     int ends[2];
