@@ -1,17 +1,16 @@
 #include "runtime/fault_threads.h"
 
-#include <fcntl.h>
 #include <sched.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
-#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <mutex>
 
 #include "runtime/heap.h"
+#include "runtime/os/processors.h"
 #include "runtime/os/runtime_scope.h"
 #include "runtime/os/signals_blocked.h"
 
@@ -26,20 +25,10 @@ void* align_page(const uffd_msg& message) noexcept {
     return reinterpret_cast<void*>(message.arg.pagefault.address & ~(page_bytes - 1));
 }
 
-// The processor a thread of ours runs on: field 39 of /proc/self/task/TID/stat (proc(5)); -1: it is gone.
+// -1: it is not known, or stands in memory that a handler would have to bring near.
 int processor_of(std::uint32_t thread) noexcept {
-    char path[64];
-    std::snprintf(path, sizeof path, "/proc/self/task/%u/stat", thread);
-    const int fd = ::open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return -1;
-    char text[1024];
-    const ssize_t length = ::read(fd, text, sizeof text - 1);
-    ::close(fd);
-    if (length <= 0) return -1;
-    text[length] = '\0';
-    const char* at = std::strrchr(text, ')');  // the name may hold anything; after it come fields 3, 4, ...
-    for (int field = 2; at != nullptr && field < 39; ++field) at = std::strchr(at + 1, ' ');
-    return at != nullptr ? std::atoi(at + 1) : -1;
+    const std::uint64_t word = os::processor_word_of(thread);
+    return heap_at(word) != nullptr ? -1 : os::processor_told_at(word);
 }
 
 void run_on(int processor) noexcept {
