@@ -77,3 +77,9 @@ def fetch_package(name, folder):
 def source_version(folder):
     """Debian's version of an unpacked source."""
     return checked(["dpkg-parsechangelog", "-S", "Version", "-l", f"{folder}/debian/changelog"]).strip()
+
+
+def version_of(package, source):
+    """Of a program that is the machine's, tested by an unpacked source, which the archive may have of another version only."""
+    installed, tests = installed_version(package), source_version(source)
+    return installed if installed == tests else f"{installed} (its tests {tests})"

@@ -31,7 +31,7 @@ def prepare(folder):
                              if os.path.isdir(f"{core}.new/lib") else ["sh", "-c", f"mkdir -p {core}.new/lib && cp -rs {library}/. {core}.new/lib"])
         shutil.copytree(f"{source}/t", f"{core}.new/t", symlinks=True)
         os.rename(f"{core}.new", core)
-    return packages.installed_version("perl")
+    return packages.version_of("perl", source)
 
 
 def read(output, _code):

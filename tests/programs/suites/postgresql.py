@@ -29,7 +29,7 @@ def prepare(folder):
     for module in ("autoinc.so", "refint.so"):
         if not os.path.exists(f"{tests}/{module}"):
             os.symlink(f"{LIBRARIES}/{module}", f"{tests}/{module}")
-    return packages.installed_version("postgresql-15")
+    return packages.version_of("postgresql-15", source_of(folder))
 
 
 def read(output, _code):

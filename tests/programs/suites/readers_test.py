@@ -4,6 +4,8 @@ import os
 import tempfile
 import unittest
 
+import differences
+import kept
 import memcached
 import pieces
 import postgresql
@@ -75,37 +77,122 @@ class Running(unittest.TestCase):
         with tempfile.TemporaryDirectory() as folder:
             self.assertTrue(self.run_shell(f"echo right; mkdir {folder}/second 2>/dev/null && exit 1; exit 0")["ended well"])
 
+    def test_what_ends_in_time_when_it_is_tried_once_more_has_ended(self):
+        with tempfile.TemporaryDirectory() as folder:
+            self.assertEqual(self.run_shell(f"echo right; mkdir {folder}/second 2>/dev/null && sleep 1000; exit 0", 0.5), {"said": True, "ended well": True})
+
+    def test_what_was_far_is_told_of_each_piece(self):
+        script = """echo '{"demotions": %d, "far_logical_bytes": %d, "near_bytes": 100}' >"$SUITE_STATS/1.json"; echo right"""
+        run = [pieces.Piece(name, ["sh", "-c", script % numbers], lambda output, code: {"ended well": code == 0})
+               for name, numbers in (("p", (7, 300)), ("q", (5, 100)), ("r", (0, 0)))]
+        with tempfile.TemporaryDirectory() as folder:
+            told = []
+            pieces.run_mode(run, "inline", "2M", "/bin/true", folder, {}, told.append)
+        self.assertEqual(told[-1]["demotions"], {"p": 7, "q": 5, "r": 0})
+        self.assertEqual(told[-1]["far"], {"p": {"bytes": 300, "share": 0.75}, "q": {"bytes": 100, "share": 0.5}, "r": {"bytes": 0, "share": 0}})
+
     def test_a_piece_that_is_run_again_counts_once(self):
         before = {"tests": {"p": {"a": False}, "q": {"b": True}}, "demotions": {"p": 5, "q": 7}, "seconds": {"p": 1, "q": 2},
-                  "states": {"p": "old", "q": "old"}, "far_bytes": 9, "share_far": 0.5}
-        made = {"tests": {"p": {"a": True}}, "demotions": {"p": 6}, "seconds": {"p": 3}, "states": {"p": "new"}, "far_bytes": 8, "share_far": 0.9}
+                  "states": {"p": "old", "q": "old"}, "far": {"p": "little", "q": "half"}}
+        made = {"tests": {"p": {"a": True}}, "demotions": {"p": 6}, "seconds": {"p": 3}, "states": {"p": "new"}, "far": {"p": "much"}}
         self.assertEqual(pieces.together(before, made), {"tests": {"p": {"a": True}, "q": {"b": True}}, "demotions": {"p": 6, "q": 7}, "seconds": {"p": 3, "q": 2},
-                                                         "states": {"p": "new", "q": "old"}, "far_bytes": 9, "share_far": 0.5})
+                                                         "states": {"p": "new", "q": "old"}, "far": {"p": "much", "q": "half"}})
+
+
+# What a folder has after a run of three pieces of four: plainly p, q and r, with the inline engine p and q, with the thread engine r.
+RESULTS = {"name": "x", "title": "X", "version": "1", "pieces": {"p": {"under_stress": False}, "q": {"under_stress": True}, "r": {"under_stress": True},
+                                                                 "s": {"under_stress": True}}, "modes": {
+    "plain": {"tests": {"p": {"a": True, "b": True, "c": False}, "q": {"d": True}, "r": {"e": True, "f": True, "g": True}}, "seconds": {"p": 30, "q": 15, "r": 6}},
+    "inline": {"tests": {"p": {"a": True, "c": True}, "q": {"d": True}}, "near": "2M", "far": {"p": {"bytes": 9, "share": 0.5}, "q": {"bytes": 5, "share": 0.9}},
+               "demotions": {"p": 1200, "q": 34}, "seconds": {"p": 60, "q": 90}, "states": {"p": "abc", "q": "abc"}},
+    "thread": {"tests": {"r": {"e": True, "f": False, "r: ended in time": False}}, "near": "2M", "far": {"r": {"bytes": 0, "share": 0}}, "demotions": {"r": 0},
+               "seconds": {"r": 800}, "states": {"r": ""}}}}
+
+
+class Kept(unittest.TestCase):
+    SUITES, NEW = kept.with_new({}, [], [RESULTS])
+    BEFORE = {"suite": "x", "mode": "inline", "pieces": ["p", "s"], "ended": True, "state": "old"}
+
+    def test_lost_is_what_passes_plainly_and_not_under_pnode(self):
+        self.assertEqual(differences.lost_tests(RESULTS, "inline"), [("p", "b")])
+        self.assertEqual(differences.lost_tests(RESULTS, "inline", ["q"]), [])
+
+    def test_a_part_is_a_piece_beside_the_same_plainly(self):
+        self.assertEqual(self.NEW[0], {"suite": "x", "mode": "inline", "pieces": ["p"], "version": "1", "state": "abc", "ended": True, "tests": 3,
+                                       "passed_plainly": 2, "passed": 1, "near": "2M", "far_bytes": 9, "share_far": 0.5, "pages_out": 1200, "minutes": 1.0,
+                                       "plain_minutes": 0.5, "differing": {"b": ""}})
+
+    def test_of_what_was_cut_off_only_what_failed_differs(self):
+        cut_off = self.NEW[2]
+        self.assertEqual((cut_off["ended"], cut_off["passed"], cut_off["passed_plainly"], cut_off["share_far"]), (False, 1, 3, None))
+        self.assertEqual(list(cut_off["differing"]), ["f"])
+
+    def test_without_a_plain_run_there_is_no_part(self):
+        modes = RESULTS["modes"] | {"plain": {"tests": {"p": {"a": True}}, "seconds": {"p": 1}}}
+        self.assertEqual([part["pieces"] for part in kept.parts_of(RESULTS | {"modes": modes})], [["p"]])
+        self.assertEqual(kept.parts_of(RESULTS | {"modes": {"inline": RESULTS["modes"]["inline"]}}), [])
+
+    def test_what_was_not_run_anew_stays(self):
+        stays = [self.BEFORE | {"pieces": ["s"]}, self.BEFORE | {"mode": "thread", "pieces": ["p", "s"]}]
+        self.assertEqual(kept.with_new(self.SUITES, stays, [RESULTS])[1], stays + self.NEW)
+        self.assertEqual(kept.with_new(self.SUITES, stays, []), (self.SUITES, stays))
+
+    def test_what_was_run_anew_goes_and_all_that_was_told_with_it(self):
+        self.assertEqual(kept.with_new(self.SUITES, [self.BEFORE, self.BEFORE | {"pieces": ["q"]}], [RESULTS])[1], self.NEW)
+
+    def test_what_is_a_piece_no_more_goes(self):
+        self.assertEqual(kept.with_new(self.SUITES, [self.BEFORE | {"pieces": ["s", "t"]}], [])[1], [])
+
+    def test_is_read_as_it_was_written_in_order(self):
+        with tempfile.TemporaryDirectory() as folder:
+            name = f"{folder}/kept.jsonl"
+            self.assertEqual(kept.read(name), ({}, []))
+            kept.write(name, kept.in_order(self.SUITES, self.NEW[::-1], ["none", "x"]))
+            self.assertEqual(kept.read(name), (self.SUITES, self.NEW))
 
 
 class Report(unittest.TestCase):
-    RESULTS = {"name": "x", "title": "X", "version": "1", "pieces": {"p": {"under_stress": False}, "q": {"under_stress": True}}, "modes": {
-        "plain": {"tests": {"p": {"a": True, "b": True, "c": False}, "q": {"d": True}}, "seconds": {"p": 30, "q": 30}},
-        "inline": {"tests": {"p": {"a": True, "c": True}}, "near": "2M", "share_far": 0.5, "far_bytes": 9, "demotions": {"p": 1200, "q": 34}, "seconds": {"p": 60, "q": 90},
-                   "states": {"p": "abc"}}}}
-
-    def test_lost_is_what_passes_plainly_and_not_under_pnode(self):
-        self.assertEqual(report.lost_tests(self.RESULTS, "inline"), [("p", "b")])
-        self.assertEqual(report.lost_tests(self.RESULTS, "inline", ["q"]), [])
+    def document_of(self, *before):
+        suites, parts = kept.with_new({}, [], [RESULTS])
+        return report.document(kept.in_order(suites, [*parts, *before], ["x"]))
 
     def test_table(self):
-        self.assertIn("| X | 1 | inline | 3 | 2 | 1 | 2M | 50 % | 1,234 | 2.5 | abc |", report.document([self.RESULTS]))
+        self.assertIn("| X | 1 | inline | 4 | 3 | 2 | 2M | 50 % | 1,234 | 2.5 | 0.8 | abc |\n", self.document_of())
+        self.assertIn("all rows together took 2.", self.document_of())
+
+    def test_table_has_what_was_kept_beside_what_is_new(self):
+        before = {"suite": "x", "mode": "inline", "pieces": ["s"], "version": "0", "state": "old", "ended": True, "tests": 10, "passed_plainly": 9, "passed": 9,
+                  "near": "2M", "far_bytes": None, "share_far": 0.99, "pages_out": None, "minutes": None, "plain_minutes": None, "differing": {"z": "it is so"}}
+        document = self.document_of(before)
+        self.assertIn("| X | 0, 1 | inline | 14 | 12 | 11 | 2M | 50 % | 1,234 | 2.5 | not told | abc, old |\n", document)
+        self.assertIn("- X, inline: z: it is so\n", document)
+        self.assertIn("| X | 0 | thread | 10 | 9 | 9 | 2M | 99 % | not told | not told | not told | old |\n", self.document_of(before | {"mode": "thread"}))
 
     def test_says_which_pieces_were_not_run(self):
-        self.assertEqual(report.pieces_not_run(self.RESULTS, "inline"), ([], ["q"]))
-        self.assertEqual(report.pieces_not_run(self.RESULTS, "thread-stress"), (["p"], ["q"]))
-        document = report.document([self.RESULTS])
-        self.assertIn("- X, inline: of 2 pieces **not run yet**: q", document)
-        self.assertIn("- X, inline-stress: of 2 pieces by choice: p, **not run yet**: q", document)
-        self.assertIn("plainly took 1 minutes, and all rows together 2", document)
+        document = self.document_of()
+        self.assertIn("- X, inline: of 4 pieces **not run yet**: r; s\n", document)
+        self.assertIn("- X, inline-stress: of 4 pieces by choice: p, **not run yet**: q; r; s\n", document)
+
+    def test_says_what_was_cut_off_and_does_not_count_it(self):
+        document = self.document_of()
+        self.assertIn("- X, thread, \"r\" (?): 1 of 3 passed in 13 minutes\n", document)
+        self.assertNotIn("| X | 1 | thread |", document)
+        told_little = {"suite": "x", "mode": "thread", "pieces": ["s"], "state": "old", "ended": False, "passed": 7, "passed_plainly": None, "minutes": None,
+                       "note": "It hung", "differing": {}}
+        self.assertIn("- X, thread, \"s\" (old): 7 passed. It hung\n", self.document_of(told_little))
+
+    def test_says_what_differs(self):
+        self.assertIn("- X, inline: b: **open**\n", self.document_of())
+
+    def test_is_made_of_what_the_repository_keeps(self):
+        documents = os.path.join(os.path.dirname(os.path.realpath(__file__)), "../../../docs")
+        with open(f"{documents}/compatibility.md", encoding="utf-8") as file:
+            written = file.read()
+        suites, parts = kept.read(f"{documents}/compatibility.jsonl")
+        self.assertEqual(report.document(kept.in_order(suites, parts, list(suites))), written, "`run.py report` writes both")
 
     def test_each_known_difference_has_a_reason(self):
-        for pattern, reason in report.known_differences():
+        for pattern, reason in differences.known_differences():
             self.assertTrue(pattern and reason, pattern)
 
 

@@ -35,7 +35,7 @@ def prepare_debian(folder):
     if not os.path.islink(real):
         os.remove(real)
         os.symlink("/usr/bin/redis-server", real)
-    return packages.installed_version("redis-server")
+    return packages.version_of("redis-server", source_of(folder))
 
 
 def source_of(folder):

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """run.py run SUITE --pnode COMMAND --folder FOLDER [--modes MODE,...] [--pieces WORD] [--once]
-run.py report --folder FOLDER --document FILE
+run.py report --folder FOLDER --kept FILE --document FILE
 
 Runs a program's own tests plainly and under `pnode run`, in the modes plain, inline, thread, inline-stress, thread-stress.
 A test that passes plainly must pass in each: else the exit code is 1. FOLDER keeps what was fetched and built, the logs and the
-results, of which `report` makes docs/compatibility.md."""
+results. `report` puts these in the place of what docs/compatibility.jsonl kept of the same pieces, and makes docs/compatibility.md of all."""
 import argparse
 import dataclasses
 import json
@@ -14,6 +14,8 @@ import subprocess
 import sys
 
 import packages
+import differences
+import kept
 import memcached
 import perl_tests
 import postgresql
@@ -75,7 +77,7 @@ def run(arguments):
     lost = 0
     for mode in arguments.modes.split(","):
         print(f"{suite.name} {version} {mode}", flush=True)
-        before = results["modes"].get(mode, {"tests": {}, "far_bytes": 0, "demotions": {}, "seconds": {}})
+        before = results["modes"].get(mode, {"tests": {}})
 
         def keep(made, mode=mode, before=before):
             results["modes"][mode] = together(before, made | {"states": dict.fromkeys(made["tests"], state)})
@@ -83,11 +85,20 @@ def run(arguments):
 
         chosen = [piece for piece in pieces if piece.under_stress or not mode.endswith("-stress")]
         run_mode(chosen, mode, suite.near, os.path.realpath(arguments.pnode), folder, plain_tests(results), keep)
-        failed = report.lost_tests(results, mode, [piece.name for piece in chosen])
+        failed = differences.lost_tests(results, mode, [piece.name for piece in chosen])
         for piece, test in failed:
             print(f"LOST {suite.name} {mode}: {piece}: {test}", flush=True)
         lost += len(failed)
     return 1 if lost else 0
+
+
+def write_report(folder, kept_name, document_name):
+    found = [read_json(f"{folder}/{name}/results.json") for name in SUITES]
+    suites, parts = kept.with_new(*kept.read(kept_name), [results for results in found if results])
+    in_order = kept.in_order(suites, parts, list(SUITES))
+    kept.write(kept_name, in_order)
+    with open(document_name, "w", encoding="utf-8") as file:
+        file.write(report.document(in_order))
 
 
 def main():
@@ -97,15 +108,14 @@ def main():
     parser.add_argument("suite", nargs="?", choices=SUITES)
     parser.add_argument("--pnode")
     parser.add_argument("--folder", required=True)
+    parser.add_argument("--kept", help="where the results are kept")
     parser.add_argument("--document", help="where the report goes")
     parser.add_argument("--modes", default=",".join(MODES))
     parser.add_argument("--pieces", default="", help="only those with this word in their name")
     parser.add_argument("--once", action="store_true", help="what failed is not run once more")
     arguments = parser.parse_args()
     if arguments.what == "report":
-        found = [read_json(f"{arguments.folder}/{name}/results.json") for name in SUITES]
-        with open(arguments.document, "w", encoding="utf-8") as file:
-            file.write(report.document([results for results in found if results]))
+        write_report(arguments.folder, arguments.kept, arguments.document)
         return 0
     return run(arguments)
 
