@@ -78,7 +78,7 @@ Each program runs its own tests plainly first; what fails then, fails by itself 
 each engine, and with `--stress`, which demotes at every chance. *Passed* counts, of the tests that passed plainly, those that pass under pnode too; suites that look at the clock get
 a second chance for what failed. *Share far* is the largest part of its heap that the process with the most far memory had away at once; *pages out*
 counts demotions over all processes; forked children count too where the suite says so (`--stats` with %p: PostgreSQL's backends, stress-ng's
-stressors, git), each beginning with the little that its parent had counted when it made it. *Minutes* are those of this row's pieces, on a machine
+stressors, git), each beginning with the little that its parent had counted when it made it. *Minutes* are those of this row's pieces, second tries among them, on a machine
 with two cores that may be busy with other work, and *plainly* those of the same pieces without pnode; all rows together took {minutes:.0f}.
 *State* is the commit that last changed pnode's sources when the row's pieces were run; with a plus they were changed since.
 
