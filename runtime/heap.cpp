@@ -81,7 +81,10 @@ int Heap::reserve(std::string* message) {
         return EINVAL;
     }
     chunk_pages = chunk_bytes / page_bytes;
-    int error = address_space_.map(bytes, chunk_bytes);
+    // Inaccessible as far as no buffer has come yet (open_up_to), so that a stray pointer is caught there,
+    // and who goes over all writable memory of the process, as Redis does when it crashes, does not fill
+    // memory.
+    int error = address_space_.map(bytes, chunk_bytes, PROT_NONE);
     if (error == 0) error = words_memory_.map(round_up(pages * sizeof(AtomicPageWord), page_bytes));
     if (error == 0) error = pins_memory_.map(round_up(pages, page_bytes));
     if (error == 0)
@@ -280,7 +283,7 @@ int Heap::allocate(std::uint64_t bytes, const Placing& placing, void** out) {
     const os::SignalsBlocked signals;
     const Inside inside(operations);
     std::uint64_t first = 0;
-    if (!take_pages(pages, placing, &first)) return placing.at != nullptr ? EEXIST : ENOMEM;
+    if (const int error = take_pages(pages, placing, &first)) return error;
     if (const int error = make_ordinary(first, pages, placing.reserved)) {
         const std::lock_guard lock(span_lock);
         spans.free(first, pages);
@@ -291,27 +294,32 @@ int Heap::allocate(std::uint64_t bytes, const Placing& placing, void** out) {
     return 0;
 }
 
-bool Heap::take_pages(std::uint64_t pages, const Placing& placing, std::uint64_t* first) noexcept {
+int Heap::take_pages(std::uint64_t pages, const Placing& placing, std::uint64_t* first) noexcept {
     const std::lock_guard lock(span_lock);
-    bool taken = false;
     if (placing.at == nullptr) {
-        taken = spans.allocate(pages, std::max<std::uint64_t>(placing.alignment / page_bytes, 1), first);
+        const std::uint64_t alignment = std::max<std::uint64_t>(placing.alignment / page_bytes, 1);
+        if (!spans.allocate(pages, alignment, first)) return ENOMEM;
     } else {
         *first = page_at(reinterpret_cast<std::uint64_t>(placing.at));
-        taken = spans.allocate_at(*first, pages);
+        if (!spans.allocate_at(*first, pages)) return EEXIST;
     }
-    if (taken) include_in_core_dumps(*first + pages);
-    return taken;
+    const int error = open_up_to(*first + pages);
+    if (error != 0) spans.free(*first, pages);
+    return error;
 }
 
-// With the span lock held. Buffers lie low in the address space, so it is rare that they grow past all
-// others.
-void Heap::include_in_core_dumps(std::uint64_t end) noexcept {
+// Makes the address space accessible, and a part of core dumps, as far as buffers come. With the span lock
+// held. Buffers lie low in it, so it is rare that they grow past all others.
+int Heap::open_up_to(std::uint64_t end) noexcept {
     constexpr std::uint64_t step_pages = (std::uint64_t{64} << 20) / page_bytes;
-    if (end <= dumped_pages_) return;
+    if (end <= opened_pages_) return 0;
     end = std::min(round_up(end, step_pages), page_count);
-    ::madvise(address_of(dumped_pages_), (end - dumped_pages_) * page_bytes, MADV_DODUMP);
-    dumped_pages_ = end;
+    void* const from = address_of(opened_pages_);
+    const std::uint64_t bytes = (end - opened_pages_) * page_bytes;
+    if (::mprotect(from, bytes, PROT_READ | PROT_WRITE) != 0) return errno;
+    ::madvise(from, bytes, MADV_DODUMP);
+    opened_pages_ = end;
+    return 0;
 }
 
 // What a former owner left inaccessible is accessible again; what is reserved is not. The range is ours.

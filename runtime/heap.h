@@ -217,8 +217,8 @@ class Heap : private cxl::NodeUser {
     int map_again(std::uint64_t first, std::uint64_t pages) noexcept;
     int mark_handed_out(std::uint64_t first, std::uint64_t pages) noexcept;
     int hand_out_tracked(std::uint64_t first, std::uint64_t pages, ResolveLane& lane) noexcept;
-    bool take_pages(std::uint64_t pages, const Placing& placing, std::uint64_t* first) noexcept;
-    void include_in_core_dumps(std::uint64_t end) noexcept;
+    int take_pages(std::uint64_t pages, const Placing& placing, std::uint64_t* first) noexcept;
+    int open_up_to(std::uint64_t end) noexcept;
     int make_ordinary(std::uint64_t first, std::uint64_t pages, bool reserved) noexcept;
     int activate_locked(std::string* message, unsigned handlers_now);
     bool has_room_for(std::uint64_t pages) noexcept;
@@ -228,7 +228,7 @@ class Heap : private cxl::NodeUser {
     void say_active() const;
     void node_changed() noexcept override;
 
-    std::uint64_t dumped_pages_ = 0;  // of the address space, from its start; with the span lock
+    std::uint64_t opened_pages_ = 0;  // of the address space, from its start; with the span lock
     std::atomic<bool> active{false};
     std::atomic<bool> activation_failed{false};
     os::Mapping address_space_;

@@ -1,6 +1,6 @@
 // What a heap's address space is to the kernel: protections, reservations, and pages where something else is
-// mapped. It is one mapping of the process from open to close: nothing is ever unmapped, so that the kernel
-// never puts anything of its own between two buffers.
+// mapped. It is all the heap's from open to close: nothing is ever unmapped, so that the kernel never puts
+// anything of its own between two buffers.
 
 #include <sys/mman.h>
 

@@ -1,5 +1,6 @@
 // Buffers as mappings: protections, reservations, these very pages, handed out and taken back, relocated.
 #include <sys/mman.h>
+#include <sys/uio.h>
 
 #include <atomic>
 #include <thread>
@@ -24,6 +25,14 @@ class Mapping : public HeapTest {
         EXPECT_EQ(pn_stats(heap_, &stats), 0);
         return stats.near_bytes;
     }
+    // 0 or an errno, and no signal. Of memory that is not watched, where a read is never refused for being
+    // far.
+    int read_by_kernel(void* address) {
+        std::uint8_t byte = 0;
+        const iovec to{&byte, 1};
+        const iovec from{address, 1};
+        return process_vm_readv(getpid(), &to, 1, &from, 1, 0) == 1 ? 0 : errno;
+    }
     void expect_sound() { EXPECT_EQ(pn_heap_validate(heap_), nullptr); }
 };
 
@@ -43,6 +52,25 @@ TEST_F(Mapping, AReservationIsNotNearBeforeItIsAccessible) {
     EXPECT_EQ(extent.bytes, mib);
     EXPECT_EQ(extent.protection, PROT_NONE);
     EXPECT_EQ(pn_buffer_free(heap_, area, 64 * mib), 0);
+    expect_sound();
+}
+
+// Or a stray pointer would find memory there that nothing bounds.
+TEST_F(Mapping, WhatNoBufferEverHadIsInaccessible) {
+    open_heap();
+    void* start = nullptr;
+    std::uint64_t bytes = 0;
+    ASSERT_EQ(pn_heap_range(heap_, &start, &bytes), 0);
+    auto* const last = static_cast<std::uint8_t*>(start) + bytes - page_bytes;
+    EXPECT_EQ(read_by_kernel(last), EFAULT);
+    alloc_filled(64, Kind::text, 1);
+    EXPECT_EQ(read_by_kernel(last), EFAULT);
+    ASSERT_EQ(pn_buffer_alloc_at(heap_, last, page_bytes, 0), 0);
+    *last = 7;
+    EXPECT_EQ(*last, 7);
+    std::uint8_t* const below = alloc_filled(64, Kind::text, 2);
+    EXPECT_LT(below, last);
+    EXPECT_EQ(wrong_pages(below, 64, Kind::text, 2), 0u);
     expect_sound();
 }
 
