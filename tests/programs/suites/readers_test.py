@@ -40,6 +40,9 @@ class Readers(unittest.TestCase):
         self.assertEqual(sqlite.read_quick(output, 1),
                          {"select1-1.1": True, "select1-1.2": False, "select1-1.3": True, "select1-1.4": False, "select1.test to its end": True,
                           "m-oom-transient": True, "n-2.persistent": False})
+        self.assertEqual(sqlite.read_quick("malloc3-x.pc=35.iFail=18-sql... Ok\nmalloc3-x.pc=35.iFail=19-sql...\nm-32.transient.57.integrity... Ok\n"
+                                           "mallocC-1.1249.2... Ok\nmallocC-1.1250.2... Ok\n", 1),
+                         {"malloc3-x.pc=N.iFail=N-sql": False, "m-32.transient.integrity": True, "mallocC-1.N.2": True})
         self.assertEqual(sqlite.read_shell("7\n", None), {"line 0: 7": False})
 
     def test_postgresql(self):

@@ -45,7 +45,9 @@ def prepare(folder):
 def name_of(test):
     """Of a test that lets an allocation fail, then the next one, until none is left to fail, all rounds are one test: how many there are
     is the allocator's, and jemalloc's, which pnode brings, is not the C library's."""
-    return re.sub(r"(transient|persistent)\.\d+$", r"\1", test)
+    test = re.sub(r"(transient|persistent)\.\d+(?![^.])", r"\1", test)
+    test = re.sub(r"pc=\d+\.iFail=\d+", "pc=N.iFail=N", test)
+    return re.sub(r"^(mallocC-\d+)\.\d+", r"\1.N", test)
 
 
 def read_quick(output, _code):
