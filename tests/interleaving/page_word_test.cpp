@@ -228,6 +228,10 @@ INSTANTIATE_TEST_SUITE_P(
                       Three{"unpin_demote", pinned, {unpin, demote, read}},
                       Three{"promote_release", far, {promote, release, write}}),
     name_of_three);
+// The last of them has 890,000 states. From a page that kept its blob the same three have more than 5,500,000
+// after 10,000,000 runs, and no end in sight: what an actor learnt is part of a state, a page that is written
+// to while it leaves beside its blob is learnt of in many ways, and nothing tells that two orders of steps on
+// different words come to the same.
 INSTANTIATE_TEST_SUITE_P(
     AtLength, ThreeOf,
     ::testing::Values(Three{"hold_demote_write", far, {system_call, demote, write}},
@@ -238,7 +242,9 @@ INSTANTIATE_TEST_SUITE_P(
                       Three{"unwritten_hold_demote_read", near_unwritten, {system_call, demote, read}},
                       Three{"evict_demote_write", near, {evict, demote, write}},
                       Three{"hand_out_read_write", far, {hand_out, read, write}},
-                      Three{"hand_out_demote_write", near_with_blob, {hand_out, demote, write}}),
+                      Three{"hand_out_write_read", near_with_blob, {hand_out, write, read}},
+                      Three{"hand_out_demote_read", near_with_blob, {hand_out, demote, read}},
+                      Three{"hand_out_demote_write", near, {hand_out, demote, write}}),
     name_of_three);
 
 TEST_P(ThreeOf, MeetOnAPage) {
