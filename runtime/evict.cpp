@@ -198,18 +198,19 @@ void enter_limbo_in_place(Heap& heap, EvictLane& lane, unsigned index) noexcept 
         out.word.with(PageState::limbo).with_slot(lane.first_slot + index).with_in_place(true));
 }
 
-// MOVE said EBUSY. After a fork pages are not exclusive, while the child lives and when it is gone
-// (FACTS.md), until they are written to: for a run that is one call, which copies what is still shared. How
-// many pages from `first` on it made exclusive; of those that are there, for on an absent one the caller, who
-// owns it, would wait for itself.
-unsigned make_exclusive(Heap& heap, std::byte* first, unsigned count) noexcept {
+// MOVE said EBUSY. After a fork, whoever made it (a bare clone(2) tells nobody), pages are not exclusive,
+// while the child lives and when it is gone (FACTS.md), until they are written to: for a run that is one
+// call, which copies what is still shared, and does nothing to a page that is pinned. How many pages from
+// out[from] on it made exclusive; of those that are there and may be written to, for on others the caller,
+// who owns them, would wait for itself.
+unsigned make_exclusive(const Heap& heap, const EvictLane& lane, unsigned from, unsigned count) noexcept {
     unsigned char present[batch_pages] = {};
-    if (!heap.shared_after_fork.load(std::memory_order_relaxed)) return 0;
+    std::byte* const first = heap.address_of(lane.out[from].page);
     if (os::find_present(first, count * page_bytes, present) != 0) return 0;
-    const auto* const absent =
-        std::find_if(present, present + count, [](auto page) { return (page & 1) == 0; });
-    count = static_cast<unsigned>(absent - present);
-    return count != 0 && os::populate(first, count * page_bytes, os::Populate::write) == 0 ? count : 0;
+    unsigned ready = 0;
+    while (ready < count && (present[ready] & 1) != 0 && !lane.out[from + ready].word.write_protected())
+        ++ready;
+    return ready != 0 && os::populate(first, ready * page_bytes, os::Populate::write) == 0 ? ready : 0;
 }
 
 // MOVE wants equal protection at both ends. What may be read can leave in place; what may not stays near. A
@@ -252,7 +253,7 @@ void move_out(Heap& heap, EvictLane& lane, unsigned from, unsigned count) noexce
         count -= moved;
         if (error == 0 || count == 0) continue;
         if (error == EBUSY && from >= exclusive_end) {
-            exclusive_end = from + make_exclusive(heap, heap.address_of(lane.out[from].page), count);
+            exclusive_end = from + make_exclusive(heap, lane, from, count);
             if (exclusive_end != from) continue;
         }
         if (error == EAGAIN && ++retries < move_retries_max) continue;

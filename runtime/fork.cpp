@@ -120,10 +120,7 @@ void unlock_store(Heap& heap) noexcept {
 }
 
 void after_in_parent(Heap& heap) noexcept {
-    if (heap.is_active()) {
-        heap.leases.parent();
-        heap.shared_after_fork.store(true, std::memory_order_relaxed);
-    }
+    if (heap.is_active()) heap.leases.parent();
     heap.span_lock.unlock();
     heap.serving.open();
     heap.operations.open();
@@ -245,7 +242,6 @@ void fork_child(Heap& heap) noexcept {
     heap.offload.forget();
     heap.engine_change.forget();
     heap.near.forget_total();
-    heap.shared_after_fork.store(true, std::memory_order_relaxed);
     heap.leased_pages.clear();
     heap.end_epochs();
     heap.active.store(false);

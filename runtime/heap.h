@@ -199,8 +199,6 @@ class Heap : private cxl::NodeUser {
     std::atomic<std::uint64_t> far_left{0};  // pages, since the evictor was last told (release)
     Nominations nominations;
     TokenBucket prefetch_budget;
-    std::atomic<bool> shared_after_fork{
-        false};  // pages may be shared with a child: UFFDIO_MOVE may refuse them
 
     os::Thread evictor;
     Recompressor recompressor;

@@ -105,7 +105,7 @@ void close_taken_signals(ucontext_t* context, bool closed) noexcept {
 // Ours are not to be cleared with the program's. Until the child has them back nothing may fault, and nothing
 // be dispatched: SIGBUS and SIGSYS wait meanwhile, as they would if the program had them blocked.
 void clear_in_child(Dispatched& call) noexcept {
-    static __thread ClearingClone block __attribute__((tls_model("initial-exec")));
+    static __thread ClearingClone block __attribute__((tls_model("initial-exec"))) = {};
     hold_while_alive(Lasting::clearing_clone, reinterpret_cast<std::uint64_t>(&block), sizeof block);
     block = {os::action_when_cleared(SIGBUS),
              os::action_when_cleared(SIGSYS),

@@ -18,8 +18,8 @@ inline constexpr long call_is_to_be_made_again = 513;  // ERESTARTNOINTR, which 
 // A clone3(2) with CLONE_CLEAR_SIGHAND.
 struct ClearingClone {
     os::SignalAction bus, sys;  // what the child sets
-    unsigned long open;         // signals that are blocked until then
-    long site, rbx, rdi, rsi, rdx, r10, r8;
+    unsigned long open = 0;     // signals that are blocked until then
+    long site = 0, rbx = 0, rdi = 0, rsi = 0, rdx = 0, r10 = 0, r8 = 0;
 };
 static_assert(offsetof(ClearingClone, open) == 64 && offsetof(ClearingClone, r8) == 120);  // stubs.S
 

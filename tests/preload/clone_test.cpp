@@ -342,24 +342,6 @@ TEST_P(ClearedHandlers, AreThereWithoutTheFlag) {
     expect_parent_is_as_before(then);
 }
 
-// A child that has a copy can fork itself, if no handler threads are missing to it, and what comes of that
-// has a say in its handlers again.
-using ClearedHandlersOfACopy = ClearedHandlers;
-
-TEST_P(ClearedHandlersOfACopy, CanBeSetAgainByAGrandchild) {
-    const auto set_again = [](void*) {
-        signal(SIGCHLD, SIG_DFL);
-        const pid_t grandchild = fork();
-        if (grandchild == 0) {
-            if (action_of(SIGBUS) != Action{} || action_of(SIGSYS) != Action{}) _exit(1);
-            handle(SIGBUS, jump_out, 0);
-            _exit(jumps_out_of(bad_page()) ? 0 : 2);
-        }
-        return status_of(grandchild);
-    };
-    EXPECT_EQ(status_of_child(set_again), 0);
-}
-
 // ---- signals that come while the call is about to be made ----
 
 // Its handler makes a process too, with another answer and another stack.
@@ -439,8 +421,6 @@ INSTANTIATE_TEST_SUITE_P(Clone, Storm,
 
 INSTANTIATE_TEST_SUITE_P(Clone, ClearedHandlers, ::testing::Values(0, shares_memory),
                          [](const auto& tested) { return tested.param == 0 ? "OfACopy" : "OfAVfork"; });
-INSTANTIATE_TEST_SUITE_P(Clone, ClearedHandlersOfACopy, ::testing::Values(0),
-                         [](const auto&) { return "OfACopy"; });
 INSTANTIATE_TEST_SUITE_P(Clone, ClearedHandlersOfOneMemory, ::testing::Values(shares_memory),
                          [](const auto&) { return "OfAVfork"; });
 

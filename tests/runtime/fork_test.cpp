@@ -2,6 +2,10 @@
 //
 // Not run under ThreadSanitizer, which does not support threads started after a fork of a process with
 // threads.
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include <atomic>
 #include <chrono>
 #include <cstdlib>
@@ -433,6 +437,20 @@ TEST_F(Fork, ChildThatOnlyReadsDropsWhatItPromoted) {
               }),
               Verdict::good);
     EXPECT_EQ(wrong_pages(buffer, many, Kind::text, 1), 0u);
+}
+
+// A system call of the program's own, of which libc's handlers of fork() hear nothing.
+TEST_F(Fork, PagesOfWhoWasCopiedWithoutLibcLeaveAllTheSame) {
+    open_heap();
+    std::uint8_t* const buffer = alloc_filled(pages, Kind::text, 1);
+    const long child = syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
+    if (child == 0) syscall(SYS_exit_group, 0);
+    ASSERT_GT(child, 0);
+    int status = -1;
+    ASSERT_EQ(waitpid(static_cast<pid_t>(child), &status, 0), child);
+    ASSERT_EQ(status, 0);
+    make_far(buffer, pages);
+    EXPECT_EQ(wrong_pages(buffer, pages, Kind::text, 1), 0u);
 }
 
 // After a fork the kernel moves no page before it was written to again: the runtime sees to that.
