@@ -46,6 +46,17 @@ pnode_text_bytes:
 pnode_dispatch_selector:
     .skip 64
 
+/* The thread's own; changes rax, rdi, rsi, rdx, r10, r8, and what a system call changes. */
+    .macro arm_dispatch
+    mov $SYS_prctl, %eax
+    mov $PR_SET_SYSCALL_USER_DISPATCH, %edi
+    mov $PR_SYS_DISPATCH_ON, %esi
+    mov pnode_text_first(%rip), %rdx
+    mov pnode_text_bytes(%rip), %r10
+    lea pnode_dispatch_selector(%rip), %r8
+    syscall
+    .endm
+
     .text
     .align 16
     .type arm_new, @function
@@ -56,13 +67,7 @@ arm_new:
     push %rdx
     push %r10
     push %r8
-    mov $SYS_prctl, %eax
-    mov $PR_SET_SYSCALL_USER_DISPATCH, %edi
-    mov $PR_SYS_DISPATCH_ON, %esi
-    mov pnode_text_first(%rip), %rdx
-    mov pnode_text_bytes(%rip), %r10
-    lea pnode_dispatch_selector(%rip), %r8
-    syscall
+    arm_dispatch
     pop %r8
     pop %r10
     pop %rdx
@@ -131,13 +136,7 @@ pnode_clearing_made:
     jmp 2f
 1:  take_back SIGBUS, BLOCK_BUS
     take_back SIGSYS, BLOCK_SYS
-    mov $SYS_prctl, %eax
-    mov $PR_SET_SYSCALL_USER_DISPATCH, %edi
-    mov $PR_SYS_DISPATCH_ON, %esi
-    mov pnode_text_first(%rip), %rdx
-    mov pnode_text_bytes(%rip), %r10
-    lea pnode_dispatch_selector(%rip), %r8
-    syscall
+    arm_dispatch
     mov $0, %r8d
 2:  mov $SYS_rt_sigprocmask, %eax
     mov $SIG_UNBLOCK, %edi

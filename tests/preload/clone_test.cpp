@@ -25,10 +25,10 @@ namespace {
 using preload_test::becomes_far;
 using preload_test::becomes_mostly_far;
 using preload_test::FarBlock;
+using preload_test::large_bytes;
 using preload_test::page_bytes;
 
-constexpr std::size_t large_bytes = std::size_t{16} << 20;  // twice the near limit
-constexpr std::uint64_t clear_handlers = 0x100000000;       // CLONE_CLEAR_SIGHAND
+constexpr std::uint64_t clear_handlers = 0x100000000;  // CLONE_CLEAR_SIGHAND
 constexpr std::uint64_t shares_memory = CLONE_VM | CLONE_VFORK;
 
 bool has_library() {

@@ -26,8 +26,8 @@ namespace {
 
 using preload_test::becomes_mostly_far;
 using preload_test::FarBlock;
+using preload_test::large_bytes;
 
-constexpr std::size_t large_bytes = std::size_t{16} << 20;  // twice the near limit
 constexpr int end_seconds_max = 60;
 constexpr int last_words_right = 40;  // exit code of a process whose last look was right
 constexpr int last_words_wrong = 41;

@@ -15,6 +15,7 @@
 namespace preload_test {
 
 inline constexpr std::size_t page_bytes = 4096;
+inline constexpr std::size_t large_bytes = std::size_t{16} << 20;  // twice these tests' near limit
 
 // A block of malloc's that compresses, as text does: words with a counter in them.
 class FarBlock {

@@ -27,9 +27,8 @@ using preload_test::becomes_far;
 using preload_test::becomes_mostly_far;
 using preload_test::exit_code_of_child;
 using preload_test::FarBlock;
+using preload_test::large_bytes;
 using preload_test::page_bytes;
-
-constexpr std::size_t large_bytes = std::size_t{16} << 20;  // twice the near limit
 
 // A ring, and a file of one page of a letter; what goes wrong is told by where. A forked child uses it too.
 class Transfers {

@@ -29,9 +29,8 @@ namespace {
 using preload_test::becomes_far;
 using preload_test::becomes_mostly_far;
 using preload_test::FarBlock;
+using preload_test::large_bytes;
 using preload_test::page_bytes;
-
-constexpr std::size_t large_bytes = std::size_t{16} << 20;  // twice the near limit
 
 // A page that raises `signal` when it is read: beyond a file's end, or without access.
 class BadPage {

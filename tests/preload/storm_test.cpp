@@ -25,9 +25,9 @@ namespace {
 using preload_test::becomes_far;
 using preload_test::becomes_mostly_far;
 using preload_test::FarBlock;
+using preload_test::large_bytes;
 using preload_test::page_bytes;
 
-constexpr std::size_t large_bytes = std::size_t{16} << 20;  // twice the near limit
 constexpr std::size_t pages = large_bytes / page_bytes;
 
 // Threads on small stacks of the kernel's; all of them run `body` at about the same time.
