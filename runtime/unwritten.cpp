@@ -47,7 +47,7 @@ void let_stay(Heap& heap, EvictLane& lane, Stays stays) noexcept {
 }
 
 // What was written to, released or taken out by another meanwhile is not what it was: its word says so. What
-// is held stays (let_held_stay in evict.cpp).
+// is held stays (let_held_stay in take_out.cpp).
 void own_unwritten(Heap& heap, EvictLane& lane) noexcept {
     unsigned owned = 0;
     for (unsigned index = 0; index < lane.unwritten_count; ++index) {

@@ -1,6 +1,6 @@
 // Near pages that were put in place write-protected and not written to since. The kernel vouches for their
 // contents: they are copied while the program goes on reading them, and dropped where they are, many with one
-// call and one flush of other processors' TLBs. For evict.cpp.
+// call and one flush of other processors' TLBs. A stage of eviction.h uses it.
 #pragma once
 
 #include "runtime/heap.h"
