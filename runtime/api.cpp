@@ -86,7 +86,8 @@ int parse_options(const pn_heap_options& options, Heap::Config* config) {
         return fail_with(EINVAL, "total_bytes_max must be below 1 EiB");
     if (options.engine > PN_ENGINE_INLINE)
         return fail_with(EINVAL, "engine must be one of PN_ENGINE_AUTO, _THREAD, _INLINE");
-    if ((options.flags & ~static_cast<std::uint32_t>(PN_HEAP_STRICT | PN_HEAP_STRESS | PN_HEAP_VERBOSE)) != 0)
+    if ((options.flags & ~static_cast<std::uint32_t>(PN_HEAP_STRICT | PN_HEAP_STRESS | PN_HEAP_VERBOSE |
+                                                     PN_HEAP_PINNED_IO)) != 0)
         return fail_with(EINVAL, "unknown bits in flags");
     const char* codec = options.codec != nullptr ? options.codec : "lz4";
     if (!pnode::compress::parse_codec_choice(codec, &config->far.codec))
@@ -101,6 +102,7 @@ int parse_options(const pn_heap_options& options, Heap::Config* config) {
     config->stress =
         (options.flags & PN_HEAP_STRESS) != 0 || (stress != nullptr && std::strcmp(stress, "1") == 0);
     config->verbose = (options.flags & PN_HEAP_VERBOSE) != 0;
+    config->pins_io = (options.flags & PN_HEAP_PINNED_IO) != 0;
     config->total_bytes_max = options.total_bytes_max;
     config->far.bytes_max = options.far_bytes_max;
     config->far.node = options.node != nullptr ? options.node->node.get() : nullptr;

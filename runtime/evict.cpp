@@ -21,13 +21,25 @@ void count_evicted(Heap& heap, unsigned pages) noexcept {
     if (heap.epoch() != epoch) heap.near.wake_evictor();
 }
 
-// Everything in the lane goes where it belongs, and the staging pages are given back. How many left DRAM.
-struct Cleared {
-    unsigned left = 0;   // far or fresh now
-    unsigned fulls = 0;  // pages the node had no room for
-};
-// After `fulls_max` such pages no other is compressed in vain: a full node has room now and then, for blobs
-// of some sizes.
+// Takes the page if it is near. With an empty lane it waits, bounded, for a page in transit.
+void add_if_near(Heap& heap, EvictLane& lane, std::uint64_t page) noexcept {
+    if (is_under_our_feet(heap, page)) return;
+    for (os::Backoff backoff; backoff.rounds() < 8192; backoff.wait()) {
+        const PageWord word = heap.word(page).load();
+        if (word.state() == PageState::near && word.pinned()) {
+            heap.statistics.refused_pinned.add();
+            return;
+        }
+        if (word.state() == PageState::near) {
+            if (take(heap, lane, page, word)) return;
+        } else if (word.state() != PageState::busy || !lane.is_empty()) {
+            return;
+        }
+    }
+}
+
+}  // namespace
+
 Cleared clear(Heap& heap, EvictLane& lane, Evicting who, unsigned fulls_max) noexcept {
     Cleared cleared;
     unsigned staged_end = 0;
@@ -52,25 +64,6 @@ Cleared clear(Heap& heap, EvictLane& lane, Evicting who, unsigned fulls_max) noe
     if (cleared.left != 0) heap.near.rested_well();
     return cleared;
 }
-
-// Takes the page if it is near. With an empty lane it waits, bounded, for a page in transit.
-void add_if_near(Heap& heap, EvictLane& lane, std::uint64_t page) noexcept {
-    if (is_under_our_feet(heap, page)) return;
-    for (os::Backoff backoff; backoff.rounds() < 8192; backoff.wait()) {
-        const PageWord word = heap.word(page).load();
-        if (word.state() == PageState::near && word.pinned()) {
-            heap.statistics.refused_pinned.add();
-            return;
-        }
-        if (word.state() == PageState::near) {
-            if (take(heap, lane, page, word)) return;
-        } else if (word.state() != PageState::busy || !lane.is_empty()) {
-            return;
-        }
-    }
-}
-
-}  // namespace
 
 void trim(Heap& heap) noexcept {
     heap.far.store()->trim();

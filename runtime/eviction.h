@@ -22,6 +22,9 @@ void pick(Heap& heap, EvictLane& lane, Evicting who) noexcept;
 // ---- taking out (take_out.cpp): what the lane owns goes into limbo, or back near ----
 
 void take_out(Heap& heap, EvictLane& lane) noexcept;
+// Of what the lane owns, in the order of addresses: written pages become unwritten ones, together with some
+// that stay (protect_spans.cpp).
+void protect_spans(Heap& heap, EvictLane& lane) noexcept;
 
 // ---- putting away (put_away.cpp): what is in limbo still goes where it belongs ----
 
@@ -37,5 +40,14 @@ inline bool is_copied(const Heap& heap, const OutgoingPage& out) noexcept {
 void encode_ahead(Heap& heap, EvictLane& lane) noexcept;
 // One page of the lane's. What must be compressed stays near unless it may be.
 Away put_away(Heap& heap, EvictLane& lane, unsigned index, bool may_compress) noexcept;
+
+// Everything in the lane goes where it belongs, and the staging pages are given back. How many left DRAM.
+struct Cleared {
+    unsigned left = 0;   // far or fresh now
+    unsigned fulls = 0;  // pages the node had no room for
+};
+// After `fulls_max` such pages no other is compressed in vain: a full node has room now and then, for blobs
+// of some sizes.
+Cleared clear(Heap& heap, EvictLane& lane, Evicting who, unsigned fulls_max) noexcept;
 
 }  // namespace pnode

@@ -61,6 +61,7 @@ class Heap : private cxl::NodeUser {
         bool strict = false;
         bool stress = false;
         bool verbose = false;
+        bool pins_io = false;  // PN_HEAP_PINNED_IO: spans may be write-protected (protect_spans.cpp)
     };
 
     Heap() = default;

@@ -40,7 +40,8 @@ struct OutgoingPage {
     PageWord word;  // as it was near: level, kept blob
     std::byte* contents = nullptr;
     bool in_place = false;
-    bool encoded = false;  // ahead of its turn, with others; then these two hold
+    bool protected_late = false;  // when it was to leave (protect_spans.cpp)
+    bool encoded = false;         // ahead of its turn, with others; then these two hold
     compress::ContentHash hash{};
     std::span<const std::byte> blob{};  // empty: it does not save enough
 };
@@ -51,6 +52,14 @@ struct UnwrittenPage {
     std::uint64_t page = 0;
     PageWord word;
     bool is_new = false;  // the blob was made just now, to let it leave
+    bool protected_late = false;
+    bool was_written = false;  // in this stay
+};
+
+// Between two pages that leave: owned while the kernel write-protects a span (protect_spans.cpp).
+struct BetweenPage {
+    std::uint64_t page = 0;
+    PageWord word;
 };
 
 // For taking pages out: staging for a batch, and room to compress its pages.
@@ -69,6 +78,8 @@ struct alignas(64) EvictLane {
     UnwrittenPage unwritten[unwritten_max + batch_pages];
     iovec ranges[unwritten_max + batch_pages];
     unsigned unwritten_count = 0;
+    static constexpr unsigned between_max = 256;
+    BetweenPage between[between_max];
 
     bool is_empty() const noexcept { return out_count + unwritten_count == 0; }
 };

@@ -6,9 +6,10 @@
 //     bits 7..11  skip: near: sweeps the page is still passed over; far: skip_max: recompression was in vain
 //     bits 12..17 stamp: the eviction epoch in which it left, or did not compress
 //     bit  18     block: the blob is one of 16 KiB, dense: of 64 KiB; all of its pages' words name it
-//     bit  19     near, far: was written to in its last stay; fresh: it was there and held zeros when it left
+//     bit  19     near, far: was written to in its last stay (near and write-protected: the blob it kept may
+//                 be outdated); fresh: it was there and held zeros when it left
 //     bit  20     pinned (the count is in the heap's pin table)
-//     bit  21     write-protected where it is; near: put there so, and not written to since; limbo: in place
+//     bit  21     write-protected where it is; near: not written to since; limbo: in place
 //     bits 22..25 store: which generation's blob store `place` is in, or was (fork.h)
 //     bits 26..61 place: far, near and busy: a BlobRef (near: the kept blob, or none); limbo: a staging slot
 //     bits 62..63 dictionary: 0, or 1 + the slot of the one that this blob needs (dictionaries.h)

@@ -103,7 +103,7 @@ bool leased_pages_will_do(Heap& heap) noexcept {
 }  // namespace
 
 bool take(const Heap& heap, EvictLane& lane, std::uint64_t page, PageWord word) noexcept {
-    if (is_unwritten(heap, word) && word.place() != cxl::no_blob) {
+    if (has_its_blob(heap, word)) {
         lane.unwritten[lane.unwritten_count++] = UnwrittenPage{.page = page, .word = word};
         return true;
     }

@@ -58,6 +58,10 @@ Away put_away_zero(Heap& heap, EvictLane& lane, unsigned index) noexcept {
 Away put_away_unchanged(Heap& heap, EvictLane& lane, unsigned index) noexcept {
     OutgoingPage& out = lane.out[index];
     if (!claim_limbo(heap, lane, index)) return Away::taken_back;
+    if (is_copied(heap, out)) {
+        leave_unwritten(heap, lane, {.page = out.page, .word = out.word.with_written(false)});
+        return Away::unwritten;
+    }
     heap.statistics.kept_blob_bytes.subtract(heap.far.bytes(out.word).size());
     heap.statistics.far_pages.add();
     leave(heap, out, out.word.with(PageState::far).with_stamp(heap.epoch()).with_written(false));
@@ -90,15 +94,20 @@ Away put_away_compressed(Heap& heap, EvictLane& lane, unsigned index,
         return_near(heap, out, blob.empty() ? hopeless(heap, out.word) : out.word.without_blob());
         return blob.empty() ? Away::kept_near : Away::no_room;
     }
+    const bool written = out.word.written() || out.word.place() != cxl::no_blob;
     PageWord word = out.word.with_blob(heap.far.own_store(), ref, encoded.dictionary).with_skip(0);
     if (encoded.is_final) word = word.with_dense();
     if (is_copied(heap, out)) {
         heap.statistics.kept_blob_bytes.add(heap.far.bytes(word).size());
-        leave_unwritten(lane, out.page, heap.word(out.page), word);
+        leave_unwritten(heap, lane,
+                        {.page = out.page,
+                         .word = word.with_written(false),
+                         .is_new = true,
+                         .protected_late = out.protected_late,
+                         .was_written = written});
         return Away::unwritten;
     }
     heap.statistics.far_pages.add();
-    const bool written = out.word.written() || out.word.place() != cxl::no_blob;
     leave(heap, out, word.with(PageState::far).with_stamp(heap.epoch()).with_written(written));
     heap.statistics.demotions.add();
     heap.recompressor.something_far();

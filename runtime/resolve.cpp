@@ -68,7 +68,6 @@ Resolved unprotect(Heap& heap, std::uint64_t page, PageWord word) noexcept {
 // nothing; and who forks frees no blobs.
 PageWord changed(Heap& heap, PageWord word) noexcept {
     if (word.store() != heap.far.own_store() || is_forking_here()) return word;
-    heap.kept_outcomes.changed();
     drop_kept(heap, word);
     return word.without_blob();
 }
@@ -77,9 +76,13 @@ PageWord changed(Heap& heap, PageWord word) noexcept {
 // madvise): then it reads as zeros.
 Resolved resolve_near(Heap& heap, std::uint64_t page, PageWord word, FaultKind kind) noexcept {
     const bool was_protected = word.write_protected();
+    const bool was_written = word.written();  // and protected with others since (protect_spans.cpp)
     if (kind == FaultKind::write_protected || kind == FaultKind::unknown)
         word = unprotected(heap, page, word);
-    if (kind == FaultKind::write_protected && was_protected) word = changed(heap, word);
+    if (kind == FaultKind::write_protected && was_protected) {
+        if (!was_written) heap.kept_outcomes.changed();
+        word = changed(heap, word);
+    }
     if (kind != FaultKind::write_protected && copy_in(heap, page, zeros) == Copied::done)
         word = word.with_write_protected(false);
     wake(heap, page);

@@ -154,6 +154,7 @@ unsigned run_at(const EvictLane& lane, unsigned from) noexcept {
 
 void take_out(Heap& heap, EvictLane& lane) noexcept {
     let_held_stay(heap, lane);
+    protect_spans(heap, lane);
     stage_unwritten(heap, lane);
     for (unsigned from = 0; from < lane.out_count;) {
         unsigned count = run_at(lane, from);

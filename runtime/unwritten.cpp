@@ -96,6 +96,9 @@ void stage_unwritten(Heap& heap, EvictLane& lane) noexcept {
     Ranges ranges(lane);
     for (unsigned index = 0; index < lane.out_count; ++index) {
         if (!is_unwritten(heap, lane.out[index].word)) continue;
+        // Dropped behind our back: the copy would wait for a handler, and that for us.
+        if (heap.engine != Engine::in_line && !os::is_present(heap.address_of(lane.out[index].page)))
+            continue;
         ranges.add(heap.address_of(lane.out[index].page));
         staged[count++] = index;
     }
@@ -113,9 +116,9 @@ void stage_unwritten(Heap& heap, EvictLane& lane) noexcept {
     }
 }
 
-void leave_unwritten(EvictLane& lane, std::uint64_t page, AtomicPageWord& at, PageWord word) noexcept {
-    lane.unwritten[lane.unwritten_count++] = UnwrittenPage{.page = page, .word = word, .is_new = true};
-    at.publish(word);
+void leave_unwritten(Heap& heap, EvictLane& lane, const UnwrittenPage& page) noexcept {
+    lane.unwritten[lane.unwritten_count++] = page;
+    heap.word(page.page).publish(page.word);
 }
 
 unsigned drop_unwritten(Heap& heap, EvictLane& lane) noexcept {
@@ -125,21 +128,24 @@ unsigned drop_unwritten(Heap& heap, EvictLane& lane) noexcept {
     if (count == 0) return 0;
     std::uint64_t kept_bytes = 0;
     unsigned unchanged = 0;
+    unsigned only_read = 0;
     for (unsigned index = 0; index < count; ++index) {
-        kept_bytes += heap.far.bytes(lane.unwritten[index].word).size();
-        unchanged += lane.unwritten[index].is_new ? 0 : 1;
+        const UnwrittenPage& out = lane.unwritten[index];
+        kept_bytes += heap.far.bytes(out.word).size();
+        unchanged += out.is_new ? 0 : 1;
+        only_read += out.is_new && out.protected_late ? 0 : 1;
     }
     // Counted first: whoever brings a page near again counts it back.
     heap.statistics.kept_blob_bytes.subtract(kept_bytes);
     heap.statistics.far_pages.add(count);
     for (unsigned index = 0; index < count; ++index) {
-        const PageWord word = lane.unwritten[index].word;
-        heap.word(lane.unwritten[index].page)
-            .publish(word.with(PageState::far).with_stamp(heap.epoch()).with_write_protected(false));
+        const UnwrittenPage& out = lane.unwritten[index];
+        const PageWord word = out.word.with_write_protected(false).with_written(out.was_written);
+        heap.word(out.page).publish(word.with(PageState::far).with_stamp(heap.epoch()));
     }
     heap.statistics.demotions.add(count);
     heap.statistics.demotions_unchanged.add(unchanged);
-    heap.kept_outcomes.unchanged(count);
+    heap.kept_outcomes.unchanged(only_read);
     heap.recompressor.something_far();
     return count;
 }

@@ -7,20 +7,22 @@
 
 namespace pnode {
 
-// Does the kernel vouch for it? Then the first write comes to resolve(), and a blob the page kept is its
-// contents. In a forked child words say so of pages that its kernel knows nothing of: those name an
-// ancestor's store.
+// Does the kernel vouch for it? Then the first write comes to resolve(). In a forked child words say so of
+// pages that its kernel knows nothing of: those name an ancestor's store.
 inline bool is_unwritten(const Heap& heap, PageWord word) noexcept {
     return word.write_protected() && word.store() == heap.far.own_store();
 }
+// Is the blob it kept its contents? Not for certain where the kernel was told late (protect_spans.cpp).
+inline bool has_its_blob(const Heap& heap, PageWord word) noexcept {
+    return is_unwritten(heap, word) && !word.written() && word.place() != cxl::no_blob;
+}
 
-// Of what the lane owns: unwritten pages that kept no blob are copied and go into limbo in place. Where the
+// Of what the lane owns: unwritten pages are copied and go into limbo in place. Where the
 // kernel copies none (not readable, not there) they stay as they are.
 void stage_unwritten(Heap& heap, EvictLane& lane) noexcept;
 
-// Near again, with the blob that was just made of it, to be dropped with the others. The caller owns the
-// page.
-void leave_unwritten(EvictLane& lane, std::uint64_t page, AtomicPageWord& at, PageWord word) noexcept;
+// Near again, with a blob that is its contents, to be dropped with the others. The caller owns the page.
+void leave_unwritten(Heap& heap, EvictLane& lane, const UnwrittenPage& page) noexcept;
 
 // Drops what of the lane's unwritten pages still is what it was. How many left.
 unsigned drop_unwritten(Heap& heap, EvictLane& lane) noexcept;

@@ -125,7 +125,9 @@ void ChurnReport::print_table() const {
         "\nMedians over rounds; spread: (best - worst) / median of accesses/s; to zram: median of each "
         "round's ratio of accesses/s.\nCPU: of the whole process, an access. near: for zram what its control "
         "group is charged, the program included; far: physical, kept blobs included.\ninline+: the inline "
-        "engine with a far limit as large as the memory: all near pages may keep their blobs. inline=: the "
+        "engine with a far limit as large as the memory: all near pages may keep their blobs. inline*, "
+        "thread*: "
+        "who pins what devices write to (PN_HEAP_PINNED_IO). inline=: the "
         "inline engine with as much for near and far together as zram's pages and its compressed bytes are.\n"
         "floor: the kernel's part alone, uncompressed.");
     for (const Row& row : rows_) {

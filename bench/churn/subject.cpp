@@ -18,14 +18,15 @@ void must(int error, const char* what) {
 
 class HeapSubject final : public Subject {
   public:
-    HeapSubject(std::uint32_t engine, std::size_t bytes, std::uint64_t far_bytes_max) {
+    HeapSubject(const std::string& name, std::size_t bytes) {
         pn_heap_options options;
         pn_heap_options_init(&options);
         options.near_bytes_max = 0;
-        options.far_bytes_max = far_bytes_max;
+        options.far_bytes_max = name.ends_with('+') ? bytes : 0;
+        options.flags = name.ends_with('*') ? PN_HEAP_PINNED_IO : 0;
         options.activation_bytes = 0;
         options.codec = "lz4";
-        options.engine = engine;
+        options.engine = name.starts_with("thread") ? PN_ENGINE_THREAD : PN_ENGINE_INLINE;
         must(pn_heap_open(&options, &heap_), "pn_heap_open");
         void* buffer = nullptr;
         const int error = pn_buffer_alloc(heap_, bytes, 0, &buffer);
@@ -71,8 +72,7 @@ class KernelSubject final : public Subject {
 std::unique_ptr<Subject> make_subject(const std::string& engine, std::size_t bytes) {
     if (engine == "zram") return std::make_unique<KernelSubject>(bytes);
     if (engine == "floor") return std::make_unique<FloorSubject>(bytes);
-    return std::make_unique<HeapSubject>(engine == "thread" ? PN_ENGINE_THREAD : PN_ENGINE_INLINE, bytes,
-                                         engine == "inline+" ? bytes : 0);
+    return std::make_unique<HeapSubject>(engine, bytes);
 }
 
 }  // namespace pnode::bench

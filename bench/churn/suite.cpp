@@ -41,6 +41,8 @@ class Suite {
         add("inline", "inline");
         add("zram", "zram");
         add("inline+", "inline+");
+        add("inline*", "inline*");
+        add("thread*", "thread*");
         add(equal_total_name, "inline");
         add("floor", "floor");
     }

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <random>
 
+#include "runtime/eviction.h"
 #include "runtime/replace_blob.h"
 #include "tests/interleaving/stepped_atomic.h"
 
@@ -54,6 +55,7 @@ Machine::Machine(Setup setup) : setup_(std::move(setup)), heap_(std::make_unique
     Heap::Config config;
     config.address_bytes = 2 << 20;
     config.engine = PN_ENGINE_INLINE;
+    config.pins_io = setup_.pins_io;
     config.far.spec = "memory:4G";  // for what runs leave there (begin)
     compress::parse_codec_choice(setup_.codec, &config.far.codec);
     std::string message;
@@ -157,6 +159,17 @@ void Machine::evict() {
     note("evict");
     LentEvictLane lane(heap_->evict_lanes);
     evict_batch(*heap_, *lane, Evicting::other);
+}
+
+void Machine::evict_apart(std::uint64_t one, std::uint64_t other) {
+    note("evict apart");
+    LentEvictLane lane(heap_->evict_lanes);
+    for (const std::uint64_t page : {one, other}) {
+        const PageWord word = heap_->word(page).load();
+        if (word.state() == PageState::near && !word.pinned()) take(*heap_, *lane, page, word);
+    }
+    take_out(*heap_, *lane);
+    clear(*heap_, *lane, Evicting::other, 1);
 }
 
 void Machine::drop_kept() {

@@ -45,6 +45,7 @@ class Machine : public World {
         std::uint64_t chunk_pages = pages_max;
         bool tracked = true;
         bool has_move = true;
+        bool pins_io = false;  // written pages leave by spans
         const char* codec = "lz4";
         unsigned fault_pages = 1;  // that a fault brings near if it can
         unsigned refusals = 0;     // so many times a run, the kernel or the node refuses what it may refuse
@@ -58,6 +59,8 @@ class Machine : public World {
     void read(std::uint64_t page);
     void demote(std::uint64_t first, std::uint64_t pages);
     void evict();
+    // Those of the two that are near, and nothing between them, in one batch.
+    void evict_apart(std::uint64_t one, std::uint64_t other);
     void release(std::uint64_t first, std::uint64_t pages);
     void promote(std::uint64_t first, std::uint64_t pages);
     void pin(std::uint64_t page);

@@ -159,7 +159,7 @@ TEST_F(HeapOpen, RefusesValuesOutOfRange) {
         {"engine above", [](auto& o) { o.engine = 3; }},
         {"engine absurd", [](auto& o) { o.engine = UINT32_MAX; }},
         {"unknown flag", [](auto& o) { o.flags = 1u << 31; }},
-        {"unknown flag among known ones", [](auto& o) { o.flags = PN_HEAP_STRICT | 8u; }},
+        {"unknown flag among known ones", [](auto& o) { o.flags = PN_HEAP_STRICT | 16u; }},
         {"spec malformed", [](auto& o) { o.node_spec = "memory"; }},
         {"spec empty", [](auto& o) { o.node_spec = ""; }},
         {"spec of no kind", [](auto& o) { o.node_spec = "nothing:16M"; }},

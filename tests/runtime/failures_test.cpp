@@ -169,7 +169,7 @@ TEST_F(Failures, PagesThatCannotBeTakenOutStayNear) {
     open_heap();
     for (const int error : {EBUSY, ENOMEM, EAGAIN, EINVAL}) {
         fail(Call::move, error);
-        fail(Call::write_protect, error);
+        fail(Call::write_protect, error, 1, 1);
         std::uint8_t* const buffer = alloc_filled(64, Kind::text, 5);
         std::uint64_t done = 0;
         EXPECT_EQ(pn_demote(heap_, buffer, 64 * page_bytes, &done), 0);
@@ -214,6 +214,7 @@ TEST_F(Failures, PagesThatCannotBeAskedForCountAsNear) {
 
 // Pages that a child shared cannot be moved before they are the process's own again: they stay near.
 TEST_F(Failures, SharedPagesThatCannotBeMadeOwnStayNear) {
+    leave_by_moves();
     open_heap();
     std::uint8_t* const buffer = alloc_filled(64, Kind::text, 5);
     ASSERT_EQ(verdict_of_child([] { return Verdict::good; }), Verdict::good);
@@ -225,6 +226,23 @@ TEST_F(Failures, SharedPagesThatCannotBeMadeOwnStayNear) {
     mend();
     make_far(buffer, 64);
     EXPECT_EQ(wrong_pages(buffer, 64, Kind::text, 5), 0u);
+}
+
+// Spans that the kernel protects in part, or not: their pages leave in another way, and who writes goes on.
+TEST_F(Failures, WhatCannotBeProtectedTogetherLeavesAllTheSame) {
+    options_.flags |= PN_HEAP_PINNED_IO;
+    open_heap();
+    std::uint8_t* const buffer = alloc_filled(64, Kind::text, 5);
+    for (const int error : {EAGAIN, ENOENT}) {
+        fail(Call::write_protect, error, 1, 1);
+        demote(buffer, 64);
+        EXPECT_NE(failed(Call::write_protect), 0u);
+        fill_pages(buffer, 64, Kind::text, 5);
+        mend();
+        EXPECT_EQ(wrong_pages(buffer, 64, Kind::text, 5), 0u);
+        make_far(buffer, 64);
+        EXPECT_EQ(wrong_pages(buffer, 64, Kind::text, 5), 0u);
+    }
 }
 
 // The kernel keeps the range as several mappings: then page by page.

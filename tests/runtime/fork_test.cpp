@@ -455,6 +455,7 @@ TEST_F(Fork, PagesOfWhoWasCopiedWithoutLibcLeaveAllTheSame) {
 
 // After a fork the kernel moves no page before it was written to again: the runtime sees to that.
 TEST_F(Fork, PagesLeaveByBeingMovedWhileTheChildLivesAndAfterwards) {
+    leave_by_moves();
     open_heap();
     const std::uint64_t in_place = pages_are_moved() ? 0 : pages;
     std::uint8_t* const buffer = alloc_filled(pages, Kind::text, 1);

@@ -81,11 +81,15 @@ inline bool userfaultfd_allowed(bool user_mode_will_do) {
     return true;
 }
 
+inline bool move_is_hidden() {
+    const char* const hidden = std::getenv("PNODE_HIDE");
+    return hidden != nullptr && std::string_view(hidden) == "move";
+}
+
 // Do pages leave by being moved? The kernel can (6.8), and the mode does not hide it.
 inline bool pages_are_moved() {
     constexpr std::uint64_t move = 1 << 16;  // UFFD_FEATURE_MOVE, which older headers lack
-    const char* const hidden = std::getenv("PNODE_HIDE");
-    if (hidden != nullptr && std::string_view(hidden) == "move") return false;
+    if (move_is_hidden()) return false;
     const int fd = static_cast<int>(syscall(SYS_userfaultfd, O_CLOEXEC | uffd_user_mode_only));
     uffdio_api api = {.api = UFFD_API, .features = 0, .ioctls = 0};
     const bool can_move = ioctl(fd, UFFDIO_API, &api) == 0 && (api.features & move) != 0;
@@ -129,6 +133,9 @@ class HeapTest : public ::testing::Test {
         EXPECT_EQ(pn_heap_close(heap_), 0);
     }
 
+    // Where pages are not moved, and with the inline engine: the other modes have no flag that changes how
+    // they leave.
+    static bool tests_pinned_io() { return tests_inline_engine() || move_is_hidden(); }
     static bool tests_inline_engine() {
         const char* const engine = std::getenv("PNODE_TEST_ENGINE");
         return engine != nullptr && std::string_view(engine) == "inline";
@@ -147,9 +154,12 @@ class HeapTest : public ::testing::Test {
         options.activation_bytes = 0;
         options.node_spec = "memory:256M";
         options.engine = tests_inline_engine() ? PN_ENGINE_INLINE : PN_ENGINE_THREAD;
+        if (tests_pinned_io()) options.flags |= PN_HEAP_PINNED_IO;
         return options;
     }
 
+    // Where the kernel can, whatever the mode says. Before open_heap().
+    void leave_by_moves() { options_.flags &= ~static_cast<std::uint32_t>(PN_HEAP_PINNED_IO); }
     void open_heap() { ASSERT_EQ(pn_heap_open(&options_, &heap_), 0) << pn_last_message(); }
 
     // A heap whose pages of text are far, and in whose node more is than leaves room for what near ones would

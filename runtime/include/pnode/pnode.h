@@ -254,7 +254,13 @@ enum {
 enum {
     PN_HEAP_STRICT = 1, /* allocations that cannot be kept within the near limit fail with ENOMEM */
     PN_HEAP_STRESS = 2, /* demote at every chance: for tests. Also set by PNODE_STRESS=1 in the environment */
-    PN_HEAP_VERBOSE = 4 /* one line on standard error when the heap becomes active: what was set up */
+    PN_HEAP_VERBOSE = 4, /* one line on standard error when the heap becomes active: what was set up */
+    /* Written pages leave many at once: up to half faster again where several threads write. The program's
+     * promise: nobody writes to the buffers past its own page tables, which a device does, and the kernel for
+     * O_DIRECT, io_uring, aio and another process's process_vm_writev(2), but while the pages are pinned
+     * (pn_pin). Such a write to a page that is not may be lost. Without this flag it never is: pages pinned
+     * for DMA do not leave. */
+    PN_HEAP_PINNED_IO = 8
 };
 
 PN_API void pn_heap_options_init(pn_heap_options* options) PN_NOEXCEPT;
