@@ -34,8 +34,9 @@ class Span {
     }
     unsigned end() const noexcept { return end_; }
 
-    // True: what leaves is unwritten now, and so is what stays. All but what leaves is given back.
-    bool protect() noexcept {
+    // What leaves is unwritten then, and so is what stays, unless the kernel refuses. All but what leaves is
+    // given back.
+    void protect() noexcept {
         const std::uint64_t pages = page_of(end_ - 1) + 1 - page_of(first_);
         const int error = os::uffd_write_protect(heap_.uffd.fd, heap_.address_of(page_of(first_)),
                                                  pages * page_bytes, true);
@@ -47,7 +48,6 @@ class Span {
             out.word = unwritten(out.word);
         }
         give_back_from(0, error == 0);
-        return error == 0;
     }
 
   private:
