@@ -136,10 +136,20 @@ std::string line_of(const std::vector<std::string>& cells) {
 }
 
 // What stands between the marks of `suite`; "" when it did not run.
+// Of what a benchmark printed by itself, its name tells; pnode-bench-churn is two suites.
+std::string suite_of(const Run& run) {
+    const std::string told = text(run.header, "suite");
+    if (!told.empty()) return told;
+    const Json options = run.header.value("options", Json::object());
+    if (options.value("near_percents", Json::array()).size() > 1) return "limits";
+    const std::string prefix = "pnode-bench-";
+    return run.program().starts_with(prefix) ? run.program().substr(prefix.size()) : "";
+}
+
 std::string section(const std::string& suite, const std::vector<Run>& runs) {
     std::string found;
     for (const Run& run : runs) {
-        if (text(run.header, "suite") != suite) continue;
+        if (suite_of(run) != suite) continue;
         found += "\n" + conditions(run) + "\n";
         for (const Table& table : tables_of(run)) found += "\n" + markdown(table);
         for (const Json& note : run.header.value("notes", Json::array()))

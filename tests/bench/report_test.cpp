@@ -52,6 +52,33 @@ TEST(BenchReport, WritesTablesBetweenTheMarksAndNothingElse) {
     EXPECT_NE(folder.read("out.html").find("A &amp; B"), std::string::npos);
 }
 
+// Lines that a benchmark printed by itself (--json) name its program alone; one at several limits is a suite
+// of its own.
+TEST(BenchReport, KnowsASuiteByItsProgram) {
+    const Folder folder;
+    const auto document_of = [&](const std::string& lines) {
+        folder.write("lines", lines);
+        folder.write("doc.md",
+                     "<!-- pnode bench churn -->\n<!-- end -->\n<!-- pnode bench limits -->\n<!-- end -->\n");
+        const Outcome outcome = run_command({PNODE_COMMAND, "bench", "--from", folder.file("lines"), "--out",
+                                             folder.file("out"), "--document", folder.file("doc.md")});
+        EXPECT_EQ(outcome.exit_code, 0) << outcome.errors;
+        return folder.read("doc.md");
+    };
+    const auto lines_of = [](const std::string& limits) {
+        return R"({"kind":"header","program":"pnode-bench-churn","options":{"near_percents":[)" + limits +
+               "]}}\n" +
+               R"({"kind":"row","case":"steady","near_percent":50,"threads":1,"engine":"zram"})"
+               "\n";
+    };
+    const std::string limits_mark = "<!-- pnode bench limits -->\n";
+    const std::string once = document_of(lines_of("50"));
+    EXPECT_LT(once.find("| steady |"), once.find(limits_mark)) << once;
+    const std::string several = document_of(lines_of("20,40"));
+    EXPECT_GT(several.find("| steady |"), several.find(limits_mark)) << several;
+    EXPECT_NE(several.find("| steady |"), std::string::npos) << several;
+}
+
 TEST(BenchReport, RunsASuite) {
     const Folder folder;
     const Outcome outcome =
