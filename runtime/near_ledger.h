@@ -91,13 +91,15 @@ class NearLedger {
     }
     // Something changed: what was pinned, full or too tight may not be any more.
     void try_again() noexcept {
-        rested_well();
+        rest_ns_.store(rest_ns_min, std::memory_order_relaxed);
         end_rest();
     }
     void end_rest() noexcept { resting_until_ns_.store(0, std::memory_order_relaxed); }
+    // Something left. Where that is one page in many, the next rest is to be hardly shorter.
     void rested_well() noexcept {
-        if (rest_ns_.load(std::memory_order_relaxed) != rest_ns_min)
-            rest_ns_.store(rest_ns_min, std::memory_order_relaxed);
+        const std::uint64_t rest_ns = rest_ns_.load(std::memory_order_relaxed);
+        if (rest_ns != rest_ns_min)
+            rest_ns_.store(std::max(rest_ns / 2, rest_ns_min), std::memory_order_relaxed);
     }
     std::uint64_t rest_left_ns() const noexcept {
         const std::uint64_t until = resting_until_ns_.load(std::memory_order_relaxed);

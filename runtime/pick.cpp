@@ -69,23 +69,29 @@ bool is_group_away(Heap& heap, std::uint64_t first) noexcept {
     });
 }
 
+bool has_pages_to_take(Heap& heap, std::uint64_t chunk) noexcept {
+    return heap.chunks.allocated_pages(chunk) != 0 && track_chunk(heap, chunk);
+}
+
 // Until a batch is full or enough was looked at.
 void move_hand(Heap& heap, EvictLane& lane) noexcept {
     unsigned looked_at = 0;
     std::uint64_t chunks_passed = 0;
     const std::uint64_t chunks = (heap.page_count + heap.chunk_pages - 1) / heap.chunk_pages;
+    std::uint64_t usable_chunk = ~std::uint64_t{0};  // asked for each chunk, not for each page
     while (!is_full(heap, lane) && chunks_passed <= chunks &&
            looked_at < (!lane.is_empty() ? scan_pages_enough : scan_pages_max)) {
         const std::uint64_t chunk = heap.chunk_of(heap.hand);
-        if (heap.chunks.allocated_pages(chunk) == 0 || !track_chunk(heap, chunk)) {
-            heap.hand = (chunk + 1) * heap.chunk_pages;
+        const std::uint64_t end = heap.end_of_chunk(chunk);
+        if (chunk != usable_chunk && !has_pages_to_take(heap, chunk)) {
+            heap.hand = end;
             ++chunks_passed;
         } else if (is_group_away(heap, heap.hand)) {
-            const std::uint64_t end = heap.end_of_chunk(chunk);
             heap.hand = heap.near_map.next(heap.hand, end);
             chunks_passed += heap.hand == end ? 1 : 0;
             ++looked_at;
         } else {
+            usable_chunk = chunk;
             consider(heap, lane, heap.hand++);
             ++looked_at;
         }

@@ -33,7 +33,7 @@ const nlohmann::json* find(const Lines& lines, const std::string& name, const st
 TEST(BenchChurn, GivesEveryCaseAndVariantARow) {
     const Lines lines = json_lines(little);
     expect_header(lines[0], "pnode-bench-churn");
-    EXPECT_EQ(lines.size(), 1u + 4 * 5 + 4 + 2)
+    EXPECT_EQ(lines.size(), 1u + 4 * 7 + 6 + 2)
         << "a steady working set is no matter of the total, and the floor is of two reading cases";
     for (std::size_t i = 1; i < lines.size(); ++i) expect_complete(lines[i]);
     const nlohmann::json* churn = find(lines, "read-uniform", "inline");
@@ -51,7 +51,7 @@ TEST(BenchChurn, WithoutPrivilegeSaysWhatIsMissing) {
         command.insert(command.begin(), {"setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"});
     command.insert(command.end(), {"--cases", "read-uniform"});
     const Lines lines = json_lines(command);
-    ASSERT_EQ(lines.size(), 1u + 6);
+    ASSERT_EQ(lines.size(), 1u + 8);
     for (std::size_t i = 1; i < lines.size(); ++i) expect_complete(lines[i]);
     const nlohmann::json* zram = find(lines, "read-uniform", "zram");
     ASSERT_NE(zram, nullptr);

@@ -157,11 +157,10 @@ struct Mode {
         return result;
     }
 };
-constexpr Mode modes[] = {{FaultsBy::the_thread_itself, true, false},
-                          {FaultsBy::the_thread_itself, true, true},
-                          {FaultsBy::the_thread_itself, false, false},
-                          {FaultsBy::a_handler, true, false},
-                          {FaultsBy::a_handler, false, true}};
+constexpr Mode modes[] = {
+    {FaultsBy::the_thread_itself, true, false}, {FaultsBy::the_thread_itself, false, false},
+    {FaultsBy::a_handler, true, false},         {FaultsBy::a_handler, false, false},
+    {FaultsBy::the_thread_itself, true, true},  {FaultsBy::a_handler, false, true}};
 
 class InMode : public PageWords, public ::testing::WithParamInterface<Mode> {
   protected:
@@ -305,15 +304,16 @@ TEST_P(InMode, ASpanIsProtectedWhileWhatLiesBetweenIsUsed) {
                          [](Machine& m) { m.drop_kept(); },       [](Machine& m) { m.system_call_on(1, 6); }};
     // With handlers the first of them: a fault has many more steps there.
     const std::size_t count = GetParam().has_holds() ? std::size(of_it) : 3;
-    for (const Act& between : {warm_between, read_between, outdated_between, far_between, fresh_between}) {
-        for (const Act& act : std::span(of_it, count)) {
-            for (const unsigned refusals : {0u, 1u}) {
-                Machine::Setup setup = GetParam().setup(between, {evict_apart, act});
-                setup.refusals = refusals;
-                expect_sound(std::move(setup));
-                if (HasFatalFailure()) return;
-            }
-        }
+    const auto expect_sound_with = [&](const Act& between, const Act& act, unsigned refusals) {
+        Machine::Setup setup = GetParam().setup(between, {evict_apart, act});
+        setup.refusals = refusals;
+        expect_sound(std::move(setup));
+    };
+    for (const Act& act : std::span(of_it, count)) {
+        for (const Act& between : {warm_between, read_between, outdated_between, far_between, fresh_between})
+            expect_sound_with(between, act, 0);
+        expect_sound_with(warm_between, act, 1);
+        if (HasFatalFailure()) return;
     }
 }
 
@@ -392,7 +392,9 @@ class Recompressing : public InMode {
         }
     }
 };
-INSTANTIATE_TEST_SUITE_P(Some, Recompressing, ::testing::ValuesIn(modes), name_of_mode);
+// What it does to far pages is the same however they left: at length also where they cannot be moved.
+INSTANTIATE_TEST_SUITE_P(Some, Recompressing, ::testing::Values(modes[0], modes[2]), name_of_mode);
+INSTANTIATE_TEST_SUITE_P(AtLength, Recompressing, ::testing::Values(modes[1], modes[3]), name_of_mode);
 
 TEST_P(Recompressing, ABlockIsPutInPlaceWhileItsPagesAreUsed) {
     meets_each(four_far, make_block);
@@ -415,6 +417,7 @@ TEST_P(Recompressing, SeveralPagesOfABlockAreUsedAtOnce) {
 // A page is handed out while it is used: what is in transit arrives before, what comes later finds the
 // kernel's.
 TEST_P(InMode, APageIsHandedOutWhileItIsUsed) {
+    if (GetParam().pins_io) return;  // ASpanIsProtected... hands one out
     for (const Act& state : {fresh, near, far, near_with_blob, near_changed_since, zeros_away}) {
         for (const Act& act : {write, read, demote, evict, promote, drop_kept, hand_out}) {
             expect_sound(GetParam().setup(state, {hand_out, act}));

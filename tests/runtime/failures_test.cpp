@@ -166,6 +166,7 @@ TEST_F(Failures, CallsTakeLong) {
 
 // Nothing can be taken out: pages stay near, and the program goes on.
 TEST_F(Failures, PagesThatCannotBeTakenOutStayNear) {
+    leave_by_moves();
     open_heap();
     for (const int error : {EBUSY, ENOMEM, EAGAIN, EINVAL}) {
         fail(Call::move, error);
