@@ -170,7 +170,7 @@ TEST_F(Failures, PagesThatCannotBeTakenOutStayNear) {
     open_heap();
     for (const int error : {EBUSY, ENOMEM, EAGAIN, EINVAL}) {
         fail(Call::move, error);
-        fail(Call::write_protect, error, 1, 1);
+        fail(Call::write_protect, error);
         std::uint8_t* const buffer = alloc_filled(64, Kind::text, 5);
         std::uint64_t done = 0;
         EXPECT_EQ(pn_demote(heap_, buffer, 64 * page_bytes, &done), 0);
