@@ -66,8 +66,9 @@ Resolved unprotect(Heap& heap, std::uint64_t page, PageWord word) noexcept {
 
 // It was unwritten, and is written to: the blob it kept, if any, is of no use any more. Under lease it costs
 // nothing; and who forks frees no blobs.
-PageWord changed(Heap& heap, PageWord word) noexcept {
+PageWord changed(Heap& heap, PageWord word, bool was_written) noexcept {
     if (word.store() != heap.far.own_store() || is_forking_here()) return word;
+    if (!was_written) heap.kept_outcomes.changed();
     drop_kept(heap, word);
     return word.without_blob();
 }
@@ -79,10 +80,7 @@ Resolved resolve_near(Heap& heap, std::uint64_t page, PageWord word, FaultKind k
     const bool was_written = word.written();  // and protected with others since (protect_spans.cpp)
     if (kind == FaultKind::write_protected || kind == FaultKind::unknown)
         word = unprotected(heap, page, word);
-    if (kind == FaultKind::write_protected && was_protected) {
-        if (!was_written) heap.kept_outcomes.changed();
-        word = changed(heap, word);
-    }
+    if (kind == FaultKind::write_protected && was_protected) word = changed(heap, word, was_written);
     if (kind != FaultKind::write_protected && copy_in(heap, page, zeros) == Copied::done)
         word = word.with_write_protected(false);
     wake(heap, page);

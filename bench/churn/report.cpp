@@ -127,8 +127,8 @@ void ChurnReport::print_table() const {
         "group is charged, the program included; far: physical, kept blobs included.\ninline+: the inline "
         "engine with a far limit as large as the memory: all near pages may keep their blobs. inline*, "
         "thread*: "
-        "who pins what devices write to (PN_HEAP_PINNED_IO). inline=: the "
-        "inline engine with as much for near and far together as zram's pages and its compressed bytes are.\n"
+        "who pins what devices write to (PN_HEAP_PINNED_IO). inline=: the inline engine with as much for "
+        "near and far together as zram's pages and its compressed bytes are.\n"
         "floor: the kernel's part alone, uncompressed.");
     for (const Row& row : rows_) {
         if (!is_steady(row.key) || !row.has_numbers() || row.key.engine == "zram") continue;

@@ -135,7 +135,6 @@ std::string line_of(const std::vector<std::string>& cells) {
     return line + "\n";
 }
 
-// What stands between the marks of `suite`; "" when it did not run.
 // Of what a benchmark printed by itself, its name tells; pnode-bench-churn is two suites.
 std::string suite_of(const Run& run) {
     const std::string told = text(run.header, "suite");
@@ -146,6 +145,7 @@ std::string suite_of(const Run& run) {
     return run.program().starts_with(prefix) ? run.program().substr(prefix.size()) : "";
 }
 
+// What stands between the marks of `suite`; "" when it did not run.
 std::string section(const std::string& suite, const std::vector<Run>& runs) {
     std::string found;
     for (const Run& run : runs) {

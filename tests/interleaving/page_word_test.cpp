@@ -295,8 +295,10 @@ const Act fresh_between = [](Machine& m) {
     m.write(2, 5);
 };
 const Act evict_apart = [](Machine& m) { m.evict_apart(0, 2); };
-TEST_P(InMode, ASpanIsProtectedWhileWhatLiesBetweenIsUsed) {
-    if (!GetParam().pins_io) return;
+class WithSpans : public InMode {};
+INSTANTIATE_TEST_SUITE_P(Some, WithSpans, ::testing::Values(modes[4], modes[5]), name_of_mode);
+
+TEST_P(WithSpans, ASpanIsProtectedWhileWhatLiesBetweenIsUsed) {
     const Act of_it[] = {[](Machine& m) { m.write(1, 8); },       [](Machine& m) { m.read(1); },
                          [](Machine& m) { m.write(0, 8); },       [](Machine& m) { m.release(1, 1); },
                          [](Machine& m) { m.demote(1, 1); },      [](Machine& m) { m.promote(1, 1); },
@@ -416,8 +418,11 @@ TEST_P(Recompressing, SeveralPagesOfABlockAreUsedAtOnce) {
 
 // A page is handed out while it is used: what is in transit arrives before, what comes later finds the
 // kernel's.
-TEST_P(InMode, APageIsHandedOutWhileItIsUsed) {
-    if (GetParam().pins_io) return;  // ASpanIsProtected... hands one out
+class HandingOut : public InMode {};
+// With spans a page is handed out above.
+INSTANTIATE_TEST_SUITE_P(Some, HandingOut, ::testing::ValuesIn(modes, modes + 4), name_of_mode);
+
+TEST_P(HandingOut, APageIsHandedOutWhileItIsUsed) {
     for (const Act& state : {fresh, near, far, near_with_blob, near_changed_since, zeros_away}) {
         for (const Act& act : {write, read, demote, evict, promote, drop_kept, hand_out}) {
             expect_sound(GetParam().setup(state, {hand_out, act}));

@@ -1,5 +1,7 @@
 // Written pages that leave many at once, write-protected by spans (PN_HEAP_PINNED_IO). Every byte is
 // compared.
+#include <sys/mman.h>
+
 #include <atomic>
 
 #include "tests/runtime/heap_fixture.h"
@@ -39,6 +41,19 @@ TEST_F(CalmSpans, WrittenPagesLeaveFromWhereTheyAre) {
 TEST_F(CalmSpans, WithoutThePromiseTheyAreMoved) {
     open(false);
     EXPECT_EQ(left_in_place(), pages_are_moved() ? 0u : pages);
+    EXPECT_EQ(wrong_pages(buffer_, pages, Kind::text, 1), 0u);
+}
+
+// By a bare madvise(2), as a program may; with handler threads a copy of it would wait for one, and that for
+// us.
+TEST_F(CalmSpans, WhatWasDroppedUnseenReadsAsZeros) {
+    open(true);
+    make_far(buffer_, pages);
+    fill_pages(buffer_, pages, Kind::text, 1);
+    ASSERT_EQ(madvise(buffer_ + 64 * page_bytes, page_bytes, MADV_DONTNEED), 0);
+    make_far(buffer_, pages);
+    EXPECT_TRUE(page_is(buffer_ + 64 * page_bytes, Kind::zeros, 0));
+    fill_page(buffer_ + 64 * page_bytes, Kind::text, 1 + 64);
     EXPECT_EQ(wrong_pages(buffer_, pages, Kind::text, 1), 0u);
 }
 
