@@ -80,7 +80,7 @@ unsigned evict_batch(Heap& heap, EvictLane& lane, Evicting who) noexcept {
     take_out(heap, lane);
     const Cleared cleared = clear(heap, lane, who, 1);
     share_total(heap);
-    if (heap.far.is_nearly_full()) drop_kept_blobs(heap);
+    if (heap.far.keeps_too_much(heap.statistics, heap.near)) drop_kept_blobs(heap);
     if (cleared.left == 0 && cleared.fulls != 0) heap.near.rest();
     return cleared.left;
 }

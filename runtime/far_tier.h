@@ -17,6 +17,7 @@
 #include "cxl/node.h"
 #include "runtime/block_counts.h"
 #include "runtime/dictionaries.h"
+#include "runtime/keep_rule.h"
 #include "runtime/kept_outcomes.h"
 #include "runtime/near_ledger.h"
 #include "runtime/page_word.h"
@@ -147,9 +148,12 @@ class FarTier {
     // Keep a promoted page's blob? Only while far space is slack (DESIGN 5.3): with a far limit of the
     // user's, until that is nearly reached. Without one, up to the ledger's kept_bytes_max() or half of what
     // the far pages save, whichever is more: the node is memory too, and what is saved is not to be spent
-    // whole. With a limit of near and far together, up to kept_bytes_max(), or all where that pays.
+    // whole. With a limit of near and far together, up to kept_bytes_max(), or all where that pays. Which
+    // page is worth it: keep_rule.h.
     bool should_keep(PageWord word, const Statistics& statistics, const NearLedger& near,
                      const KeptOutcomes& outcomes) const noexcept;
+    // Are kept blobs to be dropped, though their pages stay near?
+    bool keeps_too_much(const Statistics& statistics, const NearLedger& near) const noexcept;
     bool is_nearly_full() const noexcept;
 
     // The node is gone, and nothing of ours was on it: from now on nothing is placed anywhere. Nobody may be
@@ -169,6 +173,7 @@ class FarTier {
     cxl::BlobStore* store() noexcept { return node_ != nullptr ? &node_->store() : nullptr; }
 
   private:
+    MemoryUse use(const Statistics& statistics, const NearLedger& near) const noexcept;
     void free_blob(PageWord word) noexcept;
     bool is_past(unsigned sixteenths) const noexcept;
     int open_node(std::string* message);

@@ -9,8 +9,8 @@ void drop_kept(Heap& heap, PageWord word) noexcept {
     heap.far.drop(word);
 }
 
-// The node is nearly full: kept blobs go first. A bounded piece of the heap at each call, by whoever has the
-// hand.
+// The node is nearly full, where kept blobs go first, or they are too many under a total. A bounded piece of
+// the heap at each call, by whoever has the hand.
 void drop_kept_blobs(Heap& heap) noexcept {
     constexpr std::uint64_t looked_at_max = os::stepped ? 1 : 16384;
     if (heap.statistics.kept_blob_bytes.value() == 0) return;

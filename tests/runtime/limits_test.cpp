@@ -1,6 +1,7 @@
 // The near limit, the far limit and what the figures say about both.
 #include <fstream>
 
+#include "runtime/keep_rule.h"
 #include "tests/runtime/heap_fixture.h"
 
 namespace pnode::test {
@@ -208,6 +209,55 @@ TEST_F(Limits, ATotalCanBeSetAndEndedAndANearLimitHoldsBesideIt) {
     EXPECT_EQ(stats().near_bytes_max, 6 * mib);
     EXPECT_EQ(stats().total_bytes_max, 0u);
     EXPECT_EQ(wrong_pages(buffer, pages, Kind::text, 1), 0u);
+}
+
+TEST(KeepRule, PagesThatComeBackSoonUseLessOfWhatMayBeKept) {
+    const MemoryUse use = {
+        .near_pages = 1000, .far_pages = 1000, .blob_bytes = 2600 * 1024, .kept_bytes = 600 * 1024};
+    EXPECT_EQ(use.far_blob_bytes(), 2000u * 1024);
+    EXPECT_TRUE(KeepRule::leaves_half_of_what_is_saved(use, 0));
+    EXPECT_TRUE(KeepRule::leaves_half_of_what_is_saved(use, 1));
+    EXPECT_FALSE(KeepRule::leaves_half_of_what_is_saved(use, 2));
+}
+
+TEST(KeepRule, UnderATotalKeepingPaysTheFurtherAwayMostPagesAre) {
+    const auto half_size = [](std::uint64_t near_pages, std::uint64_t far_pages) {
+        return MemoryUse{.near_pages = near_pages,
+                         .far_pages = far_pages,
+                         .blob_bytes = far_pages * page_bytes / 2,
+                         .kept_bytes = 0};
+    };
+    EXPECT_TRUE(KeepRule::pays_in_total(half_size(300, 700)));
+    EXPECT_FALSE(KeepRule::pays_in_total(half_size(450, 550)));
+    EXPECT_FALSE(KeepRule::is_waste_in_total(half_size(450, 550)));  // but not to be dropped for that
+    EXPECT_TRUE(KeepRule::is_waste_in_total(half_size(600, 400)));
+    MemoryUse larger = half_size(300, 700);
+    larger.blob_bytes = larger.blob_bytes / 2 * 3;
+    EXPECT_FALSE(KeepRule::pays_in_total(larger));
+    EXPECT_FALSE(KeepRule::pays_in_total(half_size(1000, 0)));
+}
+
+// Where nearly all fits, blobs of near pages would take the place of near pages: those that were kept go.
+TEST_F(CalmLimits, ATotalThatNearlySufficesIsForNearPages) {
+    constexpr std::uint64_t pages = 8 * mib / page_bytes;
+    options_.total_bytes_max = 4 * mib;
+    open_with(0);
+    std::uint8_t* const buffer = alloc_filled(pages, Kind::text, 1);
+    const auto read_at_random = [&](std::uint64_t reads) {
+        Random random(reads);
+        for (std::uint64_t i = 0; i < reads; ++i) {
+            const std::uint64_t page = random.below(pages);
+            ASSERT_TRUE(page_is(buffer + page * page_bytes, Kind::text, 1 + page)) << page;
+        }
+    };
+    read_at_random(4 * pages);
+    const pn_stats_t tight = stats();
+    EXPECT_GT(tight.kept_blob_bytes, tight.near_bytes / 32);
+    ASSERT_EQ(pn_heap_set_total_limit(heap_, 7 * mib + mib / 2), 0);
+    read_at_random(8 * pages);
+    const pn_stats_t loose = stats();
+    EXPECT_LE(loose.kept_blob_bytes, loose.near_bytes / 16 + mib / 8);
+    EXPECT_GT(loose.near_bytes, 5 * mib + mib / 2);
 }
 
 // Neither waits for ever nor loses a byte: a sixteenth stays near, and what will not go far as well.
