@@ -11,8 +11,10 @@ namespace {
 
 using nlohmann::ordered_json;
 
+constexpr double mebibyte = 1 << 20;
+
 double mebibytes(std::uint64_t bytes) {
-    return static_cast<double>(bytes) / (1 << 20);
+    return static_cast<double>(bytes) / mebibyte;
 }
 
 struct Target {
@@ -35,15 +37,15 @@ double ratio(const VariantResult* variant, const VariantResult* base, Workload w
 }
 
 // Null where they were not counted.
-ordered_json per_request_json(const VariantResult& variant, Workload workload, double PerRequest::*field) {
-    const auto found = variant.per_request.find(workload);
-    if (found == variant.per_request.end()) return nullptr;
+ordered_json effort_json(const VariantResult& variant, Workload workload, double Effort::*field) {
+    const auto found = variant.efforts.find(workload);
+    if (found == variant.efforts.end()) return nullptr;
     return std::round(found->second.*field * 1000) / 1000;
 }
 
 void print_rates(const RedisReport& report) {
-    printf("%-14s %-12s %10s %7s %9s %9s %7s %7s %9s %9s\n", "workload", "variant", "requests/s", "spread",
-           "p50 us", "p99 us", "CPU us", "misses", "to plain", "to zram");
+    printf("%-14s %-12s %10s %7s %9s %9s %7s %7s %9s %9s %9s\n", "workload", "variant", "requests/s",
+           "spread", "p50 us", "p99 us", "CPU us", "misses", "DRAM MiB", "to plain", "to zram");
     for (Workload workload : workloads)
         for (const VariantResult& variant : report.variants) {
             const auto rounds = variant.rounds.find(workload);
@@ -52,11 +54,12 @@ void print_rates(const RedisReport& report) {
             printf("%-14s %-12s %10.0f %6.0f%% %9.0f %9.0f", name_of(workload), variant.name.c_str(),
                    middle.per_s, spread_per_s(rounds->second) * 100, middle.p50_ns / 1e3,
                    middle.p99_ns / 1e3);
-            const auto per_request = variant.per_request.find(workload);
-            if (per_request != variant.per_request.end())
-                printf(" %7.2f %7.3f", per_request->second.cpu_us, per_request->second.misses);
+            const auto effort = variant.efforts.find(workload);
+            if (effort != variant.efforts.end())
+                printf(" %7.2f %7.3f %9.1f", effort->second.cpu_us, effort->second.misses,
+                       effort->second.dram_bytes / mebibyte);
             else
-                printf(" %7s %7s", "-", "-");
+                printf(" %7s %7s %9s", "-", "-", "-");
             for (const char* base : {"plain", "zram"})
                 if (const double value = ratio(&variant, report.find(base), workload); value > 0)
                     printf(" %9.2f", value);
@@ -67,12 +70,10 @@ void print_rates(const RedisReport& report) {
 }
 
 void print_memory(const RedisReport& report) {
-    printf("\n%-12s %10s %10s %14s %10s %10s\n", "variant", "limit MiB", "Rss MiB", "anonymous MiB",
-           "DRAM MiB", "verified");
+    printf("\n%-12s %10s %10s %14s %10s\n", "variant", "limit MiB", "Rss MiB", "anonymous MiB", "verified");
     for (const VariantResult& variant : report.variants)
-        printf("%-12s %10.1f %10.1f %14.1f %10.1f %10llu\n", variant.name.c_str(),
-               mebibytes(variant.limit_bytes), mebibytes(variant.rss_bytes),
-               mebibytes(variant.anonymous_bytes), mebibytes(variant.dram_bytes),
+        printf("%-12s %10.1f %10.1f %14.1f %10llu\n", variant.name.c_str(), mebibytes(variant.limit_bytes),
+               mebibytes(variant.rss_bytes), mebibytes(variant.anonymous_bytes),
                static_cast<unsigned long long>(variant.verified));
     for (const VariantResult& variant : report.variants)
         if (!variant.statistics.empty())
@@ -113,7 +114,8 @@ void RedisReport::print_tables() const {
     print_targets(*this);
     puts(
         "Medians over rounds; spread: (best - worst) / median; ratios: median of each round's ratio of "
-        "requests/s. CPU and misses (pages brought near): of the server, a request, over all rounds.");
+        "requests/s. CPU and misses (pages brought near): of the server, a request, over all rounds. DRAM: "
+        "all that the server takes after them, and the zram device for it.");
     for (const std::string& note : notes) printf("note: %s\n", note.c_str());
 }
 
@@ -142,8 +144,9 @@ void RedisReport::print_json(const RedisOptions& options) const {
                                {"p50_ns", std::llround(middle.p50_ns)},
                                {"p99_ns", std::llround(middle.p99_ns)},
                                {"mean_ns", std::llround(middle.mean_ns)},
-                               {"cpu_us", per_request_json(variant, workload, &PerRequest::cpu_us)},
-                               {"misses", per_request_json(variant, workload, &PerRequest::misses)},
+                               {"cpu_us", effort_json(variant, workload, &Effort::cpu_us)},
+                               {"misses", effort_json(variant, workload, &Effort::misses)},
+                               {"dram_bytes", effort_json(variant, workload, &Effort::dram_bytes)},
                                {"ratio_to_plain", ratio_json(ratio(&variant, find("plain"), workload))},
                                {"ratio_to_zram", ratio_json(ratio(&variant, find("zram"), workload))}})
                      .dump()
@@ -154,7 +157,6 @@ void RedisReport::print_json(const RedisOptions& options) const {
                                {"limit_bytes", variant.limit_bytes},
                                {"rss_bytes", variant.rss_bytes},
                                {"anonymous_bytes", variant.anonymous_bytes},
-                               {"dram_bytes", variant.dram_bytes},
                                {"verified", variant.verified},
                                {"statistics", nullptr}};
         if (!variant.statistics.empty()) memory["statistics"] = ordered_json::parse(variant.statistics);

@@ -12,20 +12,20 @@
 
 namespace pnode::bench {
 
-// What a workload's rounds, one like the other, took of a server for each request.
-struct PerRequest {
-    double cpu_us = 0;  // all threads, the kernel's share included
-    double misses = 0;  // pages that were brought near; on zram those that came back from swap
+// What a workload's rounds, one like the other, took of a server.
+struct Effort {
+    double cpu_us = 0;      // a request; all threads, the kernel's share included
+    double misses = 0;      // a request: pages that were brought near; on zram those that came back from swap
+    double dram_bytes = 0;  // afterwards: its Rss and, for zram, what the device takes
 };
 
 struct VariantResult {
     std::string name;  // "plain", "pnode-near", "pnode-small", "pnode-kept", "zram-small", "pnode-total"
     std::map<Workload, std::vector<Round>> rounds;
-    std::map<Workload, PerRequest> per_request;
+    std::map<Workload, Effort> efforts;
     std::uint64_t limit_bytes =
-        0;                         // given to pnode as near limit, to the control group as its limit; 0: none
-    std::uint64_t rss_bytes = 0;   // at the end, as the kernel counts the process
-    std::uint64_t dram_bytes = 0;  // the same and, for zram, what the device takes
+        0;                        // given to pnode as near limit, to the control group as its limit; 0: none
+    std::uint64_t rss_bytes = 0;  // at the end, as the kernel counts the process
     std::uint64_t anonymous_bytes = 0;  // resident at the end
     std::uint64_t verified = 0;         // values compared byte for byte
     std::string statistics;             // pnode's, one JSON object; "" where there are none

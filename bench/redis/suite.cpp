@@ -24,6 +24,7 @@ constexpr std::uint64_t mebibyte = 1 << 20;
 constexpr int load_pipeline = 64;
 constexpr unsigned statistics_every_ms = 200;
 constexpr std::uint64_t warm_up_rounds = 4;
+constexpr const char* total_name = "pnode-total";  // the last one, if there
 
 // The last whole JSON object of the file: it holds one, or one a line, and its writer may be in the middle of
 // the next.
@@ -48,6 +49,8 @@ struct Variant {
     std::unique_ptr<LoadGenerator> clients;
     Work work_before;  // when the workload's rounds began
     std::uint64_t requests = 0;
+
+    const std::string& name() const { return result.name; }
 };
 
 class Suite {
@@ -68,7 +71,6 @@ class Suite {
         measure_need();
         add_pnode();
         add_zram();
-        add_total();
         for (Workload workload : workloads) run_workload(workload);
         for (Variant& variant : variants_) finish(variant);
         if (small_group_ && small_group_->helped_on() != 0)
@@ -135,15 +137,25 @@ class Suite {
         return wrapper;
     }
 
-    // A limit of near and far together: what zram's pages may take and its compressed bytes do take.
+    // A limit of near and far together: what zram's pages may take and its compressed bytes do take, now. A
+    // new server for each workload, for they take more the more was written to.
     void add_total() {
-        if (!swap_ || variants_.back().result.name != "zram-small") return;
-        const ZramSwap::Usage zram = swap_->usage();
-        if (zram.original_bytes == 0) return note("no pnode-total: nothing went to zram while it was loaded");
-        const std::uint64_t total = near_bytes_ + zram.memory_bytes;
-        try_to_add("pnode-total", under_pnode("pnode-total", {"--total", std::to_string(total)}), total,
-                   nullptr);
+        const auto zram = std::ranges::find(variants_, "zram-small", &Variant::name);
+        if (zram == variants_.end() || !zram->clients) return;
+        const ZramSwap::Usage usage = swap_->usage();
+        if (usage.original_bytes == 0) return note("no pnode-total: nothing went to zram");
+        VariantResult before;
+        if (has_total()) {
+            before = std::move(variants_.back().result);
+            variants_.pop_back();
+        }
+        const std::uint64_t total = near_bytes_ + usage.memory_bytes;
+        try_to_add(total_name, under_pnode(total_name, {"--total", std::to_string(total)}), total, nullptr);
+        if (!has_total()) return;
+        variants_.back().result.rounds = std::move(before.rounds);
+        variants_.back().result.efforts = std::move(before.efforts);
     }
+    bool has_total() const { return variants_.back().name() == total_name; }
 
     std::string statistics_file(const std::string& name) const {
         return directory_.path() + "/" + name + ".statistics";
@@ -175,8 +187,8 @@ class Suite {
         Variant variant;
         variant.result.name = name;
         variant.result.limit_bytes = limit_bytes;
-        variant.server = std::make_unique<RedisServer>(options_.redis_server, directory_.path() + "/" + name,
-                                                       wrapper, group);
+        variant.server = std::make_unique<RedisServer>(
+            options_.redis_server, directory_.path() + "/" + std::to_string(servers_++), wrapper, group);
         LoadGenerator(variant.server->port(), 1, load_pipeline, dataset_).run(source_.load());
         variant.clients = std::make_unique<LoadGenerator>(variant.server->port(), options_.connections,
                                                           options_.pipeline, dataset_);
@@ -188,10 +200,15 @@ class Suite {
     void run_workload(Workload workload) {
         const auto seed = static_cast<std::uint64_t>(workload) << 32;
         const std::vector<Request> warm_up = source_.make(workload, warm_up_rounds * options_.requests, seed);
-        for (Variant& variant : variants_) {
-            progress(std::string("warming up for ") + name_of(workload) + ": " + variant.result.name);
+        const auto warm = [&](Variant& variant) {
+            progress(std::string("warming up for ") + name_of(workload) + ": " + variant.name());
             ask(variant, warm_up);
+        };
+        for (Variant& variant : variants_) {
+            if (variant.name() != total_name) warm(variant);
         }
+        add_total();
+        if (has_total()) warm(variants_.back());
         wait_for_statistics();
         for (Variant& variant : variants_) variant.work_before = work_of(variant);
         for (int round = 0; round < options_.rounds; ++round) run_round(workload, round, seed);
@@ -211,13 +228,18 @@ class Suite {
         return {variant.requests, effort.cpu_ns, misses};
     }
 
+    std::uint64_t dram_bytes(const Variant& variant) const {
+        const std::uint64_t swapped = variant.name().starts_with("zram") ? swap_->usage().memory_bytes : 0;
+        return variant.server->memory().rss_bytes + swapped;
+    }
+
     void count_work(Variant& variant, Workload workload) const {
         const Work before = variant.work_before, now = work_of(variant);
         if (!variant.clients || now.requests == before.requests) return;
         const auto requests = static_cast<double>(now.requests - before.requests);
-        variant.result.per_request[workload] = {
-            static_cast<double>(now.cpu_ns - before.cpu_ns) / 1e3 / requests,
-            static_cast<double>(now.misses - before.misses) / requests};
+        variant.result.efforts[workload] = {static_cast<double>(now.cpu_ns - before.cpu_ns) / 1e3 / requests,
+                                            static_cast<double>(now.misses - before.misses) / requests,
+                                            static_cast<double>(dram_bytes(variant))};
     }
 
     // Every variant is asked the same; who begins changes from round to round.
@@ -260,9 +282,8 @@ class Suite {
         progress("comparing values of " + variant.result.name);
         VariantResult& result = variant.result;
         const RedisServer::Memory memory = variant.server->memory();
-        result.rss_bytes = result.dram_bytes = memory.rss_bytes;
+        result.rss_bytes = memory.rss_bytes;
         result.anonymous_bytes = memory.anonymous_bytes;
-        if (result.name.starts_with("zram")) result.dram_bytes += swap_->usage().memory_bytes;
         result.verified = verify_sample(variant.server->port(), dataset_, options_.sample);
         variant.clients.reset();
         variant.server.reset();  // at its end it writes the last statistics
@@ -283,6 +304,7 @@ class Suite {
     RequestSource source_;
     RedisReport report_;
     std::uint64_t near_bytes_ = 0;
+    unsigned servers_ = 0;
     std::vector<Variant> variants_;
 };
 
