@@ -17,6 +17,7 @@ namespace {
 
 constexpr std::size_t page_bytes = 4096;
 constexpr std::size_t batch_pages = 64;
+constexpr std::size_t threads_max = 64;  // of bench-churn's options
 
 FloorSubject* floor_subject = nullptr;
 
@@ -26,16 +27,23 @@ void must(int error, const char* what) {
 
 }  // namespace
 
-FloorSubject::FloorSubject(std::size_t bytes)
+FloorSubject::FloorSubject(std::size_t bytes, Pages kind)
     : pages_(bytes / page_bytes),
       memory_(bytes),
       copies_(bytes),
-      uffd_(os::open_userfaultfd(UFFD_FEATURE_SIGBUS, false)),
+      moved_(threads_max * batch_pages * page_bytes),
+      kind_(kind),
+      uffd_(os::open_userfaultfd(UFFD_FEATURE_SIGBUS | (kind == Pages::written_to ? UFFD_FEATURE_MOVE : 0),
+                                 false)),
       where_(pages_),
       ring_(pages_),
       near_pages_max_(pages_) {
     must(uffd_.error, "userfaultfd");
     must(os::uffd_register(uffd_.fd, memory(), bytes, UFFDIO_REGISTER_MODE_MISSING), "UFFDIO_REGISTER");
+    if (kind == Pages::written_to)
+        must(os::uffd_register(uffd_.fd, moved_.data(), threads_max * batch_pages * page_bytes,
+                               UFFDIO_REGISTER_MODE_MISSING),
+             "UFFDIO_REGISTER");
     floor_subject = this;
     struct sigaction action = {};
     action.sa_sigaction = on_sigbus;
@@ -82,10 +90,10 @@ void FloorSubject::came(std::uint32_t page) noexcept {
         ring_[(first_ + count_++) % ring_.size()] = page;
         full = count_ > near_pages_max_;
     }
-    if (full) drop_oldest();
+    if (full) take_out_oldest();
 }
 
-void FloorSubject::drop_oldest() noexcept {
+void FloorSubject::take_out_oldest() noexcept {
     std::uint32_t oldest[batch_pages];
     std::size_t count = 0;
     {
@@ -94,13 +102,34 @@ void FloorSubject::drop_oldest() noexcept {
             oldest[count++] = ring_[first_];
     }
     std::sort(oldest, oldest + count);
-    iovec ranges[batch_pages];
-    for (std::size_t i = 0; i < count; ++i) {
-        where_[oldest[i]].store(Where::busy);
-        ranges[i] = {memory() + oldest[i] * page_bytes, page_bytes};
-    }
-    (void)os::drop_ranges(ranges, static_cast<unsigned>(count));  // nobody locked them
+    for (std::size_t i = 0; i < count; ++i) where_[oldest[i]].store(Where::busy);
+    if (kind_ == Pages::only_read)
+        drop(oldest, count);
+    else
+        move_out(oldest, count);
     for (std::size_t i = 0; i < count; ++i) where_[oldest[i]].store(Where::away);
+}
+
+void FloorSubject::drop(const std::uint32_t* pages, std::size_t count) noexcept {
+    iovec ranges[batch_pages];
+    for (std::size_t i = 0; i < count; ++i) ranges[i] = {memory() + pages[i] * page_bytes, page_bytes};
+    (void)os::drop_ranges(ranges, static_cast<unsigned>(count));  // nobody locked them
+}
+
+void FloorSubject::move_out(const std::uint32_t* pages, std::size_t count) noexcept {
+    static std::atomic<std::size_t> threads{0};
+    static thread_local const std::size_t lane = threads++ % threads_max;  // no more than these at once
+    std::byte* moved = moved_.data() + lane * batch_pages * page_bytes;
+    for (std::size_t first = 0, end = 0; first < count; first = end) {
+        for (end = first + 1; end < count && pages[end] == pages[end - 1] + 1;) ++end;
+        const std::size_t bytes = (end - first) * page_bytes;
+        for (std::size_t there = 0, done = 0; there < bytes; there += done)
+            (void)os::uffd_move(uffd_.fd, moved + there, memory() + pages[first] * page_bytes + there,
+                                bytes - there, &done);  // refused: at once again, it is a moment's
+        memcpy(copies_.data() + pages[first] * page_bytes, moved, bytes);
+        moved += bytes;
+    }
+    (void)os::drop_pages(moved_.data() + lane * batch_pages * page_bytes, count * page_bytes);
 }
 
 // Nobody accesses the memory meanwhile: what it holds is what will be read from now on.
@@ -113,7 +142,7 @@ void FloorSubject::copy_near_pages() noexcept {
 void FloorSubject::set_limits(const Limits& limits) {
     copy_near_pages();
     near_pages_max_ = std::min(limits.near_bytes / page_bytes, pages_);
-    while (count_ > near_pages_max_) drop_oldest();
+    while (count_ > near_pages_max_) take_out_oldest();
 }
 
 Subject::Usage FloorSubject::usage() const {

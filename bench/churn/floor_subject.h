@@ -1,6 +1,7 @@
 // The kernel's own part of churn that faulting threads serve themselves: the exception, the signal,
-// UFFDIO_COPY of a page that lies ready uncompressed, and dropping the oldest pages, many with one call and
-// one flush. Nothing is decoded, encoded, proven or learnt. For pages that are only read.
+// UFFDIO_COPY of a page that lies ready uncompressed, and taking out the oldest pages, many at once. Where
+// they are only read: dropping them, with one call and one flush. Where they are written to: UFFDIO_MOVE of
+// each run of them, a copy, and dropping that. Nothing is decoded, encoded, proven or learnt.
 #pragma once
 
 #include <signal.h>
@@ -17,8 +18,9 @@ namespace pnode::bench {
 
 class FloorSubject final : public Subject {
   public:
+    enum class Pages : std::uint8_t { only_read, written_to };
     // One in a process. Throws std::system_error.
-    explicit FloorSubject(std::size_t bytes);
+    FloorSubject(std::size_t bytes, Pages kind);
     ~FloorSubject() override;
     std::byte* memory() const override { return memory_.data(); }
     void set_limits(const Limits& limits) override;
@@ -30,12 +32,16 @@ class FloorSubject final : public Subject {
     static void on_sigbus(int signal, siginfo_t* info, void* context);
     bool serve(std::uintptr_t address) noexcept;
     void came(std::uint32_t page) noexcept;
-    void drop_oldest() noexcept;
+    void take_out_oldest() noexcept;
+    void drop(const std::uint32_t* pages, std::size_t count) noexcept;
+    void move_out(const std::uint32_t* pages, std::size_t count) noexcept;
     void copy_near_pages() noexcept;
 
     const std::size_t pages_;
     AnonymousMemory memory_;
     AnonymousMemory copies_;
+    AnonymousMemory moved_;  // of each thread that moves, a batch
+    const Pages kind_;
     os::UffdOpened uffd_;
     std::vector<std::atomic<Where>> where_;
     // Near pages, oldest first, in a ring.

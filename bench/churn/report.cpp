@@ -129,7 +129,7 @@ void ChurnReport::print_table() const {
         "thread*: "
         "who pins what devices write to (PN_HEAP_PINNED_IO). inline=: the inline engine with as much for "
         "near and far together as zram's pages and its compressed bytes are.\n"
-        "floor: the kernel's part alone, uncompressed.");
+        "floor: the kernel's part alone, uncompressed; what is written to leaves by UFFDIO_MOVE.");
     for (const Row& row : rows_) {
         if (!is_steady(row.key) || !row.has_numbers() || row.key.engine == "zram") continue;
         const double percent = row.middle(&ChurnMeasurement::background_cpu_percent);

@@ -45,6 +45,7 @@ class Suite {
         add("thread*", "thread*");
         add(equal_total_name, "inline");
         add("floor", "floor");
+        add("floor", floor_of_writes);
     }
 
     void run() {
@@ -73,10 +74,10 @@ class Suite {
         if (variant.worker && is_kernel(variant)) measure_group();
     }
 
-    // What fits into the near limit of the others does not into what a total leaves; and the floor is of
-    // pages that are only read.
+    // What fits into the near limit of the others does not into what a total leaves.
     static bool takes_part(const Variant& variant, Mix mix) {
         if (variant.engine == "floor") return mix == Mix::read_uniform || mix == Mix::read_zipf;
+        if (variant.engine == floor_of_writes) return mix == Mix::write_uniform || mix == Mix::write_zipf;
         return mix != Mix::steady || !is_of_equal_total(variant);
     }
     static bool is_of_equal_total(const Variant& variant) { return variant.name == equal_total_name; }

@@ -33,8 +33,8 @@ const nlohmann::json* find(const Lines& lines, const std::string& name, const st
 TEST(BenchChurn, GivesEveryCaseAndVariantARow) {
     const Lines lines = json_lines(little);
     expect_header(lines[0], "pnode-bench-churn");
-    EXPECT_EQ(lines.size(), 1u + 4 * 7 + 6 + 2)
-        << "a steady working set is no matter of the total, and the floor is of two reading cases";
+    EXPECT_EQ(lines.size(), 1u + 4 * 7 + 6 + 4)
+        << "a steady working set is no matter of the total, nor of the floor";
     for (std::size_t i = 1; i < lines.size(); ++i) expect_complete(lines[i]);
     const nlohmann::json* churn = find(lines, "read-uniform", "inline");
     ASSERT_TRUE(churn != nullptr && churn->at("per_s").is_number()) << "the inline engine needs no privilege";
