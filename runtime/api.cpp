@@ -128,7 +128,7 @@ int enforce_limits(Heap& managed) noexcept {
     const std::uint64_t fruitless_max = 64 + managed.spans.allocated_pages() / 256;
     for (std::uint64_t fruitless = 0; managed.near.past_hard() && fruitless < fruitless_max;) {
         pnode::LentEvictLane lane(managed.evict_lanes);
-        fruitless = evict_batch(managed, *lane, pnode::Evicting::other) == 0 ? fruitless + 1 : 0;
+        fruitless = evict_batch(managed, *lane, pnode::Evicting::other) == 0 ? fruitless + lane->turns : 0;
     }
     return 0;
 }

@@ -5,7 +5,8 @@
 // near. When the evictor needs room it *tracks* a chunk: registers it, asks the kernel which pages are there,
 // and from then on every page's word tells the truth. A chunk stays tracked.
 //
-// Thread rule: state() and settled_state() by anybody; the rest under the heap's span lock.
+// Thread rule: state(), settled_state() and all_are_tracked() by anybody; the rest under the heap's span
+// lock.
 #pragma once
 
 #include <atomic>
@@ -37,7 +38,8 @@ class ChunkTable {
         }
     }
     void set_state(std::uint64_t chunk, ChunkState state) noexcept {
-        chunks_[chunk].state.store(state, std::memory_order_release);
+        const ChunkState before = chunks_[chunk].state.exchange(state, std::memory_order_acq_rel);
+        if (allocated_pages(chunk) != 0) count(before != ChunkState::tracked, state != ChunkState::tracked);
     }
     bool claim(std::uint64_t chunk) noexcept {
         ChunkState expected = ChunkState::untracked;
@@ -48,9 +50,13 @@ class ChunkTable {
         return chunks_[chunk].allocated_pages.load(std::memory_order_relaxed);
     }
     void add_allocated(std::uint64_t chunk, std::int64_t pages) noexcept {
-        chunks_[chunk].allocated_pages.fetch_add(static_cast<std::uint32_t>(pages),
-                                                 std::memory_order_relaxed);
+        const std::uint32_t before = chunks_[chunk].allocated_pages.fetch_add(
+            static_cast<std::uint32_t>(pages), std::memory_order_relaxed);
+        if (state(chunk) != ChunkState::tracked)
+            count(before != 0, before + static_cast<std::uint32_t>(pages) != 0);
     }
+    // All that have pages. Then what is near is on the near map.
+    bool all_are_tracked() const noexcept { return untracked_.load(std::memory_order_relaxed) == 0; }
 
     // visit(first chunk, chunks) for each run of tracked chunks below `end`.
     template <class Visit>
@@ -67,7 +73,13 @@ class ChunkTable {
         os::Atomic<ChunkState> state;
         std::atomic<std::uint32_t> allocated_pages;
     };
+    void count(bool was_untracked, bool is_untracked) noexcept {
+        if (was_untracked == is_untracked) return;
+        untracked_.fetch_add(is_untracked ? 1 : std::uint64_t{0} - 1, std::memory_order_relaxed);
+    }
+
     Chunk* chunks_ = nullptr;
+    std::atomic<std::uint64_t> untracked_{0};  // with pages
     os::Mapping memory_;
 };
 

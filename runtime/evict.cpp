@@ -75,6 +75,7 @@ void share_total(Heap& heap) noexcept {
 }
 
 unsigned evict_batch(Heap& heap, EvictLane& lane, Evicting who) noexcept {
+    lane.turns = 1;
     if (heap.near.is_resting()) return 0;
     pick(heap, lane, who);
     take_out(heap, lane);
@@ -88,14 +89,14 @@ unsigned evict_batch(Heap& heap, EvictLane& lane, Evicting who) noexcept {
 void make_room(Heap& heap, Evicting who) noexcept {
     // Enough for the hand to pass over warm pages as often as they may be passed over.
     constexpr unsigned fruitless_max = 64;
-    for (unsigned fruitless = 0; heap.near.past_hard() && fruitless < fruitless_max;) {
+    for (unsigned fruitless = 0; heap.near.past_hard();) {
         if (heap.near.is_resting() || is_forking_here()) return;
         LentEvictLane lane(heap.evict_lanes);
         heap.statistics.evictions_direct.add();
         if (evict_batch(heap, *lane, who) != 0) continue;
         if (!heap.near.past_limit()) return;  // the evictor is at it
         // Everything is pinned, incompressible or in use: looking again at each fault would find no more.
-        if (++fruitless == fruitless_max) heap.near.rest();
+        if ((fruitless += lane->turns) >= fruitless_max) return heap.near.rest();
     }
 }
 

@@ -35,9 +35,9 @@ void evict_to_low(Heap& heap) noexcept {
            !heap.engine_change.is_asked_for()) {
         const Inside inside(heap.operations);
         LentEvictLane lane(heap.evict_lanes);
-        fruitless = evict_batch(heap, *lane, Evicting::other) == 0 ? fruitless + 1 : 0;
+        fruitless = evict_batch(heap, *lane, Evicting::other) == 0 ? fruitless + lane->turns : 0;
     }
-    if (fruitless == fruitless_max) heap.near.rest();
+    if (fruitless >= fruitless_max) heap.near.rest();
 }
 
 void expire_leases(Heap& heap) noexcept {

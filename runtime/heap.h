@@ -194,6 +194,7 @@ class Heap : private cxl::NodeUser {
     std::uint64_t hand = 0;
     LeasedPages leased_pages;               // which go before the hand is moved
     unsigned hand_found_nothing = 0;        // so many times, until just now
+    unsigned looked_again = 0;              // the epoch (near_map.h)
     std::uint64_t keep_hand = 0;            // the same, of the search for kept blobs to drop
     std::atomic<std::uint64_t> evicted{0};  // pages ever taken out; epochs are counted in it
     std::atomic<std::uint64_t> tracked_chunks{0};

@@ -81,6 +81,10 @@ struct alignas(64) EvictLane {
     static constexpr unsigned between_max = 256;
     BetweenPage between[between_max];
 
+    // Turns of the hand that found nothing and need not be made again: one, or as many as it takes for what
+    // is passed over, where there was nothing even to pass over.
+    unsigned turns = 1;
+
     bool is_empty() const noexcept { return out_count + unwritten_count == 0; }
 };
 

@@ -6,9 +6,13 @@
 // it. Either it sees the page busy then, or the page's owner sees the bit clear: both are sequentially
 // consistent, as is the exchange of a page word (page_word.h).
 //
-// Beside it, a bit that stays: has a page of the group ever been near? What never was is nothing to look at.
+// Beside it in the same word, set and cleared together with it, one for the hand: may there be anything to
+// take? Where all that is near did not compress the hand would come for nothing, until look_again() sets it
+// wherever pages may be near.
 //
-// Thread rule: any thread, any context; clear() the holder of the hand.
+// And a bit that stays: has a page of the group ever been near? What never was is nothing to look at.
+//
+// Thread rule: any thread, any context; clear_if_idle() and look_again() the holder of the hand.
 #pragma once
 
 #include <algorithm>
@@ -26,48 +30,74 @@ class NearMap {
     static constexpr std::uint64_t group_pages = 64;
 
     int init(std::uint64_t pages) noexcept {
-        words_ = (pages / group_pages + 1 + 63) / 64;
+        words_ = (pages / group_pages + 1 + groups - 1) / groups;
         const std::uint64_t bytes = words_ * sizeof(os::Atomic<std::uint64_t>);
         if (int error = memory_.map((2 * bytes + 4095) & ~std::uint64_t{4095})) return error;
-        near_ = reinterpret_cast<os::Atomic<std::uint64_t>*>(memory_.address());
-        ever_ = near_ + words_;
+        now_ = reinterpret_cast<os::Atomic<std::uint64_t>*>(memory_.address());
+        ever_ = now_ + words_;
         return 0;
     }
 
     // The caller owns the busy page.
     void mark(std::uint64_t page) noexcept {
         const std::uint64_t group = page / group_pages;
-        if ((near_[group / 64].load(std::memory_order_seq_cst) & bit(group)) != 0) return;
-        ever_[group / 64].fetch_or(bit(group), std::memory_order_seq_cst);
-        near_[group / 64].fetch_or(bit(group), std::memory_order_seq_cst);
+        const std::uint64_t both = near_bit(group) | takeable_bit(group);
+        if ((now_[group / groups].load(std::memory_order_seq_cst) & both) == both) return;
+        ever_[group / groups].fetch_or(near_bit(group), std::memory_order_seq_cst);
+        now_[group / groups].fetch_or(both, std::memory_order_seq_cst);
     }
-    // `is_away` looks at the group's words (load_in_order); it is asked again when the bit is clear.
-    template <class IsAway>
-    bool clear_if(std::uint64_t page, IsAway is_away) noexcept {
-        if (!is_away()) return false;
+    enum class Group : std::uint8_t {
+        takeable,
+        idle,  // what is near is not to be taken for now
+        away   // none is near
+    };
+    // `look` looks at the group's words (load_in_order); once more when the bits are clear.
+    template <class Look>
+    bool clear_if_idle(std::uint64_t page, Look look) noexcept {
+        const Group seen = look();
+        if (seen == Group::takeable) return false;
         const std::uint64_t group = page / group_pages;
-        near_[group / 64].fetch_and(~bit(group), std::memory_order_seq_cst);
-        if (is_away()) return true;
-        near_[group / 64].fetch_or(bit(group), std::memory_order_seq_cst);
+        const std::uint64_t bits = takeable_bit(group) | (seen == Group::away ? near_bit(group) : 0);
+        now_[group / groups].fetch_and(~bits, std::memory_order_seq_cst);
+        if (look() >= seen) return true;
+        now_[group / groups].fetch_or(bits, std::memory_order_seq_cst);
         return false;
+    }
+    void look_again() noexcept {
+        for (std::uint64_t word = 0; word < words_; ++word) {
+            const std::uint64_t is_near = now_[word].load(std::memory_order_relaxed) & near_mask;
+            if (is_near != 0) now_[word].fetch_or(is_near << groups, std::memory_order_relaxed);
+        }
     }
 
     bool may_be_near(std::uint64_t page) const noexcept { return next(page, page + 1) == page; }
-    // The first page from `page` on, below `end`, that may be near (may ever have been); `end` if none is.
+    bool may_be_takeable(std::uint64_t page) const noexcept { return next_takeable(page, page + 1) == page; }
+    // The first page from `page` on, below `end`, that may be near (taken, may ever have been); `end` if none
+    // is.
     std::uint64_t next(std::uint64_t page, std::uint64_t end) const noexcept {
-        return find(near_, page, end);
+        return find(now_, 0, page, end);
+    }
+    std::uint64_t next_takeable(std::uint64_t page, std::uint64_t end) const noexcept {
+        return find(now_, groups, page, end);
     }
     std::uint64_t next_ever(std::uint64_t page, std::uint64_t end) const noexcept {
-        return find(ever_, page, end);
+        return find(ever_, 0, page, end);
     }
 
   private:
-    static constexpr std::uint64_t bit(std::uint64_t group) { return std::uint64_t{1} << (group % 64); }
-    static std::uint64_t find(const os::Atomic<std::uint64_t>* words, std::uint64_t page,
+    static constexpr unsigned groups = 32;  // in a word
+    static constexpr std::uint64_t near_mask = (std::uint64_t{1} << groups) - 1;
+    static constexpr std::uint64_t near_bit(std::uint64_t group) {
+        return std::uint64_t{1} << (group % groups);
+    }
+    static constexpr std::uint64_t takeable_bit(std::uint64_t group) { return near_bit(group) << groups; }
+    static std::uint64_t find(const os::Atomic<std::uint64_t>* words, unsigned shift, std::uint64_t page,
                               std::uint64_t end) noexcept {
         const std::uint64_t groups_end = (end + group_pages - 1) / group_pages;
-        for (std::uint64_t group = page / group_pages; group < groups_end; group = (group / 64 + 1) * 64) {
-            const std::uint64_t bits = words[group / 64].load(std::memory_order_relaxed) >> (group % 64);
+        for (std::uint64_t group = page / group_pages; group < groups_end;
+             group = (group / groups + 1) * groups) {
+            const std::uint64_t word = words[group / groups].load(std::memory_order_relaxed);
+            const std::uint64_t bits = ((word >> shift) & near_mask) >> (group % groups);
             if (bits == 0) continue;
             const std::uint64_t found = (group + static_cast<unsigned>(std::countr_zero(bits))) * group_pages;
             return std::min(std::max(found, page), end);
@@ -75,7 +105,7 @@ class NearMap {
         return end;
     }
 
-    os::Atomic<std::uint64_t>* near_ = nullptr;
+    os::Atomic<std::uint64_t>* now_ = nullptr;
     os::Atomic<std::uint64_t>* ever_ = nullptr;
     std::uint64_t words_ = 0;
     os::Mapping memory_;

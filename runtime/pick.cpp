@@ -53,20 +53,34 @@ void pick_leased(Heap& heap, EvictLane& lane) noexcept {
     }
 }
 
-// At the first page of a group (near_map.h): is nothing of it near, and has it been told so? The hand's
-// holder asks.
-bool is_group_away(Heap& heap, std::uint64_t first) noexcept {
+NearMap::Group look_at_group(Heap& heap, std::uint64_t first) noexcept {
+    const std::uint64_t end = std::min(first + NearMap::group_pages, heap.page_count);
+    NearMap::Group seen = NearMap::Group::away;
+    for (std::uint64_t page = first; page < end; ++page) {
+        const PageWord word = heap.word(page).load_in_order();
+        const PageState state = word.state();
+        if (state == PageState::fresh || state == PageState::far || state == PageState::poisoned) continue;
+        if (state != PageState::near || !is_hopeless(heap, word)) return NearMap::Group::takeable;
+        seen = NearMap::Group::idle;
+    }
+    return seen;
+}
+
+// At the first page of a group (near_map.h): is there nothing to take, and has the map been told so? The
+// hand's holder asks.
+bool is_group_idle(Heap& heap, std::uint64_t first) noexcept {
     if (first % NearMap::group_pages != 0) return false;
-    if (!heap.near_map.may_be_near(first)) return true;
-    return heap.near_map.clear_if(first, [&] {
-        const std::uint64_t end = std::min(first + NearMap::group_pages, heap.page_count);
-        for (std::uint64_t page = first; page < end; ++page) {
-            const PageState state = heap.word(page).load_in_order().state();
-            if (state != PageState::fresh && state != PageState::far && state != PageState::poisoned)
-                return false;
-        }
-        return true;
-    });
+    return !heap.near_map.may_be_takeable(first) ||
+           heap.near_map.clear_if_idle(first, [&] { return look_at_group(heap, first); });
+}
+
+// What did not compress may have been written to since, or long enough ago (is_hopeless).
+void look_again_if_due(Heap& heap) noexcept {
+    constexpr unsigned every_epochs = 8;
+    const bool is_due = heap.epoch() - heap.looked_again >= every_epochs;
+    if (!is_due && heap.hand_found_nothing <= skip_max) return;
+    heap.looked_again = heap.epoch();
+    heap.near_map.look_again();
 }
 
 bool has_pages_to_take(Heap& heap, std::uint64_t chunk) noexcept {
@@ -75,28 +89,38 @@ bool has_pages_to_take(Heap& heap, std::uint64_t chunk) noexcept {
 
 // Until a batch is full or enough was looked at.
 void move_hand(Heap& heap, EvictLane& lane) noexcept {
+    look_again_if_due(heap);
     unsigned looked_at = 0;
-    std::uint64_t chunks_passed = 0;
-    const std::uint64_t chunks = (heap.page_count + heap.chunk_pages - 1) / heap.chunk_pages;
+    std::uint64_t passed = 0;
+    bool is_anything_there = false;
+    const auto pass_to = [&](std::uint64_t page) {
+        passed += page - heap.hand;
+        heap.hand = page;
+    };
+    // Chunks are watched when the hand comes to them, and what is near in them is on the map then.
+    const bool is_all_on_the_map = heap.chunks.all_are_tracked();
     std::uint64_t usable_chunk = ~std::uint64_t{0};  // asked for each chunk, not for each page
-    while (!is_full(heap, lane) && chunks_passed <= chunks &&
+    while (!is_full(heap, lane) && passed <= heap.page_count &&
            looked_at < (!lane.is_empty() ? scan_pages_enough : scan_pages_max)) {
         const std::uint64_t chunk = heap.chunk_of(heap.hand);
-        const std::uint64_t end = heap.end_of_chunk(chunk);
-        if (chunk != usable_chunk && !has_pages_to_take(heap, chunk)) {
-            heap.hand = end;
-            ++chunks_passed;
-        } else if (is_group_away(heap, heap.hand)) {
-            heap.hand = heap.near_map.next(heap.hand, end);
-            chunks_passed += heap.hand == end ? 1 : 0;
+        if (is_all_on_the_map && is_group_idle(heap, heap.hand)) {
+            pass_to(heap.near_map.next_takeable(heap.hand, heap.page_count));
+            ++looked_at;
+        } else if (chunk != usable_chunk && !has_pages_to_take(heap, chunk)) {
+            pass_to(heap.end_of_chunk(chunk));
+        } else if (!is_all_on_the_map && is_group_idle(heap, heap.hand)) {
+            pass_to(heap.near_map.next_takeable(heap.hand, heap.end_of_chunk(chunk)));
             ++looked_at;
         } else {
             usable_chunk = chunk;
+            is_anything_there = true;
             consider(heap, lane, heap.hand++);
             ++looked_at;
         }
         if (heap.hand >= heap.page_count) heap.hand = 0;
     }
+    constexpr unsigned turns_for_nothing = 8;
+    lane.turns = is_anything_there ? 1 : turns_for_nothing;
     heap.hand_found_nothing = lane.is_empty() ? heap.hand_found_nothing + 1 : 0;
 }
 

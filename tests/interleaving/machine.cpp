@@ -103,12 +103,12 @@ void Machine::begin() {
         if (is_handed_out(page)) heap_->chunks.add_allocated(heap_->chunk_of(page), 1);
     }
     heap_->traits.set(0, pages_, 0xff, PageTraits::ordinary);
+    for (std::uint64_t chunk = 0; chunk <= heap_->chunk_of(pages_ - 1); ++chunk)
+        heap_->chunks.set_state(chunk, ChunkState::untracked);
     std::memcpy(static_cast<void*>(heap_.get()), heap_before_.data(), sizeof(Heap));
     std::memset(static_cast<void*>(heap_->words), 0, pages_ * sizeof(AtomicPageWord));
     std::memset(static_cast<void*>(heap_->pins), 0, pages_);
-    heap_->near_map.clear_if(0, [] { return true; });
-    for (std::uint64_t chunk = 0; chunk <= heap_->chunk_of(pages_ - 1); ++chunk)
-        heap_->chunks.set_state(chunk, ChunkState::untracked);
+    heap_->near_map.clear_if_idle(0, [] { return NearMap::Group::away; });
     kernel_.fill({});
     for (Page& page : staging_) page = {.watched = true};
     for (Waiter& waiter : waiters_) waiter = {};
@@ -524,6 +524,7 @@ void Machine::switch_thread(unsigned from, unsigned to) {
 std::uint64_t Machine::state() {
     Hash hash;
     hash.add(heap_->near_map.may_be_near(0) ? 1 : 0);
+    hash.add(heap_->near_map.may_be_takeable(0) ? 1 : 0);
     const auto add_page = [&](const Page& page, const std::byte* at) {
         std::uint64_t number = 0;
         if (page.present) std::memcpy(&number, at, sizeof number);

@@ -2,6 +2,7 @@
 #include <fstream>
 
 #include "runtime/keep_rule.h"
+#include "runtime/near_map.h"
 #include "tests/runtime/heap_fixture.h"
 
 namespace pnode::test {
@@ -235,6 +236,37 @@ TEST(KeepRule, UnderATotalKeepingPaysTheFurtherAwayMostPagesAre) {
     larger.blob_bytes = larger.blob_bytes / 2 * 3;
     EXPECT_FALSE(KeepRule::pays_in_total(larger));
     EXPECT_FALSE(KeepRule::pays_in_total(half_size(1000, 0)));
+}
+
+TEST(NearMap, GroupsWithNothingToTakeArePassedOverUntilTheyAreLookedAtAgain) {
+    constexpr std::uint64_t group = NearMap::group_pages, pages = 200 * group;
+    NearMap map;
+    ASSERT_EQ(map.init(pages), 0);
+    EXPECT_EQ(map.next_takeable(0, pages), pages);
+    map.mark(3 * group + 5);
+    map.mark(100 * group);
+    EXPECT_EQ(map.next_takeable(0, pages), 3 * group);
+    EXPECT_EQ(map.next_takeable(3 * group + 6, pages), 3 * group + 6);
+    const auto always = [](NearMap::Group group_is) { return [group_is] { return group_is; }; };
+    // One that is not idle after all, as it turns out when the bit is clear, stays to be taken.
+    unsigned looks = 0;
+    EXPECT_FALSE(map.clear_if_idle(
+        3 * group, [&] { return ++looks == 1 ? NearMap::Group::idle : NearMap::Group::takeable; }));
+    EXPECT_TRUE(map.may_be_takeable(3 * group));
+    EXPECT_FALSE(map.clear_if_idle(
+        3 * group, [&] { return ++looks == 3 ? NearMap::Group::away : NearMap::Group::idle; }));
+    EXPECT_TRUE(map.may_be_near(3 * group));
+    EXPECT_FALSE(map.clear_if_idle(3 * group, always(NearMap::Group::takeable)));
+    EXPECT_TRUE(map.clear_if_idle(3 * group, always(NearMap::Group::idle)));
+    EXPECT_EQ(map.next_takeable(0, pages), 100 * group);
+    EXPECT_TRUE(map.may_be_near(3 * group));
+    map.mark(3 * group);  // another page of it
+    EXPECT_TRUE(map.may_be_takeable(3 * group));
+    EXPECT_TRUE(map.clear_if_idle(3 * group, always(NearMap::Group::idle)));
+    EXPECT_TRUE(map.clear_if_idle(100 * group, always(NearMap::Group::away)));
+    map.look_again();
+    EXPECT_EQ(map.next_takeable(0, pages), 3 * group);
+    EXPECT_EQ(map.next_takeable(4 * group, pages), pages) << "nothing of it is near";
 }
 
 // Where nearly all fits, blobs of near pages would take the place of near pages: those that were kept go.
