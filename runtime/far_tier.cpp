@@ -208,7 +208,8 @@ MemoryUse FarTier::use(const Statistics& statistics, const NearLedger& near) con
     return {.near_pages = near.pages(),
             .far_pages = statistics.far_pages.value(),
             .blob_bytes = physical_bytes(),
-            .kept_bytes = statistics.kept_blob_bytes.value()};
+            .kept_bytes = statistics.kept_blob_bytes.value(),
+            .total_pages = near.total_pages()};
 }
 
 bool FarTier::should_keep(PageWord word, const Statistics& statistics, const NearLedger& near,

@@ -213,29 +213,51 @@ TEST_F(Limits, ATotalCanBeSetAndEndedAndANearLimitHoldsBesideIt) {
 }
 
 TEST(KeepRule, PagesThatComeBackSoonUseLessOfWhatMayBeKept) {
-    const MemoryUse use = {
-        .near_pages = 1000, .far_pages = 1000, .blob_bytes = 2600 * 1024, .kept_bytes = 600 * 1024};
+    const MemoryUse use = {.near_pages = 1000,
+                           .far_pages = 1000,
+                           .blob_bytes = 2600 * 1024,
+                           .kept_bytes = 600 * 1024,
+                           .total_pages = 0};
     EXPECT_EQ(use.far_blob_bytes(), 2000u * 1024);
     EXPECT_TRUE(KeepRule::leaves_half_of_what_is_saved(use, 0));
     EXPECT_TRUE(KeepRule::leaves_half_of_what_is_saved(use, 1));
     EXPECT_FALSE(KeepRule::leaves_half_of_what_is_saved(use, 2));
 }
 
-TEST(KeepRule, UnderATotalKeepingPaysTheFurtherAwayMostPagesAre) {
-    const auto half_size = [](std::uint64_t near_pages, std::uint64_t far_pages) {
+TEST(KeepRule, UnderATotalKeepingPaysWhereMostPagesAreFarAllTheSame) {
+    // A thousand pages, blobs of half a page, none kept so far: so many are near as the total leaves.
+    const auto with_total = [](std::uint64_t total_pages) {
+        const std::uint64_t near_pages = 2 * total_pages - 1000;
         return MemoryUse{.near_pages = near_pages,
-                         .far_pages = far_pages,
-                         .blob_bytes = far_pages * page_bytes / 2,
-                         .kept_bytes = 0};
+                         .far_pages = 1000 - near_pages,
+                         .blob_bytes = (1000 - near_pages) * page_bytes / 2,
+                         .kept_bytes = 0,
+                         .total_pages = total_pages};
     };
-    EXPECT_TRUE(KeepRule::pays_in_total(half_size(300, 700)));
-    EXPECT_FALSE(KeepRule::pays_in_total(half_size(450, 550)));
-    EXPECT_FALSE(KeepRule::is_waste_in_total(half_size(450, 550)));  // but not to be dropped for that
-    EXPECT_TRUE(KeepRule::is_waste_in_total(half_size(600, 400)));
-    MemoryUse larger = half_size(300, 700);
-    larger.blob_bytes = larger.blob_bytes / 2 * 3;
-    EXPECT_FALSE(KeepRule::pays_in_total(larger));
-    EXPECT_FALSE(KeepRule::pays_in_total(half_size(1000, 0)));
+    EXPECT_TRUE(KeepRule::pays_in_total(with_total(700)));
+    EXPECT_TRUE(KeepRule::pays_in_total(with_total(850)));
+    EXPECT_FALSE(KeepRule::pays_in_total(with_total(900)));
+    EXPECT_FALSE(KeepRule::is_waste_in_total(with_total(900)));  // but not to be dropped for that
+    EXPECT_TRUE(KeepRule::is_waste_in_total(with_total(950)));
+    // It is the same where all were kept so far.
+    const MemoryUse kept = {.near_pages = 350,
+                            .far_pages = 650,
+                            .blob_bytes = 500 * page_bytes,
+                            .kept_bytes = 175 * page_bytes,
+                            .total_pages = 850};
+    EXPECT_TRUE(KeepRule::pays_in_total(kept));
+    // Blobs of three quarters of a page: they gain little.
+    const MemoryUse larger = {.near_pages = 400,
+                              .far_pages = 600,
+                              .blob_bytes = 450 * page_bytes,
+                              .kept_bytes = 0,
+                              .total_pages = 850};
+    EXPECT_TRUE(KeepRule::pays_in_total(larger));
+    MemoryUse looser = larger;
+    looser.total_pages = 930;
+    EXPECT_FALSE(KeepRule::pays_in_total(looser));
+    EXPECT_FALSE(KeepRule::pays_in_total(
+        {.near_pages = 1000, .far_pages = 0, .blob_bytes = 0, .kept_bytes = 0, .total_pages = 1000}));
 }
 
 TEST(NearMap, GroupsWithNothingToTakeArePassedOverUntilTheyAreLookedAtAgain) {
