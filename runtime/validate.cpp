@@ -35,7 +35,9 @@ void look_at(Heap& heap, std::uint64_t page, Walk& walk) noexcept {
             break;
         case PageState::near:
             ++walk.near;
-            if (!heap.near_map.may_be_near(page)) walk.wrong = "heap: the hand would not find a near page";
+            if (!heap.near_map.may_be_near(page) ||
+                (!word.incompressible() && !heap.near_map.may_be_takeable(page)))
+                walk.wrong = "heap: the hand would not find a near page";
             break;
         case PageState::far:
             ++walk.far;

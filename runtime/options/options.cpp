@@ -311,9 +311,9 @@ void Options::clean_environment(Warn warn, void* context) noexcept {
             const char* const first = std::getenv(name.c_str());
             const OptionSpec* const spec = spec_of_variable(name);
             std::string why;
-            const std::string kept = first != nullptr && spec != nullptr ? first : "";
+            const std::string kept = first != nullptr ? first : "";
             ::unsetenv(name.c_str());
-            if (!kept.empty() && parse_option(*spec, kept, &options, &why))
+            if (spec != nullptr && !kept.empty() && parse_option(*spec, kept, &options, &why))
                 ::setenv(name.c_str(), kept.c_str(), 1);
         }
     } catch (...) {  // std::bad_alloc: what was warned of stays, and is told again
