@@ -24,6 +24,7 @@ constexpr std::uint64_t mebibyte = 1 << 20;
 constexpr int load_pipeline = 64;
 constexpr unsigned statistics_every_ms = 200;
 constexpr std::uint64_t warm_up_rounds = 4;
+constexpr int new_warm_ups = 3;                    // of a server that is new to the workload
 constexpr const char* total_name = "pnode-total";  // the last one, if there
 
 // The last whole JSON object of the file: it holds one, or one a line, and its writer may be in the middle of
@@ -208,7 +209,8 @@ class Suite {
             if (variant.name() != total_name) warm(variant);
         }
         add_total();
-        if (has_total()) warm(variants_.back());
+        // The others have learnt which pages are in use since the first workload began.
+        for (int time = 0; has_total() && time < new_warm_ups; ++time) warm(variants_.back());
         wait_for_statistics();
         for (Variant& variant : variants_) variant.work_before = work_of(variant);
         for (int round = 0; round < options_.rounds; ++round) run_round(workload, round, seed);
