@@ -33,23 +33,22 @@ struct KeepRule {
     }
 
     // Under a total limit kept blobs take their bytes from near pages. To keep all of them, or none? They
-    // save compressing at each turn, which is `numerator / denominator` of a miss and its eviction; what they
+    // save compressing at each turn, which is so many twentieths of a miss and its eviction; what they
     // take costs misses. The more is near the longer each blob waits for its turn, and the less a near page
     // costs: what its own blob would be is free then. For pages that are in use alike it is level where near
     // : far = compressing's part * (saved : blobs), with near as it is when all are kept: what is near now
     // follows from what was kept so far.
-    static constexpr bool pays_in_total(const MemoryUse& use, std::uint64_t numerator = 12,
-                                        std::uint64_t denominator = 20) {
+    static constexpr bool pays_in_total(const MemoryUse& use, std::uint64_t twentieths = 12) {
         if (use.far_pages == 0) return false;
         const std::uint64_t far_pages = use.far_pages, pages = use.near_pages + far_pages;
         const std::uint64_t blob_pages = std::min(use.far_blob_bytes() / page_bytes, far_pages);
         const std::uint64_t all_blobs = pages * blob_pages / far_pages;
         const std::uint64_t near_then = use.total_pages - std::min(use.total_pages, all_blobs);
         const std::uint64_t far_then = pages - std::min(pages, near_then);
-        return near_then * blob_pages * denominator < far_then * (far_pages - blob_pages) * numerator;
+        return near_then * blob_pages * 20 < far_then * (far_pages - blob_pages) * twentieths;
     }
     // So clearly that what is kept is better dropped: blobs are not to go and come.
-    static constexpr bool is_waste_in_total(const MemoryUse& use) { return !pays_in_total(use, 15, 20); }
+    static constexpr bool is_waste_in_total(const MemoryUse& use) { return !pays_in_total(use, 15); }
 };
 
 }  // namespace pnode

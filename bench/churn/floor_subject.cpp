@@ -123,9 +123,12 @@ void FloorSubject::move_out(const std::uint32_t* pages, std::size_t count) noexc
     for (std::size_t first = 0, end = 0; first < count; first = end) {
         for (end = first + 1; end < count && pages[end] == pages[end - 1] + 1;) ++end;
         const std::size_t bytes = (end - first) * page_bytes;
-        for (std::size_t there = 0, done = 0; there < bytes; there += done)
-            (void)os::uffd_move(uffd_.fd, moved + there, memory() + pages[first] * page_bytes + there,
-                                bytes - there, &done);  // refused: at once again, it is a moment's
+        for (std::size_t there = 0, done = 0; there < bytes; there += done) {
+            const int error = os::uffd_move(
+                uffd_.fd, moved + there, memory() + pages[first] * page_bytes + there, bytes - there, &done);
+            // A moment's refusal is tried again; at any other the worker ends, and its row says so.
+            if (error != EAGAIN && error != EBUSY) must(error, "UFFDIO_MOVE");
+        }
         memcpy(copies_.data() + pages[first] * page_bytes, moved, bytes);
         moved += bytes;
     }
