@@ -16,9 +16,10 @@ void wait_until_copied(Heap& heap, std::uint64_t page) noexcept {
 
 // Now and then the evictor gives back what slabs became empty, though threads may make room themselves.
 void count_evicted(Heap& heap, unsigned pages) noexcept {
-    const unsigned epoch = heap.epoch();
-    heap.evicted.fetch_add(pages, std::memory_order_relaxed);
-    if (heap.epoch() != epoch) heap.near.wake_evictor();
+    std::uint64_t near_pages = heap.near.hard_pages();
+    if (heap.near.has_total())
+        near_pages = KeepRule::near_pages_if_none_kept(heap.far.use(heap.statistics, heap.near), near_pages);
+    if (heap.eviction_clock.count(pages, near_pages)) heap.near.wake_evictor();
 }
 
 // Takes the page if it is near. With an empty lane it waits, bounded, for a page in transit.

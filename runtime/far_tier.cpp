@@ -205,30 +205,24 @@ void FarTier::collect_dictionaries() noexcept {
 }
 
 MemoryUse FarTier::use(const Statistics& statistics, const NearLedger& near) const noexcept {
-    return {.near_pages = near.pages(),
+    return {.near_pages_max = near.limit_pages(),
             .far_pages = statistics.far_pages.value(),
             .blob_bytes = physical_bytes(),
             .kept_bytes = statistics.kept_blob_bytes.value(),
-            .total_pages = near.total_pages()};
+            .has_total = near.has_total()};
 }
 
-bool FarTier::should_keep(PageWord word, const Statistics& statistics, const NearLedger& near,
-                          const KeptOutcomes& outcomes) const noexcept {
+bool FarTier::should_keep(PageWord word, const Statistics& statistics,
+                          const NearLedger& near) const noexcept {
     if (word.store() != own_) return true;  // under lease, it costs nothing
     if (word.is_block()) return false;      // it would keep the bytes of pages that are gone
     if (!node_->gate().is_open() || is_past(14)) return false;
     if (config_.bytes_max != 0 && !near.has_total()) return true;
-    const MemoryUse now = use(statistics, near);
-    if (KeepRule::weighed(now.kept_bytes, word.level()) < near.kept_bytes_max()) return true;
-    return near.has_total() ? outcomes.pays() && KeepRule::pays_in_total(now)
-                            : KeepRule::leaves_half_of_what_is_saved(now, word.level());
+    return KeepRule::keeps(use(statistics, near), word.level());
 }
 
 bool FarTier::keeps_too_much(const Statistics& statistics, const NearLedger& near) const noexcept {
-    if (is_nearly_full()) return true;
-    // Twice what may always be kept: dropping looks for blobs, and should find some.
-    return near.has_total() && statistics.kept_blob_bytes.value() > 2 * near.kept_bytes_max() &&
-           KeepRule::is_waste_in_total(use(statistics, near));
+    return is_nearly_full() || (near.has_total() && KeepRule::is_waste_in_total(use(statistics, near)));
 }
 
 void FarTier::leave(std::unique_ptr<cxl::Node> nowhere) noexcept {

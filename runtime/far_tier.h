@@ -18,7 +18,6 @@
 #include "runtime/block_counts.h"
 #include "runtime/dictionaries.h"
 #include "runtime/keep_rule.h"
-#include "runtime/kept_outcomes.h"
 #include "runtime/near_ledger.h"
 #include "runtime/page_word.h"
 #include "runtime/statistics.h"
@@ -145,16 +144,14 @@ class FarTier {
         return node_ != nullptr && node_->permits(cxl::service::recompress) && node_->gate().is_open();
     }
 
-    // Keep a promoted page's blob? Only while far space is slack (DESIGN 5.3): with a far limit of the
-    // user's, until that is nearly reached. Without one, up to the ledger's kept_bytes_max() or half of what
-    // the far pages save, whichever is more: the node is memory too, and what is saved is not to be spent
-    // whole. With a limit of near and far together, up to kept_bytes_max(), or all where that pays. Which
-    // page is worth it: keep_rule.h.
-    bool should_keep(PageWord word, const Statistics& statistics, const NearLedger& near,
-                     const KeptOutcomes& outcomes) const noexcept;
+    // Keep a promoted page's blob? `word` is what it is going to be. Only while far space is slack
+    // (DESIGN 5.3): with a far limit of the user's, until that is nearly reached. Without one, or with a
+    // limit of near and far together, the node is memory too: which page is worth it, keep_rule.h.
+    bool should_keep(PageWord word, const Statistics& statistics, const NearLedger& near) const noexcept;
     // Are kept blobs to be dropped, though their pages stay near?
     bool keeps_too_much(const Statistics& statistics, const NearLedger& near) const noexcept;
     bool is_nearly_full() const noexcept;
+    MemoryUse use(const Statistics& statistics, const NearLedger& near) const noexcept;
 
     // The node is gone, and nothing of ours was on it: from now on nothing is placed anywhere. Nobody may be
     // in the middle of anything. `nowhere` is a node whose gate is shut.
@@ -173,7 +170,6 @@ class FarTier {
     cxl::BlobStore* store() noexcept { return node_ != nullptr ? &node_->store() : nullptr; }
 
   private:
-    MemoryUse use(const Statistics& statistics, const NearLedger& near) const noexcept;
     void free_blob(PageWord word) noexcept;
     bool is_past(unsigned sixteenths) const noexcept;
     int open_node(std::string* message);

@@ -25,6 +25,7 @@
 #include "runtime/buffer_codecs.h"
 #include "runtime/change_engine.h"
 #include "runtime/chunk_table.h"
+#include "runtime/eviction_clock.h"
 #include "runtime/far_tier.h"
 #include "runtime/fault_threads.h"
 #include "runtime/gate.h"
@@ -126,18 +127,13 @@ class Heap : private cxl::NodeUser {
     // cost the interrupts by which two processors flush each other's TLB, more than what is done. But a
     // device is the evictor's to wait for.
     bool makes_room_itself() const noexcept { return engine == Engine::in_line && !offload.is_open(); }
-    // How much was ever taken out, in eighths of the near pages: what "soon" is measured in (page_word.h,
-    // stamp).
-    unsigned epoch() const noexcept {
-        return static_cast<unsigned>(evicted.load(std::memory_order_relaxed) /
-                                     std::max<std::uint64_t>(near.hard_pages() / 8, 32));
-    }
+    // For stamps in page words, and ages.
+    unsigned epoch() const noexcept { return eviction_clock.epoch(); }
     // So that nothing that left before counts as having left lately: none of it left this process.
     void end_epochs() noexcept {
-        constexpr std::uint64_t late = 17;
+        constexpr unsigned late = 17;
         static_assert(late >= level_rule.sink_age_min);
-        evicted.fetch_add(late * std::max<std::uint64_t>(near.hard_pages() / 8, 32),
-                          std::memory_order_relaxed);
+        eviction_clock.advance(late);
     }
     // What pages are registered for.
     std::uint64_t uffd_mode() const noexcept {
@@ -192,11 +188,11 @@ class Heap : private cxl::NodeUser {
     // The evictor's hand: which page it looks at next. Whoever has hand_taken moves it.
     os::Atomic<bool> hand_taken{false};
     std::uint64_t hand = 0;
-    LeasedPages leased_pages;               // which go before the hand is moved
-    unsigned hand_found_nothing = 0;        // so many times, until just now
-    unsigned looked_again = 0;              // the epoch (near_map.h)
-    std::uint64_t keep_hand = 0;            // the same, of the search for kept blobs to drop
-    std::atomic<std::uint64_t> evicted{0};  // pages ever taken out; epochs are counted in it
+    LeasedPages leased_pages;         // which go before the hand is moved
+    unsigned hand_found_nothing = 0;  // so many times, until just now
+    unsigned looked_again = 0;        // the epoch (near_map.h)
+    std::uint64_t keep_hand = 0;      // the same, of the search for kept blobs to drop
+    EvictionClock eviction_clock;
     std::atomic<std::uint64_t> tracked_chunks{0};
     std::atomic<std::uint64_t> far_left{0};  // pages, since the evictor was last told (release)
     Nominations nominations;

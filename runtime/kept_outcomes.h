@@ -1,5 +1,5 @@
-// What becomes of far pages that come near: they leave unchanged, by the blob they kept, or are written to,
-// at once or later. Where many are written to, a kept blob is bytes for nothing.
+// What becomes of far pages that come near: they leave unchanged, or are written to, at once or later. Where
+// many are written to, to protect them from it first is a fault for nothing.
 //
 // Thread rule: any thread, any context. A hint: what two threads note at once may count once.
 #pragma once
@@ -15,8 +15,8 @@ class KeptOutcomes {
         for (std::uint64_t page = 0; page < pages; ++page) move_towards(whole);
     }
     void changed() noexcept { move_towards(0); }
-    // Four of five, lately: where their bytes are taken from near pages (a total), those few more faults cost
-    // less than compressing does. Measured: docs/performance.md.
+    // Four of five, lately: what a page costs that is written to after all, a second fault, is less than what
+    // the others save (promote.cpp, should_protect). Measured: docs/performance.md.
     bool pays() const noexcept { return share_.load(std::memory_order_relaxed) >= whole / 5 * 4; }
 
   private:

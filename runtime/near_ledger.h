@@ -42,12 +42,6 @@ class NearLedger {
         set_total(0);
     }
 
-    // Kept blobs may always cost an eighth of the near pages (FarTier::should_keep); where their bytes are
-    // taken from near pages, a thirty-second, but where more pays (KeptOutcomes).
-    std::uint64_t kept_bytes_max() const noexcept {
-        return limit_pages() * (has_total() ? 4096 / 32 : 4096 / 8);
-    }
-
     // The stress switch evicts down to almost nothing, whatever the limit says.
     void set_stress() noexcept { stress_ = true; }
     std::uint64_t hard_pages() const noexcept {

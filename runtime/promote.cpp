@@ -67,7 +67,7 @@ bool should_keep(Heap& heap, PageWord word, FaultKind kind) noexcept {
         heap.kept_outcomes.changed();
         return false;
     }
-    return heap.far.should_keep(word, heap.statistics, heap.near, heap.kept_outcomes);
+    return heap.far.should_keep(warmed(heap, word, true), heap.statistics, heap.near);
 }
 
 // So many may come near with the first. What is ahead of its time must not push out what is in use, and who

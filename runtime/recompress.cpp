@@ -47,7 +47,7 @@ bool Recompressor::needs_work(Heap& heap, PageWord word) const noexcept {
 }
 
 void Recompressor::look_at_time(Heap& heap) noexcept {
-    const std::uint64_t evicted = heap.evicted.load(std::memory_order_relaxed);
+    const std::uint64_t evicted = heap.eviction_clock.now();
     const std::uint64_t now = os::now_ns();
     if (evicted != evicted_ || evicted_since_ns_ == 0) {
         evicted_ = evicted;

@@ -1,6 +1,7 @@
 // The near limit, the far limit and what the figures say about both.
 #include <fstream>
 
+#include "runtime/eviction_clock.h"
 #include "runtime/keep_rule.h"
 #include "runtime/near_map.h"
 #include "tests/runtime/heap_fixture.h"
@@ -212,52 +213,67 @@ TEST_F(Limits, ATotalCanBeSetAndEndedAndANearLimitHoldsBesideIt) {
     EXPECT_EQ(wrong_pages(buffer, pages, Kind::text, 1), 0u);
 }
 
-TEST(KeepRule, PagesThatComeBackSoonUseLessOfWhatMayBeKept) {
-    const MemoryUse use = {.near_pages = 1000,
-                           .far_pages = 1000,
-                           .blob_bytes = 2600 * 1024,
-                           .kept_bytes = 600 * 1024,
-                           .total_pages = 0};
-    EXPECT_EQ(use.far_blob_bytes(), 2000u * 1024);
-    EXPECT_TRUE(KeepRule::leaves_half_of_what_is_saved(use, 0));
-    EXPECT_TRUE(KeepRule::leaves_half_of_what_is_saved(use, 1));
-    EXPECT_FALSE(KeepRule::leaves_half_of_what_is_saved(use, 2));
+// A thousand pages near and as many far, blobs of half a page, and kept ones of so many KiB.
+MemoryUse use_with_kept(std::uint64_t kept_kib, bool has_total) {
+    return {.near_pages_max = 1000,
+            .far_pages = 1000,
+            .blob_bytes = (2000 + kept_kib) * 1024,
+            .kept_bytes = kept_kib * 1024,
+            .has_total = has_total};
 }
 
-TEST(KeepRule, UnderATotalKeepingPaysWhereMostPagesAreFarAllTheSame) {
-    // A thousand pages, blobs of half a page, none kept so far: so many are near as the total leaves.
-    const auto with_total = [](std::uint64_t total_pages) {
-        const std::uint64_t near_pages = 2 * total_pages - 1000;
-        return MemoryUse{.near_pages = near_pages,
-                         .far_pages = 1000 - near_pages,
-                         .blob_bytes = (1000 - near_pages) * page_bytes / 2,
-                         .kept_bytes = 0,
-                         .total_pages = total_pages};
-    };
-    EXPECT_TRUE(KeepRule::pays_in_total(with_total(700)));
-    EXPECT_TRUE(KeepRule::pays_in_total(with_total(850)));
-    EXPECT_FALSE(KeepRule::pays_in_total(with_total(900)));
-    EXPECT_FALSE(KeepRule::is_waste_in_total(with_total(900)));  // but not to be dropped for that
-    EXPECT_TRUE(KeepRule::is_waste_in_total(with_total(950)));
-    // It is the same where all were kept so far.
-    const MemoryUse kept = {.near_pages = 350,
-                            .far_pages = 650,
-                            .blob_bytes = 500 * page_bytes,
-                            .kept_bytes = 175 * page_bytes,
-                            .total_pages = 850};
-    EXPECT_TRUE(KeepRule::pays_in_total(kept));
-    // Blobs of three quarters of a page: they gain little.
-    const MemoryUse larger = {.near_pages = 400,
-                              .far_pages = 600,
-                              .blob_bytes = 450 * page_bytes,
-                              .kept_bytes = 0,
-                              .total_pages = 850};
-    EXPECT_TRUE(KeepRule::pays_in_total(larger));
-    MemoryUse looser = larger;
-    looser.total_pages = 930;
-    EXPECT_FALSE(KeepRule::pays_in_total(looser));
-    EXPECT_FALSE(KeepRule::pays_in_total(
-        {.near_pages = 1000, .far_pages = 0, .blob_bytes = 0, .kept_bytes = 0, .total_pages = 1000}));
+TEST(KeepRule, PagesOfHighLevelsUseLessOfWhatMayBeKept) {
+    EXPECT_EQ(use_with_kept(600, false).far_blob_bytes(), 2000u * 1024);
+    // Half of what is saved: 1000 KiB, of which a page of the second level may use two thirds.
+    EXPECT_TRUE(KeepRule::keeps(use_with_kept(990, false), 0));
+    EXPECT_FALSE(KeepRule::keeps(use_with_kept(1010, false), 0));
+    EXPECT_FALSE(KeepRule::keeps(use_with_kept(990, false), 1));
+    EXPECT_TRUE(KeepRule::keeps(use_with_kept(660, false), 2));
+    EXPECT_FALSE(KeepRule::keeps(use_with_kept(680, false), 2));
+    EXPECT_TRUE(KeepRule::keeps(use_with_kept(60, false), 6));
+    EXPECT_FALSE(KeepRule::keeps(use_with_kept(70, false), 6));
+    // An eighth of the near pages, where hardly anything is far.
+    MemoryUse use = use_with_kept(490, false);
+    use.far_pages = 10;
+    EXPECT_TRUE(KeepRule::keeps(use, 0));
+    EXPECT_FALSE(KeepRule::keeps(use, 1));
+}
+
+TEST(KeepRule, UnderATotalAQuarterOfWhatFarPagesTakeIsKept) {
+    EXPECT_TRUE(KeepRule::keeps(use_with_kept(490, true), 0));
+    EXPECT_FALSE(KeepRule::keeps(use_with_kept(510, true), 0));
+    EXPECT_TRUE(KeepRule::keeps(use_with_kept(120, true), 4));
+    EXPECT_FALSE(KeepRule::keeps(use_with_kept(130, true), 4));
+    EXPECT_FALSE(KeepRule::is_waste_in_total(use_with_kept(990, true)));
+    EXPECT_TRUE(KeepRule::is_waste_in_total(use_with_kept(1010, true)));
+    // Without them 500 KiB of blobs would be 250 pages more: each blob is half of what its page takes near.
+    EXPECT_EQ(KeepRule::near_pages_if_none_kept(use_with_kept(500, true), 700), 700u + 250);
+    EXPECT_EQ(KeepRule::near_pages_if_none_kept(use_with_kept(0, true), 700), 700u);
+    const MemoryUse nothing_far = {
+        .near_pages_max = 1000, .far_pages = 0, .blob_bytes = 0, .kept_bytes = 0, .has_total = true};
+    EXPECT_FALSE(KeepRule::keeps(nothing_far, 0));
+    EXPECT_FALSE(KeepRule::is_waste_in_total(nothing_far));
+    EXPECT_EQ(KeepRule::near_pages_if_none_kept(nothing_far, 1000), 1000u);
+}
+
+TEST(EvictionClock, WhatIsPastIsNotCountedAnewWhenTheLimitChanges) {
+    EvictionClock clock;
+    for (int batch = 0; batch < 1000; ++batch) clock.count(8, 8000);
+    EXPECT_EQ(clock.epoch(), 8u);
+    EXPECT_FALSE(clock.count(8, 800));
+    EXPECT_FALSE(clock.count(8, 16000));
+    EXPECT_EQ(clock.epoch(), 8u);
+    EXPECT_TRUE(clock.count(200, 800));
+    EXPECT_EQ(clock.epoch(), 10u) << "216 pages are two epochs and a rest";
+    clock.advance(17);
+    EXPECT_EQ(clock.epoch(), 27u);
+    const std::uint64_t before = clock.now();
+    clock.count(1, 800);
+    EXPECT_NE(clock.now(), before);
+    EXPECT_EQ(clock.epoch(), 27u);
+    EXPECT_TRUE(clock.count(16, 0)) << "an epoch is 32 pages at least";
+    for (int epochs = 0; epochs < 100; ++epochs) clock.count(32, 0);
+    EXPECT_EQ(clock.epoch(), 128u);
 }
 
 TEST(NearMap, GroupsWithNothingToTakeArePassedOverUntilTheyAreLookedAtAgain) {
@@ -289,6 +305,30 @@ TEST(NearMap, GroupsWithNothingToTakeArePassedOverUntilTheyAreLookedAtAgain) {
     map.look_again();
     EXPECT_EQ(map.next_takeable(0, pages), 3 * group);
     EXPECT_EQ(map.next_takeable(4 * group, pages), pages) << "nothing of it is near";
+}
+
+// Two thirds of the reads go to a quarter of the pages. Those stay near, without blobs; the rest come and go
+// with theirs: few bytes save most of the compressing.
+TEST_F(CalmLimits, UnderATotalFewKeptBlobsSaveMostOfTheCompressing) {
+    constexpr std::uint64_t pages = 16 * mib / page_bytes;
+    options_.total_bytes_max = 11 * mib;
+    open_with(0);
+    std::uint8_t* const buffer = alloc_filled(pages, Kind::text, 1);
+    Random random(5);
+    const auto read_at_random = [&](std::uint64_t reads) {
+        for (std::uint64_t i = 0; i < reads; ++i) {
+            const std::uint64_t page = random.below(random.below(3) == 0 ? pages : pages / 4);
+            ASSERT_TRUE(page_is(buffer + page * page_bytes, Kind::text, 1 + page)) << page;
+        }
+    };
+    read_at_random(10 * pages);
+    const pn_stats_t before = stats();
+    read_at_random(10 * pages);
+    const pn_stats_t after = stats();
+    EXPECT_GT(after.demotions_unchanged - before.demotions_unchanged,
+              (after.demotions - before.demotions) * 7 / 10);
+    EXPECT_GT(after.kept_blob_bytes, 0u);
+    EXPECT_LT(after.kept_blob_bytes, (after.far_bytes - after.kept_blob_bytes) / 3);
 }
 
 // Where nearly all fits, blobs of near pages would take the place of near pages: those that were kept go.
