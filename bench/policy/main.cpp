@@ -17,6 +17,7 @@ namespace {
 using namespace pnode::bench;
 using pnode::level_rule;
 using pnode::LevelRule;
+using pnode::MemoryUse;
 
 struct Candidate {
     std::string name;
@@ -60,7 +61,9 @@ std::vector<Candidate> all_levels() {
 }
 
 struct Setting {
-    int near_percent, kept_percent;
+    int near_percent;
+    const char* other;  // what else was set
+    int other_percent;
 };
 
 void print(const PolicyOptions& options, const Trace& trace, Setting setting, const Candidate& candidate,
@@ -68,7 +71,7 @@ void print(const PolicyOptions& options, const Trace& trace, Setting setting, co
     const double here = counts.us_per_access({}), zram = counts.us_per_access(zram_costs);
     if (!options.json) {
         printf("%-18s %4d%% %4d%%  %-18s %7.4f %8.3f %8.3f %9.1f\n", trace.name.c_str(), setting.near_percent,
-               setting.kept_percent, candidate.name.c_str(), counts.miss_ratio(), here, zram,
+               setting.other_percent, candidate.name.c_str(), counts.miss_ratio(), here, zram,
                counts.promotions
                    ? static_cast<double>(counts.looked_at) / static_cast<double>(counts.promotions)
                    : 0);
@@ -78,7 +81,7 @@ void print(const PolicyOptions& options, const Trace& trace, Setting setting, co
     puts(nlohmann::ordered_json({{"kind", "row"},
                                  {"trace", trace.name},
                                  {"near_percent", setting.near_percent},
-                                 {"kept_percent", setting.kept_percent},
+                                 {setting.other, setting.other_percent},
                                  {"policy", candidate.name},
                                  {"needs_accessed_bits", candidate.needs_accessed_bits},
                                  {"miss_ratio", rounded(counts.miss_ratio())},
@@ -102,10 +105,40 @@ void replay(const PolicyOptions& options, const Trace& trace) {
                 const auto kept_pages =
                     static_cast<std::uint32_t>(std::uint64_t{near_pages} * kept_percent / 100);
                 const auto policy = candidate.make(trace, near_pages);
-                print(options, trace, {near_percent, kept_percent}, candidate,
+                print(options, trace, {near_percent, "kept_percent", kept_percent}, candidate,
                       simulate(trace, near_pages, kept_pages, *policy));
                 throw_if_interrupted();
             }
+}
+
+struct Keeper {
+    const char* name;
+    bool (*keeps)(const MemoryUse& use, unsigned level);
+};
+constexpr Keeper keepers[] = {{"keep none", [](const MemoryUse&, unsigned) { return false; }},
+                              {"keep rule", pnode::KeepRule::keeps},
+                              {"keep all", [](const MemoryUse&, unsigned) { return true; }}};
+
+// Of "near" it says how much was, on average.
+void replay_total(const PolicyOptions& options, const Trace& trace) {
+    for (const int total_percent : options.total_percents)
+        for (const Keeper& keeper : keepers) {
+            const SharedTotal memory = {
+                .total_bytes = std::uint64_t{trace.pages} * pnode::page_bytes * total_percent / 100,
+                .blob_bytes = pnode::page_bytes * options.blob_percent / 100,
+                .keeps = keeper.keeps};
+            const auto policy =
+                make_levels(trace.pages, memory.near_pages_if_none_kept(trace.pages), level_rule);
+            const Counts counts = simulate(trace, memory, *policy);
+            const auto near_percent = static_cast<int>(std::lround(counts.near_pages() * 100 / trace.pages));
+            print(options, trace, {near_percent, "total_percent", total_percent}, {keeper.name, false, {}},
+                  counts);
+            throw_if_interrupted();
+        }
+}
+
+void compare(const PolicyOptions& options, const Trace& trace) {
+    options.total_percents.empty() ? replay(options, trace) : replay_total(options, trace);
 }
 
 Trace from_file(const std::string& path, std::size_t accesses_max) {
@@ -119,11 +152,12 @@ void run(const PolicyOptions& options) {
     if (options.json)
         puts(header("pnode-bench-policy", options.as_json()).dump().c_str());
     else
-        printf("%-18s %5s %5s  %-18s %7s %8s %8s %9s\n", "trace", "near", "kept", "policy", "misses", "us",
-               "us, zram", "looks");
+        printf("%-18s %5s %5s  %-18s %7s %8s %8s %9s\n", "trace", "near",
+               options.total_percents.empty() ? "kept" : "total", "policy", "misses", "us", "us, zram",
+               "looks");
     for (const std::string& name : options.traces)
-        replay(options, made_up_trace(name, options.pages, options.accesses));
-    for (const std::string& path : options.files) replay(options, from_file(path, options.accesses));
+        compare(options, made_up_trace(name, options.pages, options.accesses));
+    for (const std::string& path : options.files) compare(options, from_file(path, options.accesses));
     if (!options.json)
         puts(
             "\nmisses: accesses to far pages over accesses; us: what they cost an access, demotions "

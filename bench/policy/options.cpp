@@ -33,6 +33,16 @@ void declare(CLI::App& app, PolicyOptions* options) {
                    "recorded traces instead: output of valgrind --tool=lackey --trace-mem=yes; - is standard "
                    "input");
     app.add_flag("--levels", options->levels, "compare parameters of the levels instead of policies");
+    app.add_option("--total-percent", options->total_percents,
+                   "compare which near pages keep their blobs instead, where near pages and all blobs "
+                   "together may take so much, in percent of the pages, comma-separated, each 1 to 99")
+        ->delimiter(',')
+        ->check(CLI::Range(1, 99))
+        ->excludes("--levels");
+    app.add_option("--blob-percent", options->blob_percent,
+                   "what a blob takes of its page, with --total-percent, 1 to 90")
+        ->check(CLI::Range(1, 90))
+        ->capture_default_str();
     app.add_flag("--json", options->json, "one JSON object per line and nothing else on standard output");
 }
 
@@ -43,6 +53,8 @@ nlohmann::ordered_json PolicyOptions::as_json() const {
             {"accesses", accesses},
             {"near_percents", near_percents},
             {"kept_percents", kept_percents},
+            {"total_percents", total_percents},
+            {"blob_percent", blob_percent},
             {"traces", traces},
             {"trace_files", files}};
 }
@@ -57,6 +69,15 @@ bool parse_policy_options(int count, char** arguments, PolicyOptions* options, i
         app.parse(count, arguments);
     } catch (const CLI::ParseError& error) {
         *exit_code = app.exit(error) == 0 ? 0 : 2;
+        return false;
+    }
+    for (const int total_percent : options->total_percents) {
+        if (total_percent > options->blob_percent) continue;
+        fprintf(
+            stderr,
+            "pnode-bench-policy: --total-percent %d has no room for near pages: more than --blob-percent\n",
+            total_percent);
+        *exit_code = 2;
         return false;
     }
     if (options->traces.empty() && options->files.empty()) options->traces = trace_names();

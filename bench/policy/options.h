@@ -17,6 +17,9 @@ struct PolicyOptions {
     // far limit kept blobs may take an eighth of the near bytes, 29 % of the pages at a ratio of 2.3.
     std::vector<int> kept_percents = {100};
     bool levels = false;  // compare parameters of the levels instead of policies
+    // Compare which near pages keep their blobs instead, near pages and all blobs sharing so much.
+    std::vector<int> total_percents;
+    int blob_percent = 50;  // what a blob takes of its page
     bool json = false;
 
     nlohmann::ordered_json as_json() const;

@@ -143,9 +143,13 @@ class Levels final : public Policy {
         : words_(pages), epoch_pages_(std::max<std::uint32_t>(near_pages / 8, 1)), rule_(rule) {}
     void came(std::uint32_t page, bool kept) override {
         Word& word = words_[page];
-        if (word.has_left) word.level = rule_.next(word.level, epoch() - word.stamp);
+        word.level = level_if_back(page);
         word.skip = rule_.sweeps(word.level, kept);
         word.near = true;
+    }
+    unsigned level_if_back(std::uint32_t page) const override {
+        const Word& word = words_[page];
+        return word.has_left ? rule_.next(word.level, epoch() - word.stamp) : word.level;
     }
     std::uint32_t choose() override {
         for (;; hand_ = (hand_ + 1) % static_cast<std::uint32_t>(words_.size())) {

@@ -21,6 +21,11 @@ class Policy {
     virtual void hit(std::uint32_t page) { static_cast<void>(page); }
     // A page came near; did it keep its blob?
     virtual void came(std::uint32_t page, bool kept) = 0;
+    // The level that a far page has if it comes near now (runtime/levels.h); 0 where there are none.
+    virtual unsigned level_if_back(std::uint32_t page) const {
+        static_cast<void>(page);
+        return 0;
+    }
     // Chooses a near page and forgets that it is near. There is one.
     virtual std::uint32_t choose() = 0;
     // The page just chosen: had it been written to since it came near? Known when it is hashed, after it was

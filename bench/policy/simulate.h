@@ -5,6 +5,7 @@
 
 #include "bench/policy/policies.h"
 #include "bench/policy/trace.h"
+#include "runtime/keep_rule.h"
 
 namespace pnode::bench {
 
@@ -25,13 +26,27 @@ struct Counts {
     std::uint64_t dropped = 0;     // demotions of unchanged pages whose blob was kept
     std::uint64_t compressed = 0;  // all other demotions
     std::uint64_t looked_at = 0;
+    std::uint64_t near_pages_sum = 0;  // over the accesses: how many were near
 
     double miss_ratio() const;
     double us_per_access(const EventCosts& costs) const;
+    double near_pages() const;  // on average
 };
 
 // `kept_pages_max`: how many near pages may keep their blob at a time. The first half of the trace warms up
 // and is not counted.
 Counts simulate(const Trace& trace, std::uint32_t near_pages, std::uint32_t kept_pages_max, Policy& policy);
+
+// Near pages and all blobs, kept ones too, share one limit.
+struct SharedTotal {
+    std::uint64_t total_bytes = 0;  // enough for all blobs
+    std::uint64_t blob_bytes = 0;   // of each page
+    // Does a page of this level keep its blob when it comes near?
+    bool (*keeps)(const MemoryUse& use, unsigned level) = nullptr;
+
+    // What may be near while no near page keeps a blob.
+    std::uint32_t near_pages_if_none_kept(std::uint32_t pages) const;
+};
+Counts simulate(const Trace& trace, const SharedTotal& memory, Policy& policy);
 
 }  // namespace pnode::bench

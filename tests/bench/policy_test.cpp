@@ -131,5 +131,38 @@ TEST(BenchPolicy, ReadsRecordedTraces) {
     EXPECT_THROW(recorded_trace(none, "none", 100), std::runtime_error);
 }
 
+bool keeps_none(const MemoryUse&, unsigned) {
+    return false;
+}
+bool keeps_all(const MemoryUse&, unsigned) {
+    return true;
+}
+
+Counts run_in_total(const Trace& trace, std::uint64_t total_pages,
+                    bool (*keeps)(const MemoryUse&, unsigned)) {
+    const SharedTotal memory = {
+        .total_bytes = total_pages * page_bytes, .blob_bytes = page_bytes / 2, .keeps = keeps};
+    return simulate(trace, memory,
+                    *make_levels(trace.pages, memory.near_pages_if_none_kept(trace.pages), level_rule));
+}
+
+// Of 1000 pages with blobs of half a page 600 are near in room for 800, and 300 if they all keep theirs.
+TEST(BenchPolicy, ATotalHasLessNearForEachBlobThatIsKept) {
+    const Trace trace = made_up_trace("uniform", 1000, 40'000);
+    EXPECT_NEAR(run_in_total(trace, 800, keeps_none).near_pages(), 600, 3);
+    EXPECT_NEAR(run_in_total(trace, 800, keeps_all).near_pages(), 300, 3);
+    EXPECT_EQ(run_in_total(trace, 800, keeps_none).dropped, 0u);
+    EXPECT_EQ(run_in_total(trace, 800, keeps_all).compressed, 0u);
+}
+
+TEST(BenchPolicy, TheRuleOfKeptBlobsCostsLessThanAllAndThanNone) {
+    for (const char* const name : {"uniform", "zipf-keys", "store-zipf", "uniform/w50"}) {
+        const Trace trace = made_up_trace(name, 2000, 200'000);
+        const double rule = run_in_total(trace, 1500, KeepRule::keeps).us_per_access({});
+        EXPECT_LT(rule, run_in_total(trace, 1500, keeps_none).us_per_access({})) << name;
+        EXPECT_LT(rule, run_in_total(trace, 1500, keeps_all).us_per_access({})) << name;
+    }
+}
+
 }  // namespace
 }  // namespace pnode::bench
