@@ -9,9 +9,7 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <iterator>
 
-#include "runtime/levels.h"
 #include "runtime/page_word.h"
 
 namespace pnode {
@@ -52,12 +50,11 @@ struct KeepRule {
     }
 
   private:
-    // What may be kept is for pages of low levels first: while nothing has a level, or many have the same, it
-    // would be used by whichever come first. Above the second less would be kept in the long run, too.
+    // What may be kept is for pages of low levels first: a page of level 4 keeps its blob while half of that
+    // is free. Would all be given alike, whichever come first would use it, and as long as nothing has a level
+    // it would take long until anything has.
     static constexpr std::uint64_t weighed(std::uint64_t kept_bytes, unsigned level) {
-        constexpr std::uint64_t quarters[] = {4, 5, 6, 8, 16, 32, 64};
-        static_assert(std::size(quarters) == level_rule.level_max + 1);
-        return kept_bytes * quarters[level] / 4;
+        return kept_bytes * (4 + level) / 4;
     }
 };
 

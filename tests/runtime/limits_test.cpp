@@ -230,8 +230,8 @@ TEST(KeepRule, PagesOfHighLevelsUseLessOfWhatMayBeKept) {
     EXPECT_FALSE(KeepRule::keeps(use_with_kept(990, false), 1));
     EXPECT_TRUE(KeepRule::keeps(use_with_kept(660, false), 2));
     EXPECT_FALSE(KeepRule::keeps(use_with_kept(680, false), 2));
-    EXPECT_TRUE(KeepRule::keeps(use_with_kept(60, false), 6));
-    EXPECT_FALSE(KeepRule::keeps(use_with_kept(70, false), 6));
+    EXPECT_TRUE(KeepRule::keeps(use_with_kept(390, false), 6));
+    EXPECT_FALSE(KeepRule::keeps(use_with_kept(410, false), 6));
     // An eighth of the near pages, where hardly anything is far.
     MemoryUse use = use_with_kept(490, false);
     use.far_pages = 10;
@@ -242,8 +242,8 @@ TEST(KeepRule, PagesOfHighLevelsUseLessOfWhatMayBeKept) {
 TEST(KeepRule, UnderATotalAQuarterOfWhatFarPagesTakeIsKept) {
     EXPECT_TRUE(KeepRule::keeps(use_with_kept(490, true), 0));
     EXPECT_FALSE(KeepRule::keeps(use_with_kept(510, true), 0));
-    EXPECT_TRUE(KeepRule::keeps(use_with_kept(120, true), 4));
-    EXPECT_FALSE(KeepRule::keeps(use_with_kept(130, true), 4));
+    EXPECT_TRUE(KeepRule::keeps(use_with_kept(240, true), 4));
+    EXPECT_FALSE(KeepRule::keeps(use_with_kept(260, true), 4));
     EXPECT_FALSE(KeepRule::is_waste_in_total(use_with_kept(990, true)));
     EXPECT_TRUE(KeepRule::is_waste_in_total(use_with_kept(1010, true)));
     // Without them 500 KiB of blobs would be 250 pages more: each blob is half of what its page takes near.
