@@ -51,8 +51,8 @@ struct KeepRule {
 
   private:
     // What may be kept is for pages of low levels first: a page of level 4 keeps its blob while half of that
-    // is free. Would all be given alike, whichever come first would use it, and as long as nothing has a level
-    // it would take long until anything has.
+    // is free. Would all be given alike, whichever come first would use it, and as long as nothing has a
+    // level it would take long until anything has.
     static constexpr std::uint64_t weighed(std::uint64_t kept_bytes, unsigned level) {
         return kept_bytes * (4 + level) / 4;
     }
