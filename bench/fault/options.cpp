@@ -11,7 +11,7 @@ std::string check_case(const std::string& text) {
         if (!text.empty() && name.starts_with(text)) return "";
     return "no case starts with '" + text +
            "'; there are fresh-random, fresh-sequential, far-random, far-sequential, " +
-           "demote, demote-unchanged";
+           "demote, demote-unchanged, demote-unchanged-again";
 }
 
 }  // namespace

@@ -20,7 +20,8 @@ struct FaultOptions {
 };
 
 inline const std::vector<std::string> fault_case_names = {
-    "fresh-random", "fresh-sequential", "far-random", "far-sequential", "demote", "demote-unchanged"};
+    "fresh-random",     "fresh-sequential",      "far-random", "far-sequential", "demote",
+    "demote-unchanged", "demote-unchanged-again"};
 
 // True with `options` filled in; otherwise the program ends with `*exit_code` (help, or one line about a bad
 // value).

@@ -73,11 +73,11 @@ void FaultReport::print_json(const FaultOptions& options) const {
 }
 
 void FaultReport::print_table() const {
-    printf("%-17s %7s  %-12s %-5s %9s %9s %9s %10s %7s %9s %9s\n", "case", "threads", "engine", "codec",
+    printf("%-22s %7s  %-12s %-5s %9s %9s %9s %10s %7s %9s %9s\n", "case", "threads", "engine", "codec",
            "p50 us", "p99 us", "mean us", "pages/s", "spread", "to kernel", "to zram");
     for (const Row* row : sorted()) {
         const Round middle = median(row->rounds);
-        printf("%-17s %7d  %-12s %-5s %9.2f %9.2f %9.2f %10.0f %6.0f%%", row->name.c_str(), row->threads,
+        printf("%-22s %7d  %-12s %-5s %9.2f %9.2f %9.2f %10.0f %6.0f%%", row->name.c_str(), row->threads,
                row->engine.c_str(), row->codec.c_str(), middle.p50_ns / 1e3, middle.p99_ns / 1e3,
                middle.mean_ns / 1e3, middle.per_s, spread_per_s(row->rounds) * 100);
         for (const char* other : {"kernel", "zram"}) {

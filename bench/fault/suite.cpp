@@ -131,10 +131,17 @@ class Suite {
             demote_changed(filled, threads);
             if (options_.selects(name)) touch_far(filled, round, threads, pattern, name);
             filled.contents.verify(filled.tier->memory());  // also brings back what is still far
-            if (pattern == Pattern::sequential && options_.selects("demote-unchanged") &&
-                filled.tier->compresses())
-                report(filled, "demote-unchanged", threads,
-                       timed_demote(*filled.tier, options_.pages, threads));
+            if (pattern == Pattern::sequential && filled.tier->compresses())
+                demote_unchanged(filled, threads);
+        }
+    }
+
+    // Of what was only read; then of what was only read in the stay before, too.
+    void demote_unchanged(Filled& filled, int threads) {
+        for (const char* const name : {"demote-unchanged", "demote-unchanged-again"}) {
+            if (!options_.selects(name)) return;
+            report(filled, name, threads, timed_demote(*filled.tier, options_.pages, threads));
+            filled.contents.verify(filled.tier->memory());
         }
     }
 
