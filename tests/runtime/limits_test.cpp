@@ -310,8 +310,8 @@ TEST(NearMap, GroupsWithNothingToTakeArePassedOverUntilTheyAreLookedAtAgain) {
 // Two thirds of the reads go to a quarter of the pages. Those stay near, without blobs; the rest come and go
 // with theirs: few bytes save most of the compressing.
 TEST_F(CalmLimits, UnderATotalFewKeptBlobsSaveMostOfTheCompressing) {
-    constexpr std::uint64_t pages = 16 * mib / page_bytes;
-    options_.total_bytes_max = 11 * mib;
+    constexpr std::uint64_t pages = 8 * mib / page_bytes;
+    options_.total_bytes_max = 5 * mib + mib / 2;
     open_with(0);
     std::uint8_t* const buffer = alloc_filled(pages, Kind::text, 1);
     Random random(5);
