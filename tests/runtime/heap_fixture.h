@@ -192,8 +192,9 @@ class HeapTest : public ::testing::Test {
         return done;
     }
     // For compressible, unpinned pages that nobody else uses: all of them must go. Not always at the first
-    // call: the evictor may have some of them in hand, or look at one that is leaving. How many stayed then:
-    // such a page may have been compressed, and leaves by that blob at the next call.
+    // call: the evictor may have some of them in hand, and may have to put them back, or packs the store and
+    // moves the blob just made of one that leaves in place. How many stayed then: the latter leave by that
+    // blob at the next call.
     std::uint64_t make_far(void* first, std::uint64_t pages) {
         const std::uint64_t stayed = pages - demote(first, pages);
         EXPECT_TRUE(stayed == 0 || eventually([&] { return demote(first, pages) == pages; }));
