@@ -138,9 +138,10 @@ class Suite {
 
     // Of what was only read; then of what was only read in the stay before, too.
     void demote_unchanged(Filled& filled, int threads) {
+        if (!options_.selects("demote-unchanged-again")) return;  // who selects the first selects both
         for (const char* const name : {"demote-unchanged", "demote-unchanged-again"}) {
-            if (!options_.selects(name)) return;
-            report(filled, name, threads, timed_demote(*filled.tier, options_.pages, threads));
+            const Round result = timed_demote(*filled.tier, options_.pages, threads);
+            if (options_.selects(name)) report(filled, name, threads, result);
             filled.contents.verify(filled.tier->memory());
         }
     }
