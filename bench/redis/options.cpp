@@ -1,8 +1,11 @@
 #include "bench/redis/options.h"
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
+
+#include "bench/redis/dataset.h"
 
 namespace pnode::bench {
 namespace {
@@ -27,7 +30,37 @@ std::string pnode_beside_this_program() {
     return std::filesystem::read_symlink("/proc/self/exe", ignored).parent_path() / "pnode";
 }
 
+bool selects(const std::vector<std::string>& prefixes, const std::string& name) {
+    return prefixes.empty() ||
+           std::ranges::any_of(prefixes, [&](const std::string& prefix) { return name.starts_with(prefix); });
+}
+
+std::string check_beginning(const std::string& text, const std::vector<std::string>& names) {
+    std::string listed;
+    for (const std::string& name : names) {
+        if (!text.empty() && name.starts_with(text)) return "";
+        listed += (listed.empty() ? "" : ", ") + name;
+    }
+    return "no name starts with '" + text + "'; there are " + listed;
+}
+
+std::string check_case(const std::string& text) {
+    return check_beginning(text, {name_of(workloads[0]), name_of(workloads[1]), name_of(workloads[2])});
+}
+
+std::string check_variant(const std::string& text) {
+    return check_beginning(text, {"pnode-near", "pnode-small", "pnode-kept", "zram-small", "pnode-total"});
+}
+
 }  // namespace
+
+bool RedisOptions::selects_case(const std::string& name) const {
+    return selects(cases, name);
+}
+
+bool RedisOptions::selects_variant(const std::string& name) const {
+    return selects(variants, name);
+}
 
 nlohmann::ordered_json RedisOptions::as_json() const {
     return {{"dataset_bytes", dataset_bytes},
@@ -37,7 +70,9 @@ nlohmann::ordered_json RedisOptions::as_json() const {
             {"connections", connections},
             {"pipeline", pipeline},
             {"near_percent", near_percent},
-            {"codec", codec}};
+            {"codec", codec},
+            {"cases", cases},
+            {"variants", variants}};
 }
 
 bool parse_redis_options(int count, char** arguments, RedisOptions* options, int* exit_code) {
@@ -75,6 +110,15 @@ bool parse_redis_options(int count, char** arguments, RedisOptions* options, int
         ->capture_default_str();
     app.add_option("--codec", options->codec, "codec of the servers under pnode, as pnode run takes it")
         ->capture_default_str();
+    app.add_option("--cases", options->cases,
+                   "workloads or beginnings of their names, comma-separated; all by default")
+        ->delimiter(',')
+        ->check(check_case);
+    app.add_option("--variants", options->variants,
+                   "servers beside the plain one, or beginnings of their names, comma-separated; all by "
+                   "default (pnode-total needs zram-small)")
+        ->delimiter(',')
+        ->check(check_variant);
     app.add_option("--sample", options->sample, "values compared in each server at the end, 1 to 1000000000")
         ->check(CLI::Range(std::uint64_t{1}, std::uint64_t{1'000'000'000}))
         ->capture_default_str();

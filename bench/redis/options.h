@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <vector>
 
 namespace pnode::bench {
 
@@ -22,7 +23,11 @@ struct RedisOptions {
     std::string pnode;             // path of the command; empty: beside this program
     std::string redis_server = "redis-server";
     bool json = false;
+    std::vector<std::string> cases, variants;  // empty: all
 
+    // True for every workload or variant whose name starts with one that was asked for.
+    bool selects_case(const std::string& name) const;
+    bool selects_variant(const std::string& name) const;
     nlohmann::ordered_json as_json() const;
 };
 

@@ -72,7 +72,9 @@ class Suite {
         measure_need();
         add_pnode();
         add_zram();
-        for (Workload workload : workloads) run_workload(workload);
+        for (Workload workload : workloads) {
+            if (options_.selects_case(name_of(workload))) run_workload(workload);
+        }
         for (Variant& variant : variants_) finish(variant);
         if (small_group_ && small_group_->helped_on() != 0)
             note("zram-small: " + std::to_string(small_group_->helped_on()) +
@@ -141,6 +143,7 @@ class Suite {
     // A limit of near and far together: what zram's pages may take and its compressed bytes do take, now. A
     // new server for each workload, for they take more the more was written to.
     void add_total() {
+        if (!options_.selects_variant(total_name)) return;
         const auto zram = std::ranges::find(variants_, "zram-small", &Variant::name);
         if (zram == variants_.end() || !zram->clients) return;
         const ZramSwap::Usage usage = swap_->usage();
@@ -164,6 +167,7 @@ class Suite {
 
     void try_to_add(const std::string& name, const std::vector<std::string>& wrapper,
                     std::uint64_t limit_bytes, MemoryCgroup* group) {
+        if (!options_.selects_variant(name)) return;
         try {
             add(name, wrapper, limit_bytes, group);
         } catch (const Interrupted&) {
