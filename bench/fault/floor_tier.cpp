@@ -15,6 +15,8 @@
 namespace pnode::bench {
 namespace {
 
+constexpr std::size_t scratch_bytes_max = 32 << 10;
+
 // Those by signal. Changes only while nothing faults.
 std::vector<FloorTier*> by_signal;
 struct sigaction before = {};
@@ -25,14 +27,19 @@ void must(int error, const char* what) {
 
 }  // namespace
 
-FloorTier::FloorTier(Served how, const std::string& codec_name, std::size_t pages)
-    : Tier(how == Served::by_handlers ? "floor-thread" : "floor", codec_name),
+FloorTier::FloorTier(Served how, const std::string& codec_name, std::size_t pages, std::size_t run_pages)
+    : Tier(std::string("floor") + (how == Served::by_handlers ? "-thread" : "") +
+               (run_pages > 1 ? "-" + std::to_string(run_pages) : ""),
+           codec_name),
       memory_(pages * page_bytes),
       copies_(pages * page_bytes),
       pages_(pages),
+      run_pages_(run_pages),
       codec_(compress::codec_by_name(codec_name)),
       blob_bytes_(pages) {
     const bool by_handlers = how == Served::by_handlers;
+    if (codec_ != nullptr && codec_->scratch_bytes(codec_->level_default) > scratch_bytes_max)
+        must(EINVAL, "a codec with so much scratch");
     uffd_ = os::open_userfaultfd(by_handlers ? 0 : UFFD_FEATURE_SIGBUS, by_handlers);
     must(uffd_.error, "userfaultfd");
     must(os::uffd_register(uffd_.fd, memory(), pages * page_bytes, UFFDIO_REGISTER_MODE_MISSING),
@@ -88,22 +95,39 @@ void FloorTier::on_sigbus(int signal, siginfo_t* info, void* context) {
     os::leave_handler(static_cast<ucontext_t*>(context));
 }
 
-// Two threads may fault on one page: the second finds it there.
+const std::byte* FloorTier::contents(std::size_t page, std::span<std::byte> decoded) const noexcept {
+    std::byte* const copy = copies_.data() + page * page_bytes;
+    const std::uint16_t bytes = blob_bytes_[page];
+    if (bytes == 0) return copy;
+    return codec_->decompress(std::span(copy, bytes), decoded, {}) ? decoded.data() : nullptr;
+}
+
+// One after the other, as one UFFDIO_COPY takes them.
+const std::byte* FloorTier::run_contents(std::size_t page, std::span<std::byte> decoded) const noexcept {
+    for (std::size_t at = 0; at < decoded.size(); at += page_bytes) {
+        const std::span<std::byte> place = decoded.subspan(at, page_bytes);
+        const std::byte* const found = contents(page + at / page_bytes, place);
+        if (found == nullptr) return nullptr;
+        if (found != place.data()) memcpy(place.data(), found, page_bytes);
+    }
+    return decoded.data();
+}
+
+// Two threads may fault on one page: the second finds it there. A run ends at a page that is there.
 bool FloorTier::serve(std::uintptr_t address) const noexcept {
     const std::size_t offset = address - reinterpret_cast<std::uintptr_t>(memory());
     if (offset >= pages_ * page_bytes) return false;
-    const std::size_t page = offset / page_bytes * page_bytes;
-    alignas(page_bytes) std::byte decoded[page_bytes];
-    std::byte* contents = copies_.data() + page;
-    if (const std::uint16_t bytes = blob_bytes_[page / page_bytes]; bytes != 0) {
-        if (!codec_->decompress(std::span(contents, bytes), std::span(decoded), {})) return false;
-        contents = decoded;
-    }
+    const std::size_t page = offset / page_bytes, bytes = std::min(run_pages_, pages_ - page) * page_bytes;
+    alignas(page_bytes) std::byte decoded[run_pages_max * page_bytes];
+    const std::byte* const source = bytes == page_bytes ? contents(page, std::span(decoded).first(page_bytes))
+                                                        : run_contents(page, std::span(decoded).first(bytes));
+    if (source == nullptr) return false;
+    std::byte* const place = memory() + page * page_bytes;
     std::size_t done = 0;
     int error = EAGAIN;
-    while (error == EAGAIN) error = os::uffd_copy(uffd_.fd, memory() + page, contents, page_bytes, &done);
-    if (error == EEXIST) os::uffd_wake(uffd_.fd, memory() + page, page_bytes);
-    return error == 0 || error == EEXIST;
+    while (error == EAGAIN && done == 0) error = os::uffd_copy(uffd_.fd, place, source, bytes, &done);
+    if (error == EEXIST) os::uffd_wake(uffd_.fd, place, page_bytes);
+    return error == 0 || error == EEXIST || done != 0;
 }
 
 // A page that is absent has its copy already, and would only be brought back by looking.
@@ -111,10 +135,9 @@ void FloorTier::demote(std::size_t first_page, std::size_t pages) {
     std::byte* const first = memory() + first_page * page_bytes;
     std::vector<unsigned char> present(pages);
     must(mincore(first, pages * page_bytes, present.data()) == 0 ? 0 : errno, "mincore");
-    const std::size_t scratch_bytes = codec_ != nullptr ? codec_->scratch_bytes(codec_->level_default) : 1;
-    const AnonymousMemory scratch(scratch_bytes);
+    alignas(compress::scratch_alignment) thread_local std::byte scratch[scratch_bytes_max];
     for (std::size_t page = 0; page < pages; ++page)
-        if ((present[page] & 1) != 0) keep(first_page + page, {scratch.data(), scratch_bytes});
+        if ((present[page] & 1) != 0) keep(first_page + page, scratch);
     must(madvise(first, pages * page_bytes, MADV_DONTNEED) == 0 ? 0 : errno, "madvise");
 }
 

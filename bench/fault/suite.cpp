@@ -80,12 +80,17 @@ class Suite {
                                  error.what());
                 }
         for (const auto how : {FloorTier::Served::inline_by_signal, FloorTier::Served::by_handlers})
-            for (const char* codec : {"-", "lz4"}) try {
-                    add_tier(std::make_unique<FloorTier>(how, codec, options_.pages));
-                } catch (const std::system_error& error) {
-                    report_.note(std::string("no rows for a floor: ") + error.what());
-                }
+            for (const char* codec : {"-", "lz4"}) add_floor(how, codec, 1);
+        add_floor(FloorTier::Served::inline_by_signal, "lz4", FloorTier::run_pages_max);
         if (swap_) add_tier(std::make_unique<ZramTier>(*swap_, options_.pages));
+    }
+
+    void add_floor(FloorTier::Served how, const char* codec, std::size_t run_pages) {
+        try {
+            add_tier(std::make_unique<FloorTier>(how, codec, options_.pages, run_pages));
+        } catch (const std::system_error& error) {
+            report_.note(std::string("no rows for a floor: ") + error.what());
+        }
     }
 
     void add_tier(std::unique_ptr<Tier> tier) {
@@ -128,10 +133,11 @@ class Suite {
         if (!wants_far()) return;
         for (std::size_t turn = 0; turn < tiers_.size(); ++turn) {
             Filled& filled = *tiers_[(turn + static_cast<std::size_t>(round)) % tiers_.size()];
+            if (pattern == Pattern::random && filled.tier->serves_runs_only()) continue;
             demote_changed(filled, threads);
             if (options_.selects(name)) touch_far(filled, round, threads, pattern, name);
             filled.contents.verify(filled.tier->memory());  // also brings back what is still far
-            if (pattern == Pattern::sequential && filled.tier->compresses())
+            if (pattern == Pattern::sequential && filled.tier->keeps_blobs())
                 demote_unchanged(filled, threads);
         }
     }

@@ -29,8 +29,12 @@ class Tier {
     virtual std::vector<std::size_t> far_pages() const = 0;
 
     virtual bool compresses() const { return true; }
+    // Has a page that was only read something to leave by?
+    virtual bool keeps_blobs() const { return true; }
+    // Says nothing about pages in random order.
+    virtual bool serves_runs_only() const { return false; }
 
-    const std::string engine;  // "thread", "inline", "zram", "floor", "floor-thread"
+    const std::string engine;  // "thread", "inline", "zram", "floor", "floor-thread", "floor-16"
     const std::string codec;
 
   protected:
