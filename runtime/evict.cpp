@@ -22,6 +22,10 @@ void count_evicted(Heap& heap, unsigned pages) noexcept {
     if (heap.eviction_clock.count(pages, near_pages)) heap.near.wake_evictor();
 }
 
+bool has_to_make_room(const Heap& heap) noexcept {
+    return heap.hand.is_tight() ? heap.near.past_limit() : heap.near.past_hard();
+}
+
 // Takes the page if it is near. With an empty lane it waits, bounded, for a page in transit.
 void add_if_near(Heap& heap, EvictLane& lane, std::uint64_t page) noexcept {
     if (is_under_our_feet(heap, page)) return;
@@ -90,14 +94,16 @@ unsigned evict_batch(Heap& heap, EvictLane& lane, Evicting who) noexcept {
 void make_room(Heap& heap, Evicting who) noexcept {
     // Enough for the hand to pass over warm pages as often as they may be passed over.
     constexpr unsigned fruitless_max = 64;
-    for (unsigned fruitless = 0; heap.near.past_hard();) {
+    for (unsigned fruitless = 0; has_to_make_room(heap);) {
         if (heap.near.is_resting() || is_forking_here()) return;
         LentEvictLane lane(heap.evict_lanes);
         heap.statistics.evictions_direct.add();
         if (evict_batch(heap, *lane, who) != 0) continue;
-        if (!heap.near.past_limit()) return;  // the evictor is at it
+        if (!heap.near.past_limit()) return;  // there is still some
         // Everything is pinned, incompressible or in use: looking again at each fault would find no more.
-        if ((fruitless += lane->turns) >= fruitless_max) return heap.near.rest();
+        if ((fruitless += lane->turns) < fruitless_max) continue;
+        heap.near.rest();
+        heap.near.wake_evictor();  // which tries again afterwards
     }
 }
 

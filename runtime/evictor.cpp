@@ -20,19 +20,27 @@ bool may_evict(const Heap& heap) noexcept {
     return heap.far.own_store() == 0 || heap.leased_pages.any() || heap.near.past_hard();
 }
 
-// Where threads make room themselves it helps past the limit only (charge).
+// Where threads make room themselves it helps past the limit only (charge). Where little may leave, what may
+// is in use: nothing is taken out before it has to be.
+bool only_past_limit(const Heap& heap) noexcept {
+    return heap.makes_room_itself() || heap.hand.is_tight();
+}
+
 bool has_to_evict(const Heap& heap) noexcept {
-    const bool due = heap.makes_room_itself() ? heap.near.past_limit() : heap.near.past_high();
+    const bool due = only_past_limit(heap) ? heap.near.past_limit() : heap.near.past_high();
     return due && may_evict(heap);
+}
+
+bool is_at_goal(const Heap& heap) noexcept {
+    return only_past_limit(heap) ? !heap.near.past_limit() : heap.near.pages() <= heap.near.low_pages();
 }
 
 // Down to the low watermark, or until nothing more can be done.
 void evict_to_low(Heap& heap) noexcept {
     constexpr unsigned fruitless_max = 64;
     unsigned fruitless = 0;
-    while (heap.near.pages() > heap.near.low_pages() && fruitless < fruitless_max && may_evict(heap) &&
-           !heap.near.is_resting() && !heap.stop.load(std::memory_order_relaxed) &&
-           !heap.engine_change.is_asked_for()) {
+    while (!is_at_goal(heap) && fruitless < fruitless_max && may_evict(heap) && !heap.near.is_resting() &&
+           !heap.stop.load(std::memory_order_relaxed) && !heap.engine_change.is_asked_for()) {
         const Inside inside(heap.operations);
         LentEvictLane lane(heap.evict_lanes);
         fruitless = evict_batch(heap, *lane, Evicting::other) == 0 ? fruitless + lane->turns : 0;

@@ -29,6 +29,7 @@
 #include "runtime/far_tier.h"
 #include "runtime/fault_threads.h"
 #include "runtime/gate.h"
+#include "runtime/hand.h"
 #include "runtime/kept_outcomes.h"
 #include "runtime/lanes.h"
 #include "runtime/leased_pages.h"
@@ -187,11 +188,10 @@ class Heap : private cxl::NodeUser {
 
     // The evictor's hand: which page it looks at next. Whoever has hand_taken moves it.
     os::Atomic<bool> hand_taken{false};
-    std::uint64_t hand = 0;
-    LeasedPages leased_pages;         // which go before the hand is moved
-    unsigned hand_found_nothing = 0;  // so many times, until just now
-    unsigned looked_again = 0;        // the epoch (near_map.h)
-    std::uint64_t keep_hand = 0;      // the same, of the search for kept blobs to drop
+    Hand hand;
+    LeasedPages leased_pages;     // which go before the hand is moved
+    unsigned looked_again = 0;    // the epoch (near_map.h)
+    std::uint64_t keep_hand = 0;  // the same, of the search for kept blobs to drop
     EvictionClock eviction_clock;
     std::atomic<std::uint64_t> tracked_chunks{0};
     std::atomic<std::uint64_t> far_left{0};  // pages, since the evictor was last told (release)

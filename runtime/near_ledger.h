@@ -47,6 +47,8 @@ class NearLedger {
     std::uint64_t hard_pages() const noexcept {
         return enforced() - std::max<std::uint64_t>(24, enforced() / 256);
     }
+    // By as much as `hard` is before it: more than who makes room at each fault leaves for a moment.
+    std::uint64_t well_past_limit_pages() const noexcept { return 2 * enforced() - hard_pages(); }
     std::uint64_t high_pages() const noexcept {
         return enforced() - std::max<std::uint64_t>(48, enforced() / 64);
     }
@@ -63,12 +65,13 @@ class NearLedger {
     // Who makes room when there is little left?
     enum class Room : std::uint8_t {
         by_evictor,  // past `high`
-        by_caller    // past `hard`, right afterwards; the evictor helps past the limit
+        by_caller    // past `hard`, right afterwards; the evictor helps well past the limit
     };
     void charge(std::uint64_t pages, Statistics& statistics, Room room = Room::by_evictor) noexcept {
         const std::uint64_t now = pages_.fetch_add(pages, std::memory_order_relaxed) + pages;
         if (now > statistics.near_pages_peak.value()) statistics.near_pages_peak.raise_to(now);
-        if (now > (room == Room::by_evictor ? high_pages() : enforced()) && !is_resting()) wake_evictor();
+        if (now > (room == Room::by_evictor ? high_pages() : well_past_limit_pages()) && !is_resting())
+            wake_evictor();
     }
     void discharge(std::uint64_t pages) noexcept { pages_.fetch_sub(pages, std::memory_order_relaxed); }
 

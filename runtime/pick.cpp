@@ -16,7 +16,7 @@ constexpr unsigned scan_pages_enough = os::stepped ? 1 : 1024;  // ... once some
 // they are tried.
 bool is_hopeless(const Heap& heap, PageWord word) noexcept {
     constexpr unsigned hopeless_epochs = 32;
-    return word.incompressible() && heap.hand_found_nothing <= skip_max &&
+    return word.incompressible() && heap.hand.found_nothing <= skip_max &&
            (heap.epoch() - word.stamp()) % stamps < hopeless_epochs;
 }
 
@@ -25,8 +25,9 @@ void consider(Heap& heap, EvictLane& lane, std::uint64_t page) noexcept {
     const PageWord word = heap.word(page).load();
     if (word.state() != PageState::near || word.pinned() || is_under_our_feet(heap, page)) return;
     if (is_hopeless(heap, word)) return;
-    if (word.skip() != 0) {
-        heap.word(page).exchange(word, word.with_skip(word.skip() - 1));
+    unsigned skip = word.skip();
+    if (heap.hand.passes_over(&skip)) {
+        heap.word(page).exchange(word, word.with_skip(skip));
     } else {
         take(heap, lane, page, word);
     }
@@ -78,7 +79,7 @@ bool is_group_idle(Heap& heap, std::uint64_t first) noexcept {
 void look_again_if_due(Heap& heap) noexcept {
     constexpr unsigned every_epochs = 8;
     const bool is_due = heap.epoch() - heap.looked_again >= every_epochs;
-    if (!is_due && heap.hand_found_nothing <= skip_max) return;
+    if (!is_due && heap.hand.found_nothing <= skip_max) return;
     heap.looked_again = heap.epoch();
     heap.near_map.look_again();
 }
@@ -87,41 +88,49 @@ bool has_pages_to_take(Heap& heap, std::uint64_t chunk) noexcept {
     return heap.chunks.allocated_pages(chunk) != 0 && track_chunk(heap, chunk);
 }
 
-// Until a batch is full or enough was looked at.
+// Where only little may leave a batch is what has to.
+bool is_enough(const Heap& heap, const EvictLane& lane) noexcept {
+    if (is_full(heap, lane)) return true;
+    const std::uint64_t taken = lane.out_count + lane.unwritten_count;
+    return taken != 0 && heap.hand.is_tight() && taken + heap.near.limit_pages() >= heap.near.pages();
+}
+
+// Until there is a batch or enough was looked at.
 void move_hand(Heap& heap, EvictLane& lane) noexcept {
     look_again_if_due(heap);
+    Hand& hand = heap.hand;
     unsigned looked_at = 0;
     std::uint64_t passed = 0;
     bool is_anything_there = false;
     const auto pass_to = [&](std::uint64_t page) {
-        passed += page - heap.hand;
-        heap.hand = page;
+        passed += page - hand.page;
+        hand.pass_to(page, heap.page_count);
     };
     // Chunks are watched when the hand comes to them, and what is near in them is on the map then.
     const bool is_all_on_the_map = heap.chunks.all_are_tracked();
     std::uint64_t usable_chunk = ~std::uint64_t{0};  // asked for each chunk, not for each page
-    while (!is_full(heap, lane) && passed <= heap.page_count &&
+    while (!is_enough(heap, lane) && passed <= heap.page_count &&
            looked_at < (!lane.is_empty() ? scan_pages_enough : scan_pages_max)) {
-        const std::uint64_t chunk = heap.chunk_of(heap.hand);
-        if (is_all_on_the_map && is_group_idle(heap, heap.hand)) {
-            pass_to(heap.near_map.next_takeable(heap.hand, heap.page_count));
+        const std::uint64_t chunk = heap.chunk_of(hand.page);
+        if (is_all_on_the_map && is_group_idle(heap, hand.page)) {
+            pass_to(heap.near_map.next_takeable(hand.page, heap.page_count));
             ++looked_at;
         } else if (chunk != usable_chunk && !has_pages_to_take(heap, chunk)) {
             pass_to(heap.end_of_chunk(chunk));
-        } else if (!is_all_on_the_map && is_group_idle(heap, heap.hand)) {
-            pass_to(heap.near_map.next_takeable(heap.hand, heap.end_of_chunk(chunk)));
+        } else if (!is_all_on_the_map && is_group_idle(heap, hand.page)) {
+            pass_to(heap.near_map.next_takeable(hand.page, heap.end_of_chunk(chunk)));
             ++looked_at;
         } else {
             usable_chunk = chunk;
             is_anything_there = true;
-            consider(heap, lane, heap.hand++);
+            consider(heap, lane, hand.page);
+            pass_to(hand.page + 1);
             ++looked_at;
         }
-        if (heap.hand >= heap.page_count) heap.hand = 0;
     }
     constexpr unsigned turns_for_nothing = 8;
     lane.turns = is_anything_there ? 1 : turns_for_nothing;
-    heap.hand_found_nothing = lane.is_empty() ? heap.hand_found_nothing + 1 : 0;
+    hand.found_nothing = lane.is_empty() ? hand.found_nothing + 1 : 0;
 }
 
 // In a forked child what is not leased leaves last: only when what is on its way out already will not do.

@@ -565,7 +565,8 @@ std::uint64_t Machine::state() {
                      ? 0
                      : waiter.page * 8 + (waiter.told ? 4 : 0) + static_cast<std::uint64_t>(waiter.kind));
     }
-    hash.add(heap_->hand * 64 + heap_->keep_hand);
+    hash.add(heap_->hand.state());
+    hash.add(heap_->keep_hand);
     hash.add(heap_->near.pages() * 64 + heap_->statistics.far_pages.value());
     hash.add(heap_->statistics.kept_blob_bytes.value() * 64 + heap_->statistics.limbo_pages.value());
     hash.add(refusals_left_);
