@@ -53,8 +53,8 @@ def pieces(folder):
     made = []
     for at in range(0, len(names), FILES_A_PIECE):
         part = names[at:at + FILES_A_PIECE]
-        command = [suite.UNDER, "/usr/bin/python3.11", "-m", "test", "-j2", "--timeout", "240", *part]
-        made.append(Piece(f"{part[0]}..{part[-1]}", command, read, seconds_max=800, folder=folder, under_stress=False,
+        command = [suite.UNDER, "/usr/bin/python3.11", "-m", "test", "-j2", "--timeout", "900", *part]
+        made.append(Piece(f"{part[0]}..{part[-1]}", command, read, seconds_max=2000, folder=folder, under_stress=False,
                           environment={"PYTHONPATH": library_of(folder), "LC_ALL": "C.UTF-8"}))
     return made
 

@@ -72,7 +72,7 @@ def pieces(folder):
     source = source_of(folder)
     shutil.rmtree(f"{source}/testdir", ignore_errors=True)
     os.chmod(source, 0o777)
-    made = [Piece(f"quick {letters}", suite.not_root(["./testfixture", "test/permutations.test", "quick"]), read_quick, seconds_max=800,
+    made = [Piece(f"quick {letters}", suite.not_root(["./testfixture", "test/permutations.test", "quick"]), read_quick, seconds_max=2400,
                   folder=source, environment={"QUICKTEST_OMIT": f"^[^{letters}]"}, under_stress=letters in STRESSED)
             for letters in FIRST_LETTERS]
     made.append(Piece("shell in memory", ["./sqlite3", "-bail", ":memory:", SHELL], read_shell, folder=source, may_fail_at_times=False))
