@@ -23,11 +23,11 @@ class Streams {
     unsigned run_at(std::uint64_t page) noexcept {
         for (Stream& stream : streams_) {
             // Past what it brought near, or just past that: some pages were near already.
-            if (page - stream.page - 1 > stream.run) continue;
-            stream = {page, std::min(2 * stream.run, run_max)};
+            if (page - stream.page - 1 > std::max(stream.run, 1u)) continue;
+            stream = {page, std::clamp(2 * stream.run, 1u, run_max)};
             return stream.run;
         }
-        streams_[next_] = {page, 1};
+        streams_[next_] = {page, 0};
         next_ = (next_ + 1) % streams_max;
         return 1;
     }
@@ -36,7 +36,7 @@ class Streams {
     static constexpr unsigned streams_max = 8;
     struct Stream {
         std::uint64_t page = UINT64_MAX / 2;  // where its last fault was: for now, where none will be
-        unsigned run = 1;
+        unsigned run = 0;                     // what that brought near; 0: it was the first
     };
     // Two ranges that are compared or copied are two streams; others go on beside them.
     std::array<Stream, streams_max> streams_;

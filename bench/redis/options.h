@@ -16,7 +16,7 @@ struct RedisOptions {
     std::uint64_t requests =
         200'000;  // timed, per workload, variant and round; a quarter as many before them to warm up
     int connections = 50;
-    int pipeline = 1;
+    int pipeline = 16;
     int near_percent = 48;
     std::string codec = "lz4";     // of the servers under pnode
     std::uint64_t sample = 5'000;  // values compared byte for byte in each server at the end
