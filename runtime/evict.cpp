@@ -22,10 +22,6 @@ void count_evicted(Heap& heap, unsigned pages) noexcept {
     if (heap.eviction_clock.count(pages, near_pages)) heap.near.wake_evictor();
 }
 
-bool has_to_make_room(const Heap& heap) noexcept {
-    return heap.hand.is_tight() ? heap.near.past_limit() : heap.near.past_hard();
-}
-
 // Takes the page if it is near. With an empty lane it waits, bounded, for a page in transit.
 void add_if_near(Heap& heap, EvictLane& lane, std::uint64_t page) noexcept {
     if (is_under_our_feet(heap, page)) return;
@@ -94,7 +90,7 @@ unsigned evict_batch(Heap& heap, EvictLane& lane, Evicting who) noexcept {
 void make_room(Heap& heap, Evicting who) noexcept {
     // Enough for the hand to pass over warm pages as often as they may be passed over.
     constexpr unsigned fruitless_max = 64;
-    for (unsigned fruitless = 0; has_to_make_room(heap);) {
+    for (unsigned fruitless = 0; heap.near.past_hard();) {
         if (heap.near.is_resting() || is_forking_here()) return;
         LentEvictLane lane(heap.evict_lanes);
         heap.statistics.evictions_direct.add();

@@ -20,19 +20,14 @@ bool may_evict(const Heap& heap) noexcept {
     return heap.far.own_store() == 0 || heap.leased_pages.any() || heap.near.past_hard();
 }
 
-// Where threads make room themselves it helps past the limit only (charge). Where little may leave, what may
-// is in use: nothing is taken out before it has to be.
-bool only_past_limit(const Heap& heap) noexcept {
-    return heap.makes_room_itself() || heap.hand.is_tight();
-}
-
+// Where threads make room themselves it helps past the limit only (charge), and leaves the rest to them.
 bool has_to_evict(const Heap& heap) noexcept {
-    const bool due = only_past_limit(heap) ? heap.near.past_limit() : heap.near.past_high();
+    const bool due = heap.makes_room_itself() ? heap.near.past_limit() : heap.near.past_high();
     return due && may_evict(heap);
 }
 
 bool is_at_goal(const Heap& heap) noexcept {
-    return only_past_limit(heap) ? !heap.near.past_limit() : heap.near.pages() <= heap.near.low_pages();
+    return heap.makes_room_itself() ? !heap.near.past_limit() : heap.near.pages() <= heap.near.low_pages();
 }
 
 // Down to the low watermark, or until nothing more can be done.

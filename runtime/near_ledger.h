@@ -44,17 +44,13 @@ class NearLedger {
 
     // The stress switch evicts down to almost nothing, whatever the limit says.
     void set_stress() noexcept { stress_ = true; }
-    std::uint64_t hard_pages() const noexcept {
-        return enforced() - std::max<std::uint64_t>(24, enforced() / 256);
-    }
-    // By as much as `hard` is before it: more than who makes room at each fault leaves for a moment.
-    std::uint64_t well_past_limit_pages() const noexcept { return 2 * enforced() - hard_pages(); }
-    std::uint64_t high_pages() const noexcept {
-        return enforced() - std::max<std::uint64_t>(48, enforced() / 64);
-    }
-    std::uint64_t low_pages() const noexcept {
-        return enforced() - std::max<std::uint64_t>(112, enforced() / 32);
-    }
+    std::uint64_t hard_pages() const noexcept { return enforced() - below(24, 256); }
+    std::uint64_t high_pages() const noexcept { return enforced() - below(48, 64); }
+    std::uint64_t low_pages() const noexcept { return enforced() - below(112, 32); }
+
+    // Little of what is near may leave (hand.h), and is in use: then the marks are one, the limit.
+    void set_tight(bool is_tight) noexcept { is_tight_.store(is_tight, std::memory_order_relaxed); }
+    bool is_tight() const noexcept { return is_tight_.load(std::memory_order_relaxed); }
 
     std::uint64_t pages() const noexcept { return pages_.load(std::memory_order_relaxed); }
     bool past_high() const noexcept { return pages() > high_pages(); }
@@ -70,8 +66,8 @@ class NearLedger {
     void charge(std::uint64_t pages, Statistics& statistics, Room room = Room::by_evictor) noexcept {
         const std::uint64_t now = pages_.fetch_add(pages, std::memory_order_relaxed) + pages;
         if (now > statistics.near_pages_peak.value()) statistics.near_pages_peak.raise_to(now);
-        if (now > (room == Room::by_evictor ? high_pages() : well_past_limit_pages()) && !is_resting())
-            wake_evictor();
+        const bool by_caller = room == Room::by_caller || is_tight();
+        if (now > (by_caller ? well_past_limit_pages() : high_pages()) && !is_resting()) wake_evictor();
     }
     void discharge(std::uint64_t pages) noexcept { pages_.fetch_sub(pages, std::memory_order_relaxed); }
 
@@ -147,6 +143,14 @@ class NearLedger {
         return stress_ ? std::min(limit_pages(), limit_pages_min) : limit_pages();
     }
 
+    std::uint64_t below(std::uint64_t pages, std::uint64_t part) const noexcept {
+        return is_tight() ? 0 : std::max(pages, enforced() / part);
+    }
+    // As much as `hard` is before it: more than who makes room at each fault leaves for a moment.
+    std::uint64_t well_past_limit_pages() const noexcept {
+        return enforced() + std::max<std::uint64_t>(24, enforced() / 256);
+    }
+
     static constexpr std::uint64_t rest_ns_min = 10'000'000;
     static constexpr std::uint64_t rest_ns_max = 1'280'000'000;
 
@@ -159,6 +163,7 @@ class NearLedger {
     std::atomic<std::uint64_t> far_pages_{0};    // physical, as last told
     std::atomic<std::uint32_t> work_{0};
     std::atomic<bool> looks_soon_{false};
+    std::atomic<bool> is_tight_{false};
     bool stress_ = false;
 };
 

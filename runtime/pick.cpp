@@ -92,7 +92,7 @@ bool has_pages_to_take(Heap& heap, std::uint64_t chunk) noexcept {
 bool is_enough(const Heap& heap, const EvictLane& lane) noexcept {
     if (is_full(heap, lane)) return true;
     const std::uint64_t taken = lane.out_count + lane.unwritten_count;
-    return taken != 0 && heap.hand.is_tight() && taken + heap.near.limit_pages() >= heap.near.pages();
+    return taken != 0 && heap.near.is_tight() && taken + heap.near.hard_pages() >= heap.near.pages();
 }
 
 // Until there is a batch or enough was looked at.
@@ -104,7 +104,7 @@ void move_hand(Heap& heap, EvictLane& lane) noexcept {
     bool is_anything_there = false;
     const auto pass_to = [&](std::uint64_t page) {
         passed += page - hand.page;
-        hand.pass_to(page, heap.page_count);
+        if (hand.pass_to(page, heap.page_count)) heap.near.set_tight(hand.is_tight());
     };
     // Chunks are watched when the hand comes to them, and what is near in them is on the map then.
     const bool is_all_on_the_map = heap.chunks.all_are_tracked();

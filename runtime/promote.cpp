@@ -212,8 +212,7 @@ void wake(Heap& heap, std::uint64_t page) noexcept {
 }
 
 void charge(Heap& heap, std::uint64_t pages) noexcept {
-    const bool by_caller = heap.makes_room_itself() || heap.hand.is_tight();
-    const auto room = by_caller ? NearLedger::Room::by_caller : NearLedger::Room::by_evictor;
+    const auto room = heap.makes_room_itself() ? NearLedger::Room::by_caller : NearLedger::Room::by_evictor;
     heap.near.charge(pages, heap.statistics, room);
 }
 

@@ -4,6 +4,7 @@
 #include <random>
 #include <vector>
 
+#include "runtime/near_ledger.h"
 #include "tests/runtime/heap_fixture.h"
 
 namespace pnode::test {
@@ -72,11 +73,26 @@ TEST(Hand, IsTightWhereARoundSeesLittleThatMayLeave) {
         return hand.is_tight();
     };
     EXPECT_FALSE(hand.is_tight());
-    EXPECT_FALSE(round_that_sees(2 * batch_pages));
-    EXPECT_FALSE(round_that_sees(2 * batch_pages - 1)) << "it stays what it was";
+    EXPECT_FALSE(round_that_sees(4 * batch_pages));
+    EXPECT_FALSE(round_that_sees(2 * batch_pages)) << "it stays what it was";
     EXPECT_TRUE(round_that_sees(batch_pages));
-    EXPECT_TRUE(round_that_sees(2 * batch_pages - 1));
-    EXPECT_FALSE(round_that_sees(2 * batch_pages));
+    EXPECT_TRUE(round_that_sees(4 * batch_pages - 1));
+    EXPECT_FALSE(round_that_sees(4 * batch_pages));
+}
+
+TEST(NearLedger, WhereLittleMayLeaveTheMarksAreOne) {
+    NearLedger near;
+    near.set_limit(1024);
+    EXPECT_LT(near.low_pages(), near.high_pages());
+    EXPECT_LT(near.high_pages(), near.hard_pages());
+    EXPECT_LT(near.hard_pages(), 1024u);
+    near.set_tight(true);
+    for (const std::uint64_t mark : {near.low_pages(), near.high_pages(), near.hard_pages()})
+        EXPECT_EQ(mark, 1024u);
+    near.set_limit(2000);
+    EXPECT_EQ(near.hard_pages(), 2000u);
+    near.set_tight(false);
+    EXPECT_LT(near.hard_pages(), 2000u);
 }
 
 // Nearly all that may be near does not compress. What is in use fits beside it, and stays; it was taken out
