@@ -1,20 +1,17 @@
 #include "bench/churn/options.h"
 
 #include <CLI/CLI.hpp>
-#include <algorithm>
 
 #include "bench/churn/accesses.h"
+#include "bench/common/chosen_names.h"
 
 namespace pnode::bench {
 namespace {
 
 std::string check_case(const std::string& text) {
-    std::string names;
-    for (const Mix mix : mixes) {
-        if (!text.empty() && std::string(name_of(mix)).starts_with(text)) return "";
-        names += std::string(names.empty() ? "" : ", ") + name_of(mix);
-    }
-    return "no case starts with '" + text + "'; there are " + names;
+    std::vector<std::string> names;
+    for (const Mix mix : mixes) names.emplace_back(name_of(mix));
+    return check_beginning("case", text, names);
 }
 
 void declare(CLI::App& app, ChurnOptions* options) {
@@ -46,8 +43,7 @@ void declare(CLI::App& app, ChurnOptions* options) {
 }  // namespace
 
 bool ChurnOptions::selects(const std::string& name) const {
-    return cases.empty() || std::any_of(cases.begin(), cases.end(),
-                                        [&](const std::string& prefix) { return name.starts_with(prefix); });
+    return is_chosen(cases, name);
 }
 
 nlohmann::ordered_json ChurnOptions::as_json() const {

@@ -1,24 +1,20 @@
 #include "bench/fault/options.h"
 
 #include <CLI/CLI.hpp>
-#include <algorithm>
+
+#include "bench/common/chosen_names.h"
 
 namespace pnode::bench {
 namespace {
 
 std::string check_case(const std::string& text) {
-    for (const std::string& name : fault_case_names)
-        if (!text.empty() && name.starts_with(text)) return "";
-    return "no case starts with '" + text +
-           "'; there are fresh-random, fresh-sequential, far-random, far-sequential, " +
-           "demote, demote-unchanged, demote-unchanged-again";
+    return check_beginning("case", text, fault_case_names);
 }
 
 }  // namespace
 
 bool FaultOptions::selects(const std::string& name) const {
-    return cases.empty() || std::any_of(cases.begin(), cases.end(),
-                                        [&](const std::string& prefix) { return name.starts_with(prefix); });
+    return is_chosen(cases, name);
 }
 
 nlohmann::ordered_json FaultOptions::as_json() const {

@@ -1,10 +1,10 @@
 #include "bench/redis/options.h"
 
 #include <CLI/CLI.hpp>
-#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 
+#include "bench/common/chosen_names.h"
 #include "bench/redis/dataset.h"
 
 namespace pnode::bench {
@@ -30,36 +30,25 @@ std::string pnode_beside_this_program() {
     return std::filesystem::read_symlink("/proc/self/exe", ignored).parent_path() / "pnode";
 }
 
-bool selects(const std::vector<std::string>& prefixes, const std::string& name) {
-    return prefixes.empty() ||
-           std::ranges::any_of(prefixes, [&](const std::string& prefix) { return name.starts_with(prefix); });
-}
-
-std::string check_beginning(const std::string& text, const std::vector<std::string>& names) {
-    std::string listed;
-    for (const std::string& name : names) {
-        if (!text.empty() && name.starts_with(text)) return "";
-        listed += (listed.empty() ? "" : ", ") + name;
-    }
-    return "no name starts with '" + text + "'; there are " + listed;
-}
-
 std::string check_case(const std::string& text) {
-    return check_beginning(text, {name_of(workloads[0]), name_of(workloads[1]), name_of(workloads[2])});
+    std::vector<std::string> names;
+    for (const Workload workload : workloads) names.emplace_back(name_of(workload));
+    return check_beginning("case", text, names);
 }
 
 std::string check_variant(const std::string& text) {
-    return check_beginning(text, {"pnode-near", "pnode-small", "pnode-kept", "zram-small", "pnode-total"});
+    return check_beginning("variant", text,
+                           {"pnode-near", "pnode-small", "pnode-kept", "zram-small", "pnode-total"});
 }
 
 }  // namespace
 
 bool RedisOptions::selects_case(const std::string& name) const {
-    return selects(cases, name);
+    return is_chosen(cases, name);
 }
 
 bool RedisOptions::selects_variant(const std::string& name) const {
-    return selects(variants, name);
+    return is_chosen(variants, name);
 }
 
 nlohmann::ordered_json RedisOptions::as_json() const {
