@@ -23,13 +23,14 @@ namespace pnode::bench {
 class FloorTier final : public Tier {
   public:
     enum class Served { inline_by_signal, by_handlers };
+    static constexpr std::size_t run_pages_max = 16;
     // Made after the heaps: it takes their signal, and passes on what is theirs. `codec`: "-", or one of
     // compress/codec.h that decodes without scratch. `run_pages`: what a fault brings, up to run_pages_max.
     // Throws std::system_error.
-    static constexpr std::size_t run_pages_max = 16;
     FloorTier(Served how, const std::string& codec, std::size_t pages, std::size_t run_pages = 1);
     ~FloorTier() override;
     std::byte* memory() const override { return memory_.data(); }
+    // However faults are served, demoting is the same: one of them is enough.
     bool compresses() const override { return codec_ != nullptr && handlers_.empty() && run_pages_ == 1; }
     bool keeps_blobs() const override { return false; }
     bool serves_runs_only() const override { return run_pages_ > 1; }

@@ -14,7 +14,7 @@ struct RedisOptions {
     std::uint64_t repeat = 0;             // or how often to repeat it; 0: as dataset_bytes says
     int rounds = 15;
     std::uint64_t requests =
-        200'000;  // timed, per workload, variant and round; a quarter as many before them to warm up
+        200'000;  // timed, per workload, variant and round; four times as many before them to warm up
     int connections = 50;
     int pipeline = 16;
     int near_percent = 48;

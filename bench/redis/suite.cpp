@@ -91,6 +91,7 @@ class Suite {
             open_group_.emplace("pnode-bench-redis-open");
             report_.group_version = open_group_->version();
         }
+        if (!options_.selects_variant("zram-small")) return;
         if (!no_group.empty() || !no_swap.empty()) {
             note("no kernel zram: " + (no_swap.empty() ? no_group : no_swap));
             return;
