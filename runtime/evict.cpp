@@ -99,7 +99,7 @@ void make_room(Heap& heap, Evicting who) noexcept {
         // Everything is pinned, incompressible or in use: looking again at each fault would find no more.
         if ((fruitless += lane->turns) < fruitless_max) continue;
         heap.near.rest();
-        heap.near.wake_evictor();  // which tries again afterwards
+        return heap.near.wake_evictor();  // which tries again afterwards
     }
 }
 

@@ -1,6 +1,6 @@
 // The near limit's ledger: how many pages are near, what is allowed, and who must act.
 //
-//     low < high < hard <= limit
+//     low < high < hard <= limit        (or, where little may leave, all of them the limit: set_tight)
 //
 // Past `high` the evictor wakes and works down to `low`; past `hard` whoever brought a page near takes a
 // batch out itself, after it answered. The charge is an upper bound: pages in limbo count, and so does every
@@ -44,9 +44,9 @@ class NearLedger {
 
     // The stress switch evicts down to almost nothing, whatever the limit says.
     void set_stress() noexcept { stress_ = true; }
-    std::uint64_t hard_pages() const noexcept { return enforced() - below(24, 256); }
-    std::uint64_t high_pages() const noexcept { return enforced() - below(48, 64); }
-    std::uint64_t low_pages() const noexcept { return enforced() - below(112, 32); }
+    std::uint64_t hard_pages() const noexcept { return below(hard_margin()); }
+    std::uint64_t high_pages() const noexcept { return below(margin(48, 64)); }
+    std::uint64_t low_pages() const noexcept { return below(margin(112, 32)); }
 
     // Little of what is near may leave (hand.h), and is in use: then the marks are one, the limit.
     void set_tight(bool is_tight) noexcept { is_tight_.store(is_tight, std::memory_order_relaxed); }
@@ -143,13 +143,13 @@ class NearLedger {
         return stress_ ? std::min(limit_pages(), limit_pages_min) : limit_pages();
     }
 
-    std::uint64_t below(std::uint64_t pages, std::uint64_t part) const noexcept {
-        return is_tight() ? 0 : std::max(pages, enforced() / part);
+    std::uint64_t margin(std::uint64_t pages_min, std::uint64_t part) const noexcept {
+        return std::max(pages_min, enforced() / part);
     }
-    // As much as `hard` is before it: more than who makes room at each fault leaves for a moment.
-    std::uint64_t well_past_limit_pages() const noexcept {
-        return enforced() + std::max<std::uint64_t>(24, enforced() / 256);
-    }
+    std::uint64_t hard_margin() const noexcept { return margin(24, 256); }
+    std::uint64_t below(std::uint64_t pages) const noexcept { return enforced() - (is_tight() ? 0 : pages); }
+    // More than who makes room at each fault leaves for a moment.
+    std::uint64_t well_past_limit_pages() const noexcept { return enforced() + hard_margin(); }
 
     static constexpr std::uint64_t rest_ns_min = 10'000'000;
     static constexpr std::uint64_t rest_ns_max = 1'280'000'000;
