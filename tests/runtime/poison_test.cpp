@@ -64,9 +64,15 @@ class Poison : public HeapTest {
   protected:
     static constexpr std::uint64_t pages = 32;
 
-    void TearDown() override { pn_heap_close(heap_); }  // its sums do not hold: pages were lost
+    void TearDown() override {  // its sums do not hold: pages were lost
+        pn_heap_close(heap_);
+        pn_node_close(options_.node);
+    }
 
+    // The heap has its node by a handle, as one that it may share: the evictor packs none of those, and no
+    // blob is moved from what is not yet damaged to what is.
     void lose_pages() {
+        ASSERT_EQ(pn_node_open(options_.node_spec, nullptr, &options_.node), 0) << pn_last_message();
         open_heap();
         buffer_ = alloc_filled(pages, Kind::text, 7);
         make_far(buffer_, pages);
