@@ -72,9 +72,10 @@ void write_stats_if_due(Heap& heap) noexcept {
     if (os::run_with_own_table(write, &file) != 0) write(&file);
 }
 
+constexpr std::uint64_t soon_ns = 10'000'000;
+
 // How long to sleep when nobody calls: for ever, unless something is due. Nothing to do must cost nothing.
 std::uint64_t sleep_ns(Heap& heap, bool more_is_asked, std::uint64_t packing_ns) noexcept {
-    constexpr std::uint64_t soon_ns = 10'000'000;
     std::uint64_t due_ns = UINT64_MAX;
     const auto no_later = [&](bool is_due, std::uint64_t after_ns) {
         if (is_due) due_ns = std::min(due_ns, after_ns);
@@ -91,10 +92,19 @@ std::uint64_t sleep_ns(Heap& heap, bool more_is_asked, std::uint64_t packing_ns)
 
 void* evictor_main(void* argument) noexcept {
     Heap& heap = *static_cast<Heap*>(argument);
+    std::uint64_t looked_after_ns = 0;  // when the rest was
     while (!heap.stop.load(std::memory_order_acquire)) {
         heap.fault_threads.start_rest();
         heap.engine_change.make_if_asked(heap);
         if (has_to_evict(heap)) evict_to_low(heap);
+        // What readers make free as they go is given back when they are done, not under their feet.
+        const bool helped = heap.read_ahead.help(heap);
+        const std::uint64_t now_ns = os::now_ns();
+        if (helped && now_ns - looked_after_ns < NearLedger::soon_ns_max) {
+            heap.near.wait_for_work(soon_ns);
+            continue;
+        }
+        looked_after_ns = now_ns;
         expire_leases(heap);
         write_stats_if_due(heap);
         const bool converging = converge(heap);

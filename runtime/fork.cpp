@@ -135,6 +135,7 @@ void forget_threads(Heap& heap) noexcept {
     heap.fault_threads.forget();
     heap.evictor.forget();
     heap.near.forget_evictor();
+    heap.read_ahead.forget();
     heap.recompressor.forget();
     heap.packing.forget();
     heap.hand_taken.store(false);

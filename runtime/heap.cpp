@@ -11,6 +11,7 @@
 #include "compress/blob.h"
 #include "cxl/sizes.h"
 #include "runtime/os/descriptors.h"
+#include "runtime/os/processors.h"
 #include "runtime/os/signals_blocked.h"
 
 namespace pnode {
@@ -213,6 +214,7 @@ int Heap::activate_locked(std::string* message, unsigned handlers_now) {
     if (error == 0) {
         // From here on faults are served; the evictor needs that.
         active.store(true, std::memory_order_release);
+        read_ahead.set_processors(os::processors_allowed());
         if (evictor.start(&evictor_main, this) != 0)
             report("no evictor thread could be started: threads that fault make room themselves");
         if (recompressor.start(*this) != 0)

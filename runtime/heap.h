@@ -40,6 +40,7 @@
 #include "runtime/offload.h"
 #include "runtime/os/userfaultfd.h"
 #include "runtime/packing.h"
+#include "runtime/read_ahead.h"
 #include "runtime/page_traits.h"
 #include "runtime/page_word.h"
 #include "runtime/recompressor.h"
@@ -201,6 +202,7 @@ class Heap : private cxl::NodeUser {
     os::Thread evictor;
     Recompressor recompressor;
     Packing packing;
+    ReadAhead read_ahead;
     std::atomic<bool> stop{false};
     StatsFile stats_file;
 

@@ -49,6 +49,14 @@ bool may_be_from_before() noexcept {
     return is_first;
 }
 
+// Who reads far pages in order will want those behind this run.
+void ask_for_more(Heap& heap, std::uint64_t page, unsigned run, FaultKind kind) noexcept {
+    const PageState state = heap.word(page).load().state();
+    if (state != PageState::far && state != PageState::busy) return;
+    if (heap.near.limit_pages() < ReadAhead::near_pages_least) return;
+    if (heap.read_ahead.ask(page + run, kind, lane_home())) heap.near.wake_evictor();
+}
+
 // Was it a page of ours, and is it near now?
 bool serve(Heap& heap, std::uint64_t page, FaultKind kind) noexcept {
     // What was mapped over the heap's pages, a file, has its own reasons.
@@ -61,7 +69,9 @@ bool serve(Heap& heap, std::uint64_t page, FaultKind kind) noexcept {
     if (heap.engine != Engine::in_line) return false;
     const std::uint64_t started_ns = os::now_ns();
     LentResolveLane lane(heap.resolve_lanes);
-    const Resolved resolved = resolve(heap, page, kind, *lane, lane->streams.run_at(page));
+    const unsigned run = lane->streams.run_at(page, heap.read_ahead.brought_before(page));
+    if (run == Streams::run_max) ask_for_more(heap, page, run, kind);
+    const Resolved resolved = resolve(heap, page, kind, *lane, run);
     heap.statistics.faults.add();
     if (resolved == Resolved::fresh) heap.statistics.faults_fresh.add();
     if (resolved == Resolved::redundant) heap.statistics.faults_redundant.add();

@@ -46,6 +46,7 @@ struct Run {
     unsigned count = 0;
     bool protect = false;  // all of them, or none
     bool writes = false;   // the access, to the first
+    bool ahead = false;    // nobody asked for the first either
     Page pages[ResolveLane::pages_max] = {};
 };
 
@@ -88,7 +89,9 @@ bool add_next(Heap& heap, Run& run, FaultKind kind, ResolveLane& lane) noexcept 
     const PageWord word = heap.word(page).load();
     if (word.state() != PageState::far || is_under_our_feet(heap, page)) return false;
     const bool keep = should_keep(heap, word, kind);
-    if (should_protect(heap, word, kind, keep) != run.protect) return false;
+    const bool protect = should_protect(heap, word, kind, keep);
+    if (run.count == 0) run.protect = protect;
+    if (protect != run.protect) return false;
     if (!heap.word(page).make_busy(word)) return false;
     if (decode(heap, page, word, lane.pages + run.count * page_bytes, lane) != nullptr) {
         heap.word(page).publish(word);
@@ -117,7 +120,7 @@ class MemoryWait {
 };
 
 // Copies all of the run in that can be. How many of it are in place, from the first on; 0: the first is
-// gone. Only the first is worth waiting for.
+// gone. Only one that was asked for is worth waiting for.
 unsigned copy_run(Heap& heap, Run& run, const ResolveLane& lane) noexcept {
     const auto copy = run.protect ? os::uffd_copy_protected : os::uffd_copy;
     MemoryWait memory;
@@ -141,7 +144,7 @@ unsigned copy_run(Heap& heap, Run& run, const ResolveLane& lane) noexcept {
                 end = 1;
                 break;
             default:
-                if (at != 0) return at;
+                if (at != 0 || run.ahead) return at;
                 memory.wait(heap, run.first, error);
         }
     }
@@ -172,7 +175,7 @@ void settle_run(Heap& heap, const Run& run, unsigned placed) noexcept {
     heap.near.discharge(run.count - placed);
     unsigned freed = 0;
     for (unsigned index = 0; index < placed; ++index) {
-        settle(heap, run.first + index, run, run.pages[index], index != 0);
+        settle(heap, run.first + index, run, run.pages[index], run.ahead || index != 0);
         freed += run.pages[index].keep ? 0 : 1;
     }
     for (unsigned index = placed; index < run.count; ++index)
@@ -180,7 +183,16 @@ void settle_run(Heap& heap, const Run& run, unsigned placed) noexcept {
     if (freed != 0 && heap.near.is_resting()) heap.far_room_made(freed);
     heap.statistics.far_pages.subtract(placed);
     heap.statistics.promotions.add(placed);
-    if (placed > 1) heap.statistics.promotions_ahead.add(placed - 1);
+    const unsigned asked = run.ahead ? 0 : 1;
+    if (placed > asked) heap.statistics.promotions_ahead.add(placed - asked);
+}
+
+// How many of its pages came near.
+unsigned place_run(Heap& heap, Run& run, const ResolveLane& lane) noexcept {
+    charge(heap, run.count);
+    const unsigned placed = copy_run(heap, run, lane);
+    settle_run(heap, run, placed);
+    return placed;
 }
 
 }  // namespace
@@ -235,10 +247,20 @@ Resolved promote_far(Heap& heap, std::uint64_t page, PageWord word, FaultKind ki
     const unsigned count_max = room_for(heap, pages);
     while (run.count < count_max && add_next(heap, run, kind, lane)) {
     }
-    charge(heap, run.count);
-    const unsigned placed = copy_run(heap, run, lane);
-    settle_run(heap, run, placed);
-    return placed == 0 ? Resolved::gone : Resolved::served;
+    return place_run(heap, run, lane) == 0 ? Resolved::gone : Resolved::served;
+}
+
+void bring_ahead(Heap& heap, const ReadAhead::Run& ahead, ResolveLane& lane) noexcept {
+    if (is_forking_here()) return;
+    const std::uint64_t end = ahead.first + ahead.pages;
+    for (std::uint64_t page = ahead.first; page < end;) {
+        Run run = {.first = page, .ahead = true};
+        const unsigned count_max = room_for(heap, static_cast<unsigned>(end - page));
+        while (run.count < count_max && add_next(heap, run, ahead.kind, lane)) {
+        }
+        if (run.count != 0) place_run(heap, run, lane);
+        page += std::max(run.count, 1U);
+    }
 }
 
 int promote(Heap& heap, std::uint64_t first, std::uint64_t pages) noexcept {

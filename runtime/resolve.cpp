@@ -17,6 +17,7 @@ namespace {
 // A page of zeros to copy a first touch from: read-only data, so the kernel never has to zero-fill it for us.
 alignas(4096) constexpr std::byte zeros[page_bytes] = {};
 
+constexpr std::uint64_t rounds_late = 1500;  // of waiting: half a millisecond
 constexpr std::uint64_t report_after_ns = 10'000'000'000;
 
 Resolved resolve_poisoned(Heap& heap, std::uint64_t page, FaultKind kind) noexcept {
@@ -133,7 +134,12 @@ Resolved resolve(Heap& heap, std::uint64_t page, FaultKind kind, ResolveLane& la
         const PageWord word = heap.word(page).load();
         switch (word.state()) {
             case PageState::busy: {
+                if (const ReadAhead::Run run = heap.read_ahead.take_behind(page); run.pages != 0) {
+                    bring_ahead(heap, run, lane);
+                    continue;
+                }
                 backoff.wait();
+                if (backoff.rounds() == rounds_late) heap.read_ahead.answers_late(page);
                 if (backoff.rounds() < 5000) continue;
                 const std::uint64_t now = os::now_ns();
                 if (reported_at == 0) reported_at = now;

@@ -19,11 +19,12 @@ class Streams {
     static constexpr unsigned run_max = 16;
 
     // How many pages from this one on to bring near, 1 to run_max. `page` counts over the whole address
-    // space.
-    unsigned run_at(std::uint64_t page) noexcept {
+    // space. `ahead`: so many before this one may have been brought by others for a stream in full swing.
+    unsigned run_at(std::uint64_t page, unsigned ahead = 0) noexcept {
         for (Stream& stream : streams_) {
             // Past what it brought near, or just past that: some pages were near already.
-            if (page - stream.page - 1 > std::max(stream.run, 1u)) continue;
+            if (page - stream.page - 1 > std::max(stream.run + (stream.run == run_max ? ahead : 0), 1u))
+                continue;
             stream = {page, std::clamp(2 * stream.run, 1u, run_max)};
             return stream.run;
         }

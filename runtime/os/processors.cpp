@@ -32,6 +32,13 @@ bool read_own(void* to, std::uint64_t from, std::size_t bytes) noexcept {
 
 }  // namespace
 
+unsigned processors_allowed() noexcept {
+    cpu_set_t allowed;
+    CPU_ZERO(&allowed);
+    return ::sched_getaffinity(0, sizeof allowed, &allowed) == 0 ? static_cast<unsigned>(CPU_COUNT(&allowed))
+                                                                 : 1;
+}
+
 std::uint64_t processor_word_of(std::uint32_t thread) noexcept {
     constexpr std::size_t processor_at = 4;  // `cpu_id` of struct rseq
     if (&__rseq_size == nullptr || __rseq_size == 0) return 0;

@@ -14,6 +14,9 @@ namespace pnode::os {
 // managed memory.
 std::uint64_t processor_word_of(std::uint32_t thread) noexcept;
 
+// How many the calling thread may run on; 1 where the kernel does not say (more than 1024 of them).
+unsigned processors_allowed() noexcept;
+
 // The processor the thread runs on, or ran on last; -1: it is not known.
 int processor_told_at(std::uint64_t word) noexcept;
 

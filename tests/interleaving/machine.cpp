@@ -7,6 +7,7 @@
 #include <random>
 
 #include "runtime/eviction.h"
+#include "runtime/promote.h"
 #include "runtime/replace_blob.h"
 #include "tests/interleaving/stepped_atomic.h"
 
@@ -231,6 +232,12 @@ void Machine::release(std::uint64_t first, std::uint64_t pages) {
 void Machine::promote(std::uint64_t first, std::uint64_t pages) {
     note("promote");
     if (pnode::promote(*heap_, first, pages) != 0) fail("promote() failed");
+}
+
+void Machine::bring_ahead(std::uint64_t first, unsigned pages) {
+    note("bring ahead");
+    const LentResolveLane lane(heap_->resolve_lanes);
+    pnode::bring_ahead(*heap_, {first, pages, FaultKind::missing_to_read}, *lane);
 }
 
 void Machine::pin(std::uint64_t page) {

@@ -63,6 +63,7 @@ class Machine : public World {
     void evict_apart(std::uint64_t one, std::uint64_t other);
     void release(std::uint64_t first, std::uint64_t pages);
     void promote(std::uint64_t first, std::uint64_t pages);
+    void bring_ahead(std::uint64_t first, unsigned pages);
     void pin(std::uint64_t page);
     void unpin(std::uint64_t page);
     void relocate(std::uint64_t from, std::uint64_t to, std::uint64_t pages);

@@ -80,6 +80,7 @@ const Act demote = [](Machine& m) { m.demote(0, 1); };
 const Act evict = [](Machine& m) { m.evict(); };
 const Act release = [](Machine& m) { m.release(0, 1); };
 const Act promote = [](Machine& m) { m.promote(0, 1); };
+const Act bring_ahead = [](Machine& m) { m.bring_ahead(0, 2); };
 const Act pin = [](Machine& m) {
     m.pin(0);
     m.unpin(0);
@@ -103,9 +104,9 @@ const Named states[] = {{"fresh", fresh},
                         {"near, blob outdated", near_changed_since},
                         {"near, unwritten", near_unwritten}};
 const Named acts[] = {
-    {"write", write},       {"demote", demote},          {"release", release}, {"evict", evict},
-    {"read", read},         {"promote", promote},        {"pin", pin},         {"drop", drop_kept},
-    {"relocate", relocate}, {"system call", system_call}};
+    {"write", write},       {"demote", demote},           {"release", release},  {"evict", evict},
+    {"read", read},         {"promote", promote},         {"pin", pin},          {"drop", drop_kept},
+    {"relocate", relocate}, {"system call", system_call}, {"ahead", bring_ahead}};
 constexpr std::size_t acts_often = 4;  // the first of them
 
 bool is(const Named& act, const char* name) {

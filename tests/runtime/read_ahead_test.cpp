@@ -1,8 +1,12 @@
 // Who reads far pages one after another gets the next ones before asking; who does not, does not; and no page
 // is ever another's.
+#include "runtime/read_ahead.h"
+
 #include <cstring>
 
+#include "runtime/handles.h"
 #include "runtime/streams.h"
+#include "tests/runtime/child_process.h"
 #include "tests/runtime/heap_fixture.h"
 
 namespace pnode::test {
@@ -55,6 +59,96 @@ TEST(Streams, TheFirstPagesOfAllAreFaultsLikeOthers) {
     EXPECT_EQ(streams.run_at(UINT64_MAX / 4096), 1u);
 }
 
+TEST(Streams, WhatOthersBroughtIsPassedOverInFullSwingOnly) {
+    Streams streams;
+    std::uint64_t page = 1000;
+    constexpr unsigned ahead = 64;
+    for (const unsigned run : {1u, 1u, 2u, 4u, 8u, 16u}) {
+        EXPECT_EQ(streams.run_at(page, 0), run);
+        page += run;
+    }
+    EXPECT_EQ(streams.run_at(page + ahead, ahead), 16u);
+    EXPECT_EQ(streams.run_at(page + 3 * ahead, ahead), 1u);
+    EXPECT_EQ(streams.run_at(page + 3 * ahead + 10, ahead), 1u);  // a new one
+}
+
+// ---- the window of what two bring ahead ----
+
+constexpr FaultKind kind = FaultKind::missing_to_read;
+
+TEST(ReadAheadWindow, IsTakenOffRunByRunAndOnce) {
+    pnode::ReadAhead window;
+    window.set_processors(2);
+    EXPECT_EQ(window.take().pages, 0u);
+    EXPECT_TRUE(window.ask(100, kind, 1));
+    for (std::uint64_t first = 100; first < 164; first += 16) {
+        const pnode::ReadAhead::Run run = window.take();
+        EXPECT_EQ(run.first, first);
+        EXPECT_EQ(run.pages, 16u);
+        EXPECT_EQ(run.kind, kind);
+    }
+    EXPECT_EQ(window.take().pages, 0u);
+}
+
+TEST(ReadAheadWindow, FollowsItsReaderAndGivesNothingTwice) {
+    pnode::ReadAhead window;
+    window.set_processors(2);
+    window.ask(100, kind, 1);
+    window.take();
+    window.take();
+    window.ask(116, FaultKind::missing_to_write, 1);  // the reader got to what was taken first
+    std::uint64_t next = 132;
+    while (const unsigned pages = window.take().pages) next += pages;
+    EXPECT_EQ(next, 116u + pnode::ReadAhead::window_pages);
+    window.ask(5000, kind, 1);  // somewhere else
+    EXPECT_EQ(window.take().first, 5000u);
+    window.ask(100, kind, 1);  // and back
+    EXPECT_EQ(window.take().first, 100u);
+}
+
+TEST(ReadAheadWindow, WhoWaitsTakesWhatIsBehindItsPage) {
+    pnode::ReadAhead window;
+    window.set_processors(2);
+    window.ask(100, kind, 1);
+    EXPECT_EQ(window.take_behind(100).pages, 0u);  // that page itself is to be taken yet
+    EXPECT_EQ(window.take_behind(3000).pages, 0u);
+    EXPECT_EQ(window.take_behind(2).pages, 0u);
+    EXPECT_EQ(window.take_behind(99).first, 100u);
+    EXPECT_EQ(window.take_behind(100).first, 116u);
+    EXPECT_NE(window.brought_before(120), 0u);
+    EXPECT_NE(window.brought_before(132), 0u);
+    EXPECT_EQ(window.brought_before(133), 0u);
+    EXPECT_EQ(window.brought_before(2), 0u);
+}
+
+TEST(ReadAheadWindow, IsNoneWithoutAProcessorToSpare) {
+    pnode::ReadAhead one, two, three;
+    EXPECT_FALSE(one.ask(100, kind, 1));
+    two.set_processors(2);
+    EXPECT_TRUE(two.ask(100, kind, 1));
+    EXPECT_FALSE(two.ask(900, kind, 2));
+    EXPECT_EQ(two.take().pages, 0u);
+    three.set_processors(3);
+    EXPECT_TRUE(three.ask(100, kind, 1));
+    EXPECT_TRUE(three.ask(900, kind, 2));
+    EXPECT_FALSE(three.ask(1800, kind, 3));
+}
+
+// Each time for twice as long.
+TEST(ReadAheadWindow, NobodyAsksForAWhileWhoAnswersLate) {
+    pnode::ReadAhead window;
+    window.set_processors(2);
+    window.ask(100, kind, 1);
+    window.answers_late(3000);  // was not waited for because of it
+    EXPECT_NE(window.take().pages, 0u);
+    for (int time = 0; time < 9; ++time) {
+        EXPECT_TRUE(eventually([&] { return window.ask(100, kind, 1); }));
+        window.answers_late(99);
+    }
+    EXPECT_EQ(window.take().pages, 0u);
+    EXPECT_FALSE(window.ask(100, kind, 1));
+}
+
 class ReadAhead : public HeapTest {};
 class CalmReadAhead : public HeapTest {
   protected:
@@ -94,6 +188,70 @@ TEST_F(CalmReadAhead, APromotedRangeComesInRuns) {
     expect_near(buffer + page_bytes, pages - 2);
     EXPECT_GT(stats().promotions_ahead, pages / 2);
     EXPECT_EQ(wrong_pages(buffer, pages, Kind::text, 1), 0u);
+}
+
+// Nobody touches any of them.
+TEST_F(CalmReadAhead, TheEvictorBringsWhatAReaderWillWant) {
+    open_heap();
+    std::uint8_t* const buffer = alloc_filled(pages, Kind::text, 1);
+    make_far(buffer, pages);
+    Heap& heap = heap_->heap;
+    heap.read_ahead.set_processors(2);
+    const std::uint64_t first = heap.page_at(reinterpret_cast<std::uint64_t>(buffer)) + 10;
+    ASSERT_TRUE(heap.read_ahead.ask(first, kind, 1));
+    heap.near.wake_evictor();
+    constexpr unsigned wanted = pnode::ReadAhead::window_pages;
+    EXPECT_TRUE(eventually([&] { return stats().promotions == wanted; })) << stats().promotions;
+    expect_near(buffer + 10 * page_bytes, wanted);
+    EXPECT_EQ(pages_in_state(buffer, pages, PN_PAGE_FAR), pages - wanted);
+    EXPECT_EQ(stats().promotions_ahead, wanted);
+    EXPECT_EQ(stats().faults, stats().faults_fresh);
+    EXPECT_EQ(wrong_pages(buffer, pages, Kind::text, 1), 0u);
+}
+
+// Its page is in somebody's hands, who takes long; the evictor does not know of the window.
+TEST_F(CalmReadAhead, WhoWaitsForAPageBringsTheNextOnes) {
+    open_heap();
+    std::uint8_t* const buffer = alloc_filled(pages, Kind::text, 1);
+    make_far(buffer, pages);
+    Heap& heap = heap_->heap;
+    heap.read_ahead.set_processors(2);
+    const std::uint64_t page = heap.page_at(reinterpret_cast<std::uint64_t>(buffer)) + 10;
+    const PageWord word = heap.word(page).load();
+    ASSERT_TRUE(heap.word(page).make_busy(word));
+    heap.read_ahead.ask(page + 1, kind, 1);
+    constexpr unsigned wanted = pnode::ReadAhead::window_pages;
+    std::thread reader([&] { EXPECT_TRUE(page_is(buffer + 10 * page_bytes, Kind::text, 11)); });
+    EXPECT_TRUE(eventually([&] { return stats().promotions == wanted; })) << stats().promotions;
+    expect_near(buffer + 11 * page_bytes, wanted);
+    heap.word(page).publish(word);
+    reader.join();
+    EXPECT_EQ(stats().promotions_ahead, wanted);
+    EXPECT_EQ(wrong_pages(buffer, pages, Kind::text, 1), 0u);
+}
+
+// Each child sees all of it, whoever was bringing pages as it was made.
+TEST_F(ReadAhead, ChildrenAreMadeMeanwhile) {
+    options_.near_bytes_max = 8 * mib;
+    open_heap();
+    constexpr std::uint64_t pages = 4096;
+    std::uint8_t* const buffer = alloc_filled(pages, Kind::text, 1);
+    std::atomic<bool> ends{false};
+    std::atomic<std::uint64_t> wrong{0};
+    std::thread reader([&] {
+        while (!ends) wrong += wrong_pages(buffer, pages, Kind::text, 1);
+    });
+    for (std::uint64_t child = 0; child < 12; ++child) {
+        const std::uint64_t from = child * 300;
+        Child reading = Child::start([&] {
+            const bool right = wrong_pages(buffer + from * page_bytes, 256, Kind::text, 1 + from) == 0;
+            return right ? Verdict::good : Verdict::wrong_bytes;
+        });
+        EXPECT_EQ(reading.wait(), Verdict::good);
+    }
+    ends = true;
+    reader.join();
+    EXPECT_EQ(wrong.load(), 0u);
 }
 
 // A run ends at what is not far, and goes on behind it.
