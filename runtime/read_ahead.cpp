@@ -1,7 +1,5 @@
 #include "runtime/read_ahead.h"
 
-#include <sched.h>
-
 #include "runtime/heap.h"
 #include "runtime/promote.h"
 
@@ -42,13 +40,13 @@ bool ReadAhead::help(Heap& heap) noexcept {
 
 // Looks for a moment, and lets others have the processor if they want it.
 ReadAhead::Run ReadAhead::wait_for_run() noexcept {
-    constexpr unsigned looks = 64;
+    constexpr unsigned looks = 64;  // the last of them is after a sched_yield()
+    os::Backoff backoff;
     for (unsigned look = 0; look < looks; ++look) {
         if (const Run run = take(); run.pages != 0) return run;
-        __builtin_ia32_pause();
+        backoff.wait();
     }
-    ::sched_yield();
-    return {};
+    return take();
 }
 
 void ReadAhead::bring(Heap& heap, const Run& run) noexcept {

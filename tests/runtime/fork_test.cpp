@@ -642,6 +642,30 @@ TEST_F(Fork, OfAProcessWhoseThreadsFaultAndDemote) {
     EXPECT_EQ(wrong_pages(still, many, Kind::text, 1), 0u);
 }
 
+// Each child sees all of it, whoever was bringing pages as it was made.
+TEST_F(Fork, WhileAThreadReadsAndTheEvictorReadsAhead) {
+    options_.near_bytes_max = 8 * mib;
+    open_heap();
+    constexpr std::uint64_t count = 4096;
+    std::uint8_t* const buffer = alloc_filled(count, Kind::text, 1);
+    std::atomic<bool> ends{false};
+    std::atomic<std::uint64_t> wrong{0};
+    std::thread reader([&] {
+        while (!ends) wrong += wrong_pages(buffer, count, Kind::text, 1);
+    });
+    for (std::uint64_t child = 0; child < 12; ++child) {
+        const std::uint64_t from = child * 300;
+        Child reading = Child::start([&] {
+            const bool right = wrong_pages(buffer + from * page_bytes, 256, Kind::text, 1 + from) == 0;
+            return right ? Verdict::good : Verdict::wrong_bytes;
+        });
+        EXPECT_EQ(reading.wait(), Verdict::good);
+    }
+    ends = true;
+    reader.join();
+    EXPECT_EQ(wrong.load(), 0u);
+}
+
 TEST_F(Fork, ChildStartsThreadsOfItsOwn) {
     open_heap();
     std::uint8_t* const buffer = alloc_mixed(1);

@@ -6,7 +6,6 @@
 
 #include "runtime/handles.h"
 #include "runtime/streams.h"
-#include "tests/runtime/child_process.h"
 #include "tests/runtime/heap_fixture.h"
 
 namespace pnode::test {
@@ -228,30 +227,6 @@ TEST_F(CalmReadAhead, WhoWaitsForAPageBringsTheNextOnes) {
     reader.join();
     EXPECT_EQ(stats().promotions_ahead, wanted);
     EXPECT_EQ(wrong_pages(buffer, pages, Kind::text, 1), 0u);
-}
-
-// Each child sees all of it, whoever was bringing pages as it was made.
-TEST_F(ReadAhead, ChildrenAreMadeMeanwhile) {
-    options_.near_bytes_max = 8 * mib;
-    open_heap();
-    constexpr std::uint64_t pages = 4096;
-    std::uint8_t* const buffer = alloc_filled(pages, Kind::text, 1);
-    std::atomic<bool> ends{false};
-    std::atomic<std::uint64_t> wrong{0};
-    std::thread reader([&] {
-        while (!ends) wrong += wrong_pages(buffer, pages, Kind::text, 1);
-    });
-    for (std::uint64_t child = 0; child < 12; ++child) {
-        const std::uint64_t from = child * 300;
-        Child reading = Child::start([&] {
-            const bool right = wrong_pages(buffer + from * page_bytes, 256, Kind::text, 1 + from) == 0;
-            return right ? Verdict::good : Verdict::wrong_bytes;
-        });
-        EXPECT_EQ(reading.wait(), Verdict::good);
-    }
-    ends = true;
-    reader.join();
-    EXPECT_EQ(wrong.load(), 0u);
 }
 
 // A run ends at what is not far, and goes on behind it.
