@@ -58,6 +58,11 @@ double median(std::vector<double> values) {
     return values.size() % 2 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
 }
 
+double quantile(std::vector<double> values, double share) {
+    std::sort(values.begin(), values.end());
+    return values[static_cast<std::size_t>(share * static_cast<double>(values.size() - 1))];
+}
+
 double spread(const std::vector<double>& values) {
     if (values.size() < 2) return 0;
     auto [low, high] = std::minmax_element(values.begin(), values.end());

@@ -35,6 +35,8 @@ struct Round {
 Round summarize(std::vector<std::uint32_t>& latencies_ns, std::uint64_t operations, std::uint64_t wall_ns);
 
 double median(std::vector<double> values);
+// 0.25: the value that a quarter of them do not exceed. Of at least one.
+double quantile(std::vector<double> values, double share);
 // (largest - smallest) / median, 0 for fewer than two values.
 double spread(const std::vector<double>& values);
 

@@ -2,20 +2,11 @@
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <exception>
-#include <filesystem>
 
 #include "bench/common/interrupt.h"
+#include "bench/common/own_process.h"
 #include "bench/fork/subject.h"
 #include "bench/fork/suite.h"
-
-namespace {
-
-std::string pnode_beside_this_program() {
-    std::error_code ignored;
-    return std::filesystem::read_symlink("/proc/self/exe", ignored).parent_path() / "pnode";
-}
-
-}  // namespace
 
 int main(int count, char** arguments) {
     using namespace pnode::bench;

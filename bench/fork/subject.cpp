@@ -1,7 +1,5 @@
 #include "bench/fork/subject.h"
 
-#include <fcntl.h>
-#include <signal.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -9,7 +7,6 @@
 
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
 #include <fstream>
 #include <stdexcept>
 #include <system_error>
@@ -85,57 +82,16 @@ int run_subject(std::size_t bytes, std::size_t anonymous_bytes_max) {
     return words[0] == 3 * 0x101 ? 0 : 1;
 }
 
-Subject::Subject(const std::vector<std::string>& wrapper, std::size_t bytes,
-                 std::size_t anonymous_bytes_max) {
-    std::vector<std::string> command = wrapper;
-    command.insert(command.end(), {"/proc/self/exe", "--subject", std::to_string(bytes), "--settle",
-                                   std::to_string(anonymous_bytes_max)});
-    // A wrapper's own /proc/self/exe would be the wrapper.
-    char self[4096];
-    const ssize_t length = readlink("/proc/self/exe", self, sizeof self - 1);
-    if (length < 0) fail("/proc/self/exe");
-    self[length] = '\0';
-    command[wrapper.size()] = self;
-    std::vector<char*> words;
-    for (const std::string& word : command) words.push_back(const_cast<char*>(word.c_str()));
-    words.push_back(nullptr);
-    int to[2];
-    int from[2];
-    if (pipe2(to, O_CLOEXEC) != 0 || pipe2(from, O_CLOEXEC) != 0) fail("pipe");
-    pid_ = fork();
-    if (pid_ < 0) fail("fork");
-    if (pid_ == 0) {
-        prctl(PR_SET_PDEATHSIG, SIGKILL);
-        if (dup2(to[0], STDIN_FILENO) < 0 || dup2(from[1], STDOUT_FILENO) < 0) _exit(127);
-        execv(words[0], words.data());
-        _exit(127);
-    }
-    close(to[0]);
-    close(from[1]);
-    to_ = to[1];
-    from_ = from[0];
-    anonymous_bytes_ = std::strtoull(line().c_str(), nullptr, 10);
-}
-
-Subject::~Subject() {
-    close(to_);
-    close(from_);
-    waitpid(pid_, nullptr, 0);
-}
-
-std::string Subject::line() {
-    std::string text;
-    for (char c = 0; read(from_, &c, 1) == 1;) {
-        if (c == '\n') return text;
-        text += c;
-    }
-    throw std::runtime_error("the process that was to fork ended");
-}
+Subject::Subject(const std::vector<std::string>& wrapper, std::size_t bytes, std::size_t anonymous_bytes_max)
+    : process_(wrapper,
+               {"--subject", std::to_string(bytes), "--settle", std::to_string(anonymous_bytes_max)}),
+      anonymous_bytes_(std::strtoull(process_.line().c_str(), nullptr, 10)) {}
 
 ForkTimes Subject::fork_once() {
-    if (write(to_, "\n", 1) != 1) fail("write to the process that forks");
+    process_.say("");
     ForkTimes times{};
-    if (std::sscanf(line().c_str(), "%lf %lf %lf", &times.parent_ns, &times.child_ns, &times.reaped_ns) != 3)
+    if (std::sscanf(process_.line().c_str(), "%lf %lf %lf", &times.parent_ns, &times.child_ns,
+                    &times.reaped_ns) != 3)
         throw std::runtime_error("the process that was to fork said something else");
     return times;
 }

@@ -2,12 +2,12 @@
 // then forks once for each line of standard input, and says how long that took.
 #pragma once
 
-#include <sys/types.h>
-
 #include <cstddef>
 #include <cstdint>
 #include <string>
 #include <vector>
+
+#include "bench/common/own_process.h"
 
 namespace pnode::bench {
 
@@ -27,20 +27,13 @@ class Subject {
     // Starts it and waits until it is filled. `wrapper` is what goes before this program's name. Throws
     // std::runtime_error.
     Subject(const std::vector<std::string>& wrapper, std::size_t bytes, std::size_t anonymous_bytes_max);
-    ~Subject();
-    Subject(const Subject&) = delete;
-    Subject& operator=(const Subject&) = delete;
 
     ForkTimes fork_once();
     // Resident anonymous memory when it was filled.
     std::size_t anonymous_bytes() const { return anonymous_bytes_; }
 
   private:
-    std::string line();
-
-    pid_t pid_ = -1;
-    int to_ = -1;
-    int from_ = -1;
+    OwnProcess process_;
     std::size_t anonymous_bytes_ = 0;
 };
 

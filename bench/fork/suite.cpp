@@ -1,6 +1,5 @@
 #include "bench/fork/suite.h"
 
-#include <algorithm>
 #include <cstdio>
 #include <memory>
 
@@ -45,11 +44,6 @@ std::vector<double> ratios(const Variant& variant, const Variant& plain, double 
     for (std::size_t round = 0; round < plain.times.size(); ++round)
         result.push_back(variant.times[round].*field / plain.times[round].*field);
     return result;
-}
-
-double quantile(std::vector<double> values, double share) {
-    std::sort(values.begin(), values.end());
-    return values[static_cast<std::size_t>(share * static_cast<double>(values.size() - 1))];
 }
 
 void print_row(const Variant& variant, const Variant& plain, const char* what, double ForkTimes::*field) {
