@@ -13,6 +13,9 @@ LEFT_OUT = {"test_asyncio", "test_concurrent_futures", "test_multiprocessing_for
             "test_multiprocessing_spawn", "test_tools", "test_idle", "test_tkinter", "test_ttk_guionly", "test_tcl", "test_tix", "test_distutils",
             "test_ensurepip", "test_venv", "test_lib2to3", "test_peg_generator", "test_test_typing", "test_regrtest", "test_gdb", "test_zipfile64",
             "test_turtle", "test_largefile", "test_socket", "test_ssl", "test_nntplib", "test_urllib2net", "test_urllibnet", "test_ftplib"}
+# The first asks a child for all descriptors that it has open; pnode's are among them (docs/behaviour.md). The other hangs plainly, now and
+# then, until its quarter of an hour is over: daemon threads while the interpreter ends.
+CASES_LEFT_OUT = ["test_pass_fds_redirected", "test_4_daemon_threads"]
 
 
 def library_of(folder):
@@ -53,7 +56,8 @@ def pieces(folder):
     made = []
     for at in range(0, len(names), FILES_A_PIECE):
         part = names[at:at + FILES_A_PIECE]
-        command = [suite.UNDER, "/usr/bin/python3.11", "-m", "test", "-j2", "--timeout", "900", *part]
+        ignored = [word for case in CASES_LEFT_OUT for word in ("--ignore", case)]
+        command = [suite.UNDER, "/usr/bin/python3.11", "-m", "test", "-j2", "--timeout", "900", *ignored, *part]
         made.append(Piece(f"{part[0]}..{part[-1]}", command, read, seconds_max=2000, folder=folder, under_stress=False,
                           environment={"PYTHONPATH": library_of(folder), "LC_ALL": "C.UTF-8"}))
     return made
