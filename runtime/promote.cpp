@@ -187,8 +187,12 @@ void settle_run(Heap& heap, const Run& run, unsigned placed) noexcept {
     if (placed > asked) heap.statistics.promotions_ahead.add(placed - asked);
 }
 
-// How many of its pages came near.
-unsigned place_run(Heap& heap, Run& run, const ResolveLane& lane) noexcept {
+// Adds to the run what can be had, up to `pages` in all. How many came near.
+unsigned bring_run(Heap& heap, Run& run, FaultKind kind, unsigned pages, ResolveLane& lane) noexcept {
+    const unsigned count_max = room_for(heap, pages);
+    while (run.count < count_max && add_next(heap, run, kind, lane)) {
+    }
+    if (run.count == 0) return 0;
     charge(heap, run.count);
     const unsigned placed = copy_run(heap, run, lane);
     settle_run(heap, run, placed);
@@ -244,21 +248,16 @@ Resolved promote_far(Heap& heap, std::uint64_t page, PageWord word, FaultKind ki
                .protect = should_protect(heap, word, kind, keep),
                .writes = kind == FaultKind::missing_to_write};
     run.pages[0] = {.word = word, .keep = keep};
-    const unsigned count_max = room_for(heap, pages);
-    while (run.count < count_max && add_next(heap, run, kind, lane)) {
-    }
-    return place_run(heap, run, lane) == 0 ? Resolved::gone : Resolved::served;
+    return bring_run(heap, run, kind, pages, lane) == 0 ? Resolved::gone : Resolved::served;
 }
 
 void bring_ahead(Heap& heap, const ReadAhead::Run& ahead, ResolveLane& lane) noexcept {
     if (is_forking_here()) return;
     const std::uint64_t end = ahead.first + ahead.pages;
-    for (std::uint64_t page = ahead.first; page < end;) {
+    // One page that is asked for may pass the limit; none of these.
+    for (std::uint64_t page = ahead.first; page < end && heap.near.pages() < heap.near.limit_pages();) {
         Run run = {.first = page, .ahead = true};
-        const unsigned count_max = room_for(heap, static_cast<unsigned>(end - page));
-        while (run.count < count_max && add_next(heap, run, ahead.kind, lane)) {
-        }
-        if (run.count != 0) place_run(heap, run, lane);
+        bring_run(heap, run, ahead.kind, static_cast<unsigned>(end - page), lane);
         page += std::max(run.count, 1U);
     }
 }

@@ -26,7 +26,7 @@ PageWord warmed(Heap& heap, PageWord word, bool kept) noexcept;
 Resolved promote_far(Heap& heap, std::uint64_t page, PageWord word, FaultKind kind, unsigned pages,
                      ResolveLane& lane) noexcept;
 
-// Brings near what of the run is far and can be had without waiting.
+// Brings near what of the run is far and can be had without waiting, nothing past the near limit.
 void bring_ahead(Heap& heap, const ReadAhead::Run& ahead, ResolveLane& lane) noexcept;
 
 }  // namespace pnode

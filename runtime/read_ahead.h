@@ -3,9 +3,8 @@
 // for the other while there is something to bring: a reader that comes to a page on its way takes the next
 // run itself, so that both work at full speed, a run each at a time.
 //
-//     window    the pages that may be brought ahead: [next, next + left). A reader opens it (ask) as it
-//     serves
-//               its own run; whoever has time takes a run off its beginning (take, take_behind).
+//     window    the pages that may be brought ahead: [next, next + left). A reader opens it (ask) as
+//               it serves its own run; whoever has time takes a run off its beginning (take, take_behind).
 //
 // One window a heap. With as many readers as processors there is none to spare, and a helper that answers
 // late has none either: it costs more than it brings, and nobody asks it for a while, longer each time.
@@ -84,8 +83,7 @@ class ReadAhead {
 
   private:
     static constexpr std::uint64_t mute_ns_min = 1'000'000, mute_ns_max = 1'024'000'000;
-    static constexpr unsigned answers_good =
-        256;  // a helper that brought so many runs in time has a processor
+    static constexpr unsigned answers_good = 256;  // runs in time: the helper has a processor
     static constexpr std::uint64_t patience_ns_min = 100'000, patience_ns_max = 1'000'000;
 
     struct Window {

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "runtime/handles.h"
+#include "runtime/promote.h"
 #include "runtime/streams.h"
 #include "tests/runtime/heap_fixture.h"
 
@@ -218,6 +219,19 @@ TEST_F(CalmTwo, TheEvictorBringsWhatAReaderWillWant) {
     expect_brought();
     EXPECT_EQ(pages_in_state(buffer_, pages, PN_PAGE_FAR), pages - wanted);
     EXPECT_EQ(stats().faults, stats().faults_fresh);  // nobody touched any of them
+    EXPECT_EQ(wrong_pages(buffer_, pages, Kind::text, 1), 0u);
+}
+
+TEST_F(CalmTwo, NothingComesAheadPastTheLimit) {
+    open_with_far_pages();
+    Heap& heap = heap_->heap;
+    heap.near.set_limit(heap.near.pages());
+    {
+        const LentResolveLane lane(heap.resolve_lanes);
+        bring_ahead(heap, {first_, 16, kind}, *lane);
+    }
+    EXPECT_EQ(stats().promotions, 0u);
+    heap.near.set_limit(NearLedger::unlimited);
     EXPECT_EQ(wrong_pages(buffer_, pages, Kind::text, 1), 0u);
 }
 
