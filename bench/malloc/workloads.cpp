@@ -96,7 +96,7 @@ void large(const Load& load, unsigned thread, unsigned threads) {
     constexpr std::size_t least = std::size_t{256} << 10, most = std::size_t{2} << 20;
     std::mt19937_64 random(load.seed * 64 + thread);
     std::vector<Block> blocks(std::max<std::size_t>(load.live_bytes / threads / ((least + most) / 2), 2));
-    for (std::uint64_t i = 0; i < load.allocations / 256; ++i) {
+    for (std::uint64_t i = 0; i < load.allocations; ++i) {
         const std::size_t bytes = least + random() % (most - least);
         Block& place = blocks[random() % blocks.size()];
         place.reset();
@@ -109,10 +109,10 @@ void large(const Load& load, unsigned thread, unsigned threads) {
 }  // namespace
 
 const std::vector<Workload>& workloads() {
-    static const std::vector<Workload> all = {{"mixed", "each thread its own", mixed},
-                                              {"passed", "freed by whichever thread", passed},
-                                              {"records", "trees of strings", records},
-                                              {"large", "256 KiB to 2 MiB, touched", large}};
+    static const std::vector<Workload> all = {{"mixed", "each thread its own", 1, mixed},
+                                              {"passed", "freed by whichever thread", 1, passed},
+                                              {"records", "trees of strings", 1, records},
+                                              {"large", "256 KiB to 2 MiB, touched", 256, large}};
     return all;
 }
 
@@ -124,17 +124,19 @@ std::vector<std::string> workload_names() {
 
 double run(const Workload& workload, const Load& load, unsigned threads) {
     // What an allocator gave back to the kernel while others had their turn is none of a turn's cost.
-    Load again = load;
-    again.allocations = load.allocations / 4;
+    Load made = load;
+    made.allocations /= workload.one_in;
+    Load again = made;
+    again.allocations /= 4;
     run_together(threads, static_cast<int>(threads), threads, [&](Share share, std::vector<std::uint32_t>&) {
         workload.run(again, static_cast<unsigned>(share.begin), threads);
     });
     const auto work = [&](Share share, std::vector<std::uint32_t>& latencies) {
         const std::uint64_t begun_ns = now_ns();
-        workload.run(load, static_cast<unsigned>(share.begin), threads);
+        workload.run(made, static_cast<unsigned>(share.begin), threads);
         latencies.push_back(clamp_ns(now_ns() - begun_ns));
     };
-    return run_together(threads, static_cast<int>(threads), threads * load.allocations, work).per_s;
+    return run_together(threads, static_cast<int>(threads), threads * made.allocations, work).per_s;
 }
 
 }  // namespace pnode::bench

@@ -18,7 +18,8 @@ struct Load {
 struct Workload {
     const char* name;
     const char* what;
-    // One thread's part. `threads` take part; they share what `begin` made.
+    unsigned one_in;  // of the allocations asked for it makes one in so many, rounded down
+    // One thread's part; so many take part.
     void (*run)(const Load& load, unsigned thread, unsigned threads);
 };
 
