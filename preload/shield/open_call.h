@@ -3,6 +3,9 @@
 // program's handler has returned, or it has failed with EINTR, and that handler runs where the program's
 // stack is. So no handler of the program's ever runs on top of ours.
 //
+// Code of ours may make a call by way of libc while a handler of ours runs (a lock's sched_yield(2), a node's
+// eventfd): that is dispatched too, and is not the program's to be ended.
+//
 // Thread rule: each thread for itself, from a signal handler of ours.
 #pragma once
 
@@ -27,6 +30,8 @@ long make_open_call(OpenCall& call, const long (&arguments)[6]) noexcept;
 
 // The one that `interrupted` was in, or null.
 const OpenCall* interrupted_call(const ucontext_t& interrupted) noexcept;
+// Does what it goes on with run where handlers of ours do? Then signals wait for what that is.
+bool is_on_top_of_ours(const OpenCall& call) noexcept;
 // `interrupted` becomes the program's context, as if it had made the call itself.
 void end_interrupted_call(ucontext_t* interrupted) noexcept;
 

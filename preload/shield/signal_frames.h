@@ -26,7 +26,8 @@ void take_back_lost_call(ucontext_t* interrupted) noexcept;
 void note_that_call_came(ucontext_t* dispatched) noexcept;
 
 // Not where a handler of ours was interrupted that prepares a call or serves a fault: what it has in hand is
-// not the program's to wait for, and its stack is ours. A call that is under way can be ended.
+// not the program's to wait for, and its stack is ours. A call of the program's that is under way can be
+// ended.
 bool may_begin_handler(const void* context) noexcept;
 
 // The program's rt_sigreturn(2), dispatched: when our handler returns to `context`, what the program's had

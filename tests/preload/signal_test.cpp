@@ -481,6 +481,32 @@ void note_sent(int, siginfo_t* info, void*) {
     ++sent.calls;
 }
 
+void note_stack_of_this_thread() {
+    pthread_attr_t attributes;
+    void* low = nullptr;
+    std::size_t bytes = 0;
+    ASSERT_EQ(pthread_getattr_np(pthread_self(), &attributes), 0);
+    ASSERT_EQ(pthread_attr_getstack(&attributes, &low, &bytes), 0);
+    pthread_attr_destroy(&attributes);
+    sent.stack_low = static_cast<const char*>(low);
+    sent.stack_high = sent.stack_low + bytes;
+}
+
+bool send_to(int signal, pthread_t thread) {
+    return pthread_sigqueue(thread, signal, sigval{.sival_int = 4711}) == 0;
+}
+
+// The kernel keeps no second one of a number while one is pending, and each fault is a SIGBUS for a
+// moment, each dispatched call a SIGSYS: so one that is sent may be none, and is sent again.
+bool send_until(int signal, pthread_t thread, const auto& handled) {
+    constexpr int patience = 100;
+    for (int waited = 0; !handled(); ++waited) {
+        if (waited % patience == 0 && !send_to(signal, thread)) return false;
+        std::this_thread::yield();
+    }
+    return true;
+}
+
 class SentSignals : public ::testing::TestWithParam<int> {
   protected:
     void SetUp() override {
@@ -494,62 +520,57 @@ class SentSignals : public ::testing::TestWithParam<int> {
         ASSERT_EQ(sigaction(GetParam(), &action, &former_), 0);
     }
     void TearDown() override { sigaction(GetParam(), &former_, nullptr); }
-    static void note_stack_of_this_thread() {
-        pthread_attr_t attributes;
-        void* low = nullptr;
-        std::size_t bytes = 0;
-        ASSERT_EQ(pthread_getattr_np(pthread_self(), &attributes), 0);
-        ASSERT_EQ(pthread_attr_getstack(&attributes, &low, &bytes), 0);
-        pthread_attr_destroy(&attributes);
-        sent.stack_low = static_cast<const char*>(low);
-        sent.stack_high = sent.stack_low + bytes;
-    }
-    // The kernel keeps no second one of a number while one is pending, and each fault is a SIGBUS for a
-    // moment, each dispatched call a SIGSYS: so one that is sent may be none, and is sent again.
-    static bool send_until(pthread_t thread, const auto& handled) {
-        constexpr int patience = 100;
-        for (int waited = 0; !handled(); ++waited) {
-            if (waited % patience == 0 && !send_to(thread)) return false;
-            std::this_thread::yield();
-        }
-        return true;
-    }
-    static bool send_to(pthread_t thread) {
-        return pthread_sigqueue(thread, GetParam(), sigval{.sival_int = 4711}) == 0;
-    }
     struct sigaction former_ = {};
 };
 
-// However far the library has come with a call or a fault, the handler runs where the program's stack is.
-TEST_P(SentSignals, HaveTheirHandlerOnTheProgramsStack) {
-    constexpr std::uint32_t calls_min = 500;
+// A thread that makes calls and reads far memory is sent signals, while `others` read far memory too.
+void send_to_a_reader(int signal, unsigned others_count, std::uint32_t calls_min) {
     FarBlock block(large_bytes, 31);
+    const std::size_t pages = block.bytes() / page_bytes;
     std::atomic<bool> ready{false};
-    std::uint32_t wrong = 0;
+    std::atomic<std::uint32_t> wrong{0};
+    const auto read_on = [&](std::size_t page) {
+        page = (page + 7919) % pages;
+        wrong += block.page_is_intact(page) ? 0 : 1;
+        return page;
+    };
+    std::vector<std::thread> others;
+    for (unsigned number = 0; number < others_count; ++number) {
+        others.emplace_back([&, number] {
+            for (std::size_t page = 101 * number; sent.calls < calls_min;) page = read_on(page);
+        });
+    }
     std::thread target([&] {
         note_stack_of_this_thread();
         ready = true;
         char numbers[64];
         iovec parts[4] = {{numbers, 16}, {numbers + 16, 16}, {numbers + 32, 16}, {numbers + 48, 16}};
         const int zero = open("/dev/zero", O_RDONLY | O_CLOEXEC);
-        std::size_t page = 0;
-        while (sent.calls < calls_min) {
+        for (std::size_t page = 0; sent.calls < calls_min; page = read_on(page))
             wrong += syscall(SYS_readv, zero, parts, 4) != sizeof numbers;
-            page = (page + 7919) % (block.bytes() / page_bytes);
-            wrong += block.page_is_intact(page) ? 0 : 1;
-        }
         close(zero);
     });
     while (!ready) std::this_thread::yield();
     const pthread_t handle = target.native_handle();
     while (sent.calls < calls_min) {
         const std::uint32_t before = sent.calls;
-        ASSERT_TRUE(send_until(handle, [&] { return sent.calls != before; }));
+        ASSERT_TRUE(send_until(signal, handle, [&] { return sent.calls != before; }));
     }
     target.join();
+    for (std::thread& other : others) other.join();
     EXPECT_EQ(wrong, 0U);
     EXPECT_EQ(sent.on_another_stack, 0U);
     EXPECT_EQ(sent.wrong_values, 0U);
+}
+
+// However far the library has come with a call or a fault, the handler runs where the program's stack is.
+TEST_P(SentSignals, HaveTheirHandlerOnTheProgramsStack) {
+    send_to_a_reader(GetParam(), 0, 500);
+}
+
+// The library waits for its own locks then, by calls that may come from libc's text.
+TEST_P(SentSignals, HaveTheirHandlerOnTheProgramsStackWhileOthersFault) {
+    send_to_a_reader(GetParam(), 6, 200);
 }
 
 // One that comes while the library prepares a call that is going to sleep is handled before it sleeps: only
@@ -573,7 +594,7 @@ TEST_P(SentSignals, AreHandledBeforeACallSleeps) {
     for (std::uint32_t round = 1; round <= rounds; ++round) {
         while (about_to_sleep < round) std::this_thread::yield();  // it is ahead by what was sent twice
         for (std::uint32_t spin = 0; spin < round % 1500; ++spin) about_to_sleep.load();
-        ASSERT_TRUE(send_until(handle, [&] { return sent.calls >= round; }));
+        ASSERT_TRUE(send_until(GetParam(), handle, [&] { return sent.calls >= round; }));
     }
     target.join();
     EXPECT_EQ(wrong, 0U);
@@ -601,7 +622,7 @@ TEST_P(SentSignals, OfAChildOfVforkAreNotItsParents) {
         _exit(grandchild > 0 ? 0 : 1);
     }
     int status = -1;
-    ASSERT_TRUE(send_to(pthread_self()));
+    ASSERT_TRUE(send_to(GetParam(), pthread_self()));
     EXPECT_EQ(sent.calls, 0U);
     sigset_t mask;
     ASSERT_EQ(pthread_sigmask(SIG_SETMASK, nullptr, &mask), 0);
