@@ -13,6 +13,9 @@ from pieces import Piece
 PACKAGES = ["build-essential", "dpkg-dev", "tcl", "redis-server"]
 DEBIANS_ALLOCATOR = "debian/patches/0004-Add-support-for-USE_SYSTEM_JEMALLOC-flag.patch"
 FILES_A_PIECE = 14
+# Goes over all that a server holds, in the order of its tables, until it holds together: with a near limit of the others' a matter of
+# hours, and of the clock for these tests. Debian's allocator has no such thing, and its tests of it are none.
+DEFRAGMENTATION = "unit/memefficiency"
 PORTS = 4000  # of each of the two, so that they can be run at once
 
 
@@ -61,21 +64,26 @@ def read(output, _code):
     return tests
 
 
-def pieces(folder, first_port):
-    source = source_of(folder)
-    with open(f"{source}/tests/test_helper.tcl", encoding="utf-8") as file:
-        names = re.search(r"set ::all_tests \{(.*?)\}", file.read(), re.DOTALL).group(1).split()
-    made = []
-    for at in range(0, len(names), FILES_A_PIECE):
-        part = names[at:at + FILES_A_PIECE]
-        options = [word for name in part for word in ("--single", name)]
-        made.append(Piece(f"{part[0]}..{part[-1]}", ["./runtest", "--clients", "4", "--timeout", "1200", "--baseport", str(first_port),
-                                                     "--portcount", str(PORTS), *options], read,
-                          seconds_max=1500, folder=source, under_stress=False))
-    return made
+def names_of_all(folder):
+    with open(f"{source_of(folder)}/tests/test_helper.tcl", encoding="utf-8") as file:
+        return re.search(r"set ::all_tests \{(.*?)\}", file.read(), re.DOTALL).group(1).split()
+
+
+def piece_of(folder, title, names, first_port):
+    options = [word for name in names for word in ("--single", name)]
+    return Piece(title, ["./runtest", "--clients", "4", "--timeout", "1200", "--baseport", str(first_port), "--portcount", str(PORTS), *options],
+                 read, seconds_max=1500, folder=source_of(folder), under_stress=False)
+
+
+def pieces(folder, first_port, without=""):
+    names = names_of_all(folder)
+    parts = [names[at:at + FILES_A_PIECE] for at in range(0, len(names), FILES_A_PIECE)]
+    return [piece_of(folder, f"{part[0]}..{part[-1]}", [name for name in part if name != without], first_port) for part in parts]
 
 
 SUITES = [
-    suite.Suite("redis", "Redis, as upstream builds it", PACKAGES, "2M", prepare, lambda folder: pieces(folder, 21111)),
+    suite.Suite("redis", "Redis, as upstream builds it", PACKAGES, "2M", prepare, lambda folder: pieces(folder, 21111, without=DEFRAGMENTATION)),
+    suite.Suite("redis-defragmenting", "Redis, as upstream builds it, defragmenting", PACKAGES, "16M", prepare,
+                lambda folder: [piece_of(folder, DEFRAGMENTATION, [DEFRAGMENTATION], 21111)]),
     suite.Suite("redis-debian", "Redis of Debian", PACKAGES, "2M", prepare_debian, lambda folder: pieces(folder, 21111 + PORTS)),
 ]
