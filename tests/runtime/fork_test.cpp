@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <barrier>
 #include <chrono>
 #include <cstdlib>
 #include <filesystem>
@@ -650,9 +651,13 @@ TEST_F(Fork, WhileAThreadReadsAndTheEvictorReadsAhead) {
     std::uint8_t* const buffer = alloc_filled(count, Kind::text, 1);
     std::atomic<bool> ends{false};
     std::atomic<std::uint64_t> wrong{0};
+    // A thread's start allocates: a sanitizer's allocator would stay locked in a child that is made then.
+    std::barrier started(2);
     std::thread reader([&] {
+        started.arrive_and_wait();
         while (!ends) wrong += wrong_pages(buffer, count, Kind::text, 1);
     });
+    started.arrive_and_wait();
     for (std::uint64_t child = 0; child < 12; ++child) {
         const std::uint64_t from = child * 300;
         Child reading = Child::start([&] {
@@ -771,10 +776,13 @@ TEST_F(InlineFork, WhileTheEngineChanges) {
         };
         EXPECT_EQ(child_goes_on(true), Verdict::good);
         std::atomic<bool> changed = false;
+        std::barrier started(2);
         std::thread changer([&] {
+            started.arrive_and_wait();
             EXPECT_TRUE(change());
             changed = true;
         });
+        started.arrive_and_wait();
         do EXPECT_EQ(child_goes_on(false), Verdict::good);
         while (!changed);
         changer.join();
