@@ -14,8 +14,10 @@ PACKAGES = ["build-essential", "dpkg-dev", "tcl", "redis-server"]
 DEBIANS_ALLOCATOR = "debian/patches/0004-Add-support-for-USE_SYSTEM_JEMALLOC-flag.patch"
 FILES_A_PIECE = 14
 # Goes over all that a server holds, in the order of its tables, until it holds together: with a near limit of the others' a matter of
-# hours, and of the clock for these tests. Debian's allocator has no such thing, and its tests of it are none.
+# hours, and of the clock for these tests, plainly on a busy machine too: what takes more than 30 ms is not a failure here. Debian's
+# allocator has no such thing, and its tests of it are none.
 DEFRAGMENTATION = "unit/memefficiency"
+NO_LATENCY = ["--no-latency"]  # a switch of the suite's own
 PORTS = 4000  # of each of the two, so that they can be run at once
 
 
@@ -69,8 +71,8 @@ def names_of_all(folder):
         return re.search(r"set ::all_tests \{(.*?)\}", file.read(), re.DOTALL).group(1).split()
 
 
-def piece_of(folder, title, names, first_port):
-    options = [word for name in names for word in ("--single", name)]
+def piece_of(folder, title, names, first_port, options=()):
+    options = [*options, *(word for name in names for word in ("--single", name))]
     return Piece(title, ["./runtest", "--clients", "4", "--timeout", "1200", "--baseport", str(first_port), "--portcount", str(PORTS), *options],
                  read, seconds_max=1500, folder=source_of(folder), under_stress=False)
 
@@ -84,6 +86,6 @@ def pieces(folder, first_port, without=""):
 SUITES = [
     suite.Suite("redis", "Redis, as upstream builds it", PACKAGES, "2M", prepare, lambda folder: pieces(folder, 21111, without=DEFRAGMENTATION)),
     suite.Suite("redis-defragmenting", "Redis, as upstream builds it, defragmenting", PACKAGES, "16M", prepare,
-                lambda folder: [piece_of(folder, DEFRAGMENTATION, [DEFRAGMENTATION], 21111)]),
+                lambda folder: [piece_of(folder, DEFRAGMENTATION, [DEFRAGMENTATION], 21111, NO_LATENCY)]),
     suite.Suite("redis-debian", "Redis of Debian", PACKAGES, "2M", prepare_debian, lambda folder: pieces(folder, 21111 + PORTS)),
 ]
