@@ -9,6 +9,8 @@
 // that in prepare the allocator takes its locks before we shut the gates, and in the child we are up before
 // it lets go.
 
+#include <langinfo.h>
+#include <locale.h>
 #include <pthread.h>
 #include <signal.h>
 #include <sys/mman.h>
@@ -82,10 +84,14 @@ void bring_near_at_fork(Heap& heap) noexcept {
     }
 }
 
-void prepare(Heap& heap) noexcept {
+void settle_threads(Heap& heap) noexcept {
     heap.fault_threads.settle();
     heap.evictor.settle();
     heap.recompressor.settle();
+}
+
+void prepare(Heap& heap) noexcept {
+    settle_threads(heap);
     heap.operations.shut_and_wait();  // while handlers still serve: an operation may wait for one
     heap.serving.shut_and_wait();
     if (near_at_fork_count != 0 && heap.is_active()) bring_near_at_fork(heap);
@@ -207,6 +213,16 @@ void start_over(Heap& heap) noexcept {
     ::_exit(127);
 }
 
+// libc's start of a thread reads the head of the global locale's LC_CTYPE, which the program's malloc gave,
+// with all signals blocked: a fault there would end the child, or wait for the thread that has it. The
+// codeset is some words behind what that reads.
+void read_what_a_thread_begins_with() noexcept {
+    const locale_t programs = ::uselocale(LC_GLOBAL_LOCALE);
+    const char* const codeset = ::nl_langinfo(CODESET);
+    asm volatile("" : : "r"(codeset));
+    ::uselocale(programs);
+}
+
 // Watched as the parent watches, before anybody in the child can touch a far page.
 void go_on(Heap& heap) noexcept {
     std::string message;
@@ -215,7 +231,9 @@ void go_on(Heap& heap) noexcept {
     heap.operations.shut_and_wait();  // the evictor, until there is somebody to answer for what it takes out
     ForkFaults faults(heap);
     if (const int error = faults.begin()) end_child("its pages cannot be watched", error);
+    if (heap.engine == Engine::thread) read_what_a_thread_begins_with();
     if (const int error = heap.activate(&message, 1)) end_child(message.c_str(), error);
+    if (heap.engine == Engine::thread) settle_threads(heap);  // as long as what they read stays near
     if (const int error = faults.end()) end_child("its pages cannot be watched", error);
     heap.operations.open();
 }

@@ -7,6 +7,7 @@
 
 #include <atomic>
 #include <barrier>
+#include <clocale>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -196,6 +197,17 @@ TEST(Fork, WhileOtherThreadsAllocateAndTouch) {
 }
 
 // libc writes to every open stream in the child before any fork handler of the child runs.
+// A thread's start reads the heads of the locale's tables, which come from malloc: a child's first handler
+// thread must not wait for itself.
+TEST(Fork, WhereWhatAThreadsStartReadsIsFar) {
+    ASSERT_NE(std::setlocale(LC_ALL, "C.UTF-8"), nullptr);
+    FarBlock block(large_bytes, 17);
+    for (int round = 0; round < 4; ++round) ASSERT_TRUE(block.is_intact());  // what nobody touches leaves
+    for (int round = 0; round < 8; ++round)
+        EXPECT_EQ(exit_code_of_child([&] { return block.is_intact() ? 0 : 1; }), 0);
+    std::setlocale(LC_ALL, "C");
+}
+
 TEST(Fork, StreamsOnFarPagesSurvive) {
     std::vector<FILE*> streams;
     std::vector<char*> neighbours;
