@@ -218,8 +218,7 @@ void start_over(Heap& heap) noexcept {
 // codeset is some words behind what that reads.
 void read_what_a_thread_begins_with() noexcept {
     const locale_t programs = ::uselocale(LC_GLOBAL_LOCALE);
-    const char* const codeset = ::nl_langinfo(CODESET);
-    asm volatile("" : : "r"(codeset));
+    ::nl_langinfo(CODESET);
     ::uselocale(programs);
 }
 

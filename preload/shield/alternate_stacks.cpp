@@ -116,6 +116,10 @@ bool is_on_alternate_stack_of_ours(std::uint64_t stack_pointer) noexcept {
     return stack_pointer > low && stack_pointer - low <= stack_bytes;
 }
 
+bool goes_on_on_ours(const ucontext_t& context) noexcept {
+    return is_on_alternate_stack_of_ours(static_cast<std::uint64_t>(context.uc_mcontext.gregs[REG_RSP]));
+}
+
 long set_alternate_stack(std::uint64_t stack_pointer, std::uint64_t next, std::uint64_t former) noexcept {
     constexpr std::size_t bytes_min = 2048;  // MINSIGSTKSZ, the kernel's
     stack_t before = alternate_stack_of_program();

@@ -19,6 +19,7 @@ void give_alternate_stack(ucontext_t* context) noexcept;
 // The main thread, which is in no handler.
 void give_alternate_stack_now() noexcept;
 bool is_on_alternate_stack_of_ours(std::uint64_t stack_pointer) noexcept;
+bool goes_on_on_ours(const ucontext_t& context) noexcept;
 
 // sigaltstack(2), as the program calls it with its stack pointer there: 0, or minus an errno.
 long set_alternate_stack(std::uint64_t stack_pointer, std::uint64_t next, std::uint64_t former) noexcept;

@@ -29,7 +29,8 @@ long make_open_call(OpenCall& call, const long (&arguments)[6]) noexcept {
     // Those that wait are sent where the outermost handler returns to: a call on top of it does not wait for
     // that.
     constexpr unsigned long nothing = 0;
-    const volatile unsigned long* const waiting = is_on_top_of_ours(call) ? &nothing : &os::signals_waiting;
+    const volatile unsigned long* const waiting =
+        goes_on_on_ours(*call.program) ? &nothing : &os::signals_waiting;
     OpenCall* const outer = under_way;
     under_way = &call;
     const long result = pnode_open_call(call.number, arguments, &call.mask, &closed, waiting);
@@ -40,11 +41,6 @@ long make_open_call(OpenCall& call, const long (&arguments)[6]) noexcept {
 const OpenCall* interrupted_call(const ucontext_t& interrupted) noexcept {
     const std::uint64_t at = instruction_of(interrupted);
     return at >= address(pnode_open_first) && at < address(pnode_open_end) ? under_way : nullptr;
-}
-
-bool is_on_top_of_ours(const OpenCall& call) noexcept {
-    return is_on_alternate_stack_of_ours(
-        static_cast<std::uint64_t>(call.program->uc_mcontext.gregs[REG_RSP]));
 }
 
 void end_interrupted_call(ucontext_t* interrupted) noexcept {

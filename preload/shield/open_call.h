@@ -30,8 +30,6 @@ long make_open_call(OpenCall& call, const long (&arguments)[6]) noexcept;
 
 // The one that `interrupted` was in, or null.
 const OpenCall* interrupted_call(const ucontext_t& interrupted) noexcept;
-// Does what it goes on with run where handlers of ours do? Then signals wait for what that is.
-bool is_on_top_of_ours(const OpenCall& call) noexcept;
 // `interrupted` becomes the program's context, as if it had made the call itself.
 void end_interrupted_call(ucontext_t* interrupted) noexcept;
 

@@ -139,8 +139,8 @@ bool may_begin_handler(const void* context) noexcept {
     const auto* const found = static_cast<const ucontext_t*>(context);
     const ucontext_t* const leads = os::where_handler_leads(*found);
     const ucontext_t& interrupted = leads != nullptr ? *leads : *found;
-    if (const OpenCall* const call = interrupted_call(interrupted)) return !is_on_top_of_ours(*call);
-    return !is_on_alternate_stack_of_ours(static_cast<std::uint64_t>(interrupted.uc_mcontext.gregs[REG_RSP]));
+    const OpenCall* const call = interrupted_call(interrupted);
+    return !goes_on_on_ours(call != nullptr ? *call->program : interrupted);
 }
 
 bool take_context(ucontext_t* to, const ucontext_t& from) noexcept {

@@ -523,7 +523,7 @@ class SentSignals : public ::testing::TestWithParam<int> {
     struct sigaction former_ = {};
 };
 
-// A thread that makes calls and reads far memory is sent signals, while `others` read far memory too.
+// A thread that makes calls and reads far memory is sent signals, while others read far memory too.
 void send_to_a_reader(int signal, unsigned others_count, std::uint32_t calls_min) {
     FarBlock block(large_bytes, 31);
     const std::size_t pages = block.bytes() / page_bytes;
