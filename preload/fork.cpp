@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <cstring>
 
+#include "preload/arenas.h"
 #include "preload/hooks.h"
 #include "preload/jemalloc_fork.h"
 #include "preload/mapping_state.h"
@@ -159,6 +160,7 @@ void after_fork() noexcept {
 
 void after_fork_in_child() noexcept {
     jemalloc_fork_in_child();
+    arenas_after_fork_in_child();
     shield_after_fork_in_child();
     mappings_after_fork_in_child();
     statistics_after_fork_in_child();

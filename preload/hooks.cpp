@@ -57,6 +57,25 @@ void* map_plain(std::size_t bytes, std::size_t alignment) noexcept {
     return reinterpret_cast<void*>(start);
 }
 
+// jemalloc's locks are held here: the thread sees to it when it is out of them.
+void note_if_due() noexcept {
+    if (thread_state == thread_ready &&
+        (is_activation_due(served_heap) || is_change_of_decay_due(served_heap)))
+        thread_state = thread_due;
+}
+
+// What gives memory back may change what is due.
+template <typename Call>
+int inside_runtime(Call&& call) noexcept {
+    int error = 0;
+    {
+        const InsideRuntime inside;
+        error = call();
+    }
+    note_if_due();
+    return error;
+}
+
 int allocate_managed(std::size_t bytes, std::size_t alignment, void** out) noexcept {
     const InsideRuntime inside;
     const int error = allocate_under_locks(served_heap, bytes, alignment, out);
@@ -65,11 +84,6 @@ int allocate_managed(std::size_t bytes, std::size_t alignment, void** out) noexc
         say_unmanaged(error);
     }
     return error;
-}
-
-// jemalloc's locks are held here: the thread sees to it when it is out of them.
-void note_if_due() noexcept {
-    if (thread_state == thread_ready && is_activation_due(served_heap)) thread_state = thread_due;
 }
 
 void* allocate(extent_hooks_t*, void* wanted, std::size_t bytes, std::size_t alignment, bool* zero,
@@ -126,8 +140,7 @@ int release_extent(void* extent, std::size_t bytes) noexcept {
 bool free_failed(void* extent, std::size_t bytes) noexcept {
     const KeepErrno keep;
     if (!is_managed(extent)) return munmap(extent, bytes) != 0;
-    const InsideRuntime inside;
-    return free_extent(extent, bytes) != 0;
+    return inside_runtime([&] { return free_extent(extent, bytes); }) != 0;
 }
 
 // True refuses. What is smaller than an arena grows by is kept by jemalloc, which purges it then, so that its
@@ -150,8 +163,7 @@ bool purge(extent_hooks_t*, void* extent, std::size_t, std::size_t offset, std::
     const KeepErrno keep;
     void* start = static_cast<unsigned char*>(extent) + offset;
     if (!is_managed(extent)) return madvise(start, length, MADV_DONTNEED) != 0;
-    const InsideRuntime inside;
-    return release_extent(start, length) != 0;
+    return inside_runtime([&] { return release_extent(start, length); }) != 0;
 }
 
 bool split(extent_hooks_t*, void*, std::size_t, std::size_t, std::size_t, bool, unsigned) noexcept {

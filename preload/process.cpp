@@ -122,6 +122,13 @@ void activate(std::size_t bytes) noexcept {
     activate_if_due(heap_served(), bytes);
 }
 
+// What a hook found to be due, under jemalloc's locks (hooks.cpp).
+void do_what_is_due() noexcept {
+    const InsideRuntime inside;
+    activate_if_due(heap_served(), 0);
+    change_decay_if_due(heap_served());
+}
+
 }  // namespace
 
 void before_large_block(std::size_t bytes) noexcept {
@@ -135,7 +142,7 @@ bool thread_may_allocate() noexcept {
     if (thread_state == thread_inside || os::inside_runtime != 0) return false;
     const int saved_errno = errno;
     if (thread_state == thread_due) {
-        activate(0);
+        do_what_is_due();
         thread_state = thread_ready;
         errno = saved_errno;
         return true;

@@ -12,7 +12,7 @@ enum ThreadState : unsigned char {
     thread_unbound = 0,  // has not allocated yet: it has no arena
     thread_ready = 1,    // its allocations are jemalloc's
     thread_inside = 2,   // inside the runtime, or starting: its allocations are the bootstrap arena's
-    thread_due = 3,      // its next call of an entry activates the heap, and is jemalloc's then
+    thread_due = 3,      // its next call of an entry does what was due under jemalloc's locks (process.cpp)
 };
 
 // From this size on a block has the heap looked after before it is asked for: what smaller ones take of it at

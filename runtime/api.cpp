@@ -474,6 +474,10 @@ bool is_activation_due(pn_heap* heap) noexcept {
     return heap->heap.is_activation_due(0);
 }
 
+bool is_near_scarce(pn_heap* heap, bool was) noexcept {
+    return !heap->heap.near.has_left(was ? 4 : 8);
+}
+
 void activate_if_due(pn_heap* heap, std::uint64_t bytes) noexcept {
     guarded([&] {
         heap->heap.activate_if_due((bytes + page_bytes - 1) / page_bytes);

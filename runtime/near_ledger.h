@@ -57,6 +57,8 @@ class NearLedger {
     bool past_limit() const noexcept { return pages() > enforced(); }
     bool past_hard() const noexcept { return pages() > hard_pages(); }
     bool fits(std::uint64_t pages_more) const noexcept { return pages() + pages_more <= high_pages(); }
+    // Is there more than one part in so many of the limit left before anything has to leave?
+    bool has_left(std::uint64_t parts) const noexcept { return pages() + enforced() / parts < low_pages(); }
 
     // Who makes room when there is little left?
     enum class Room : std::uint8_t {

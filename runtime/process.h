@@ -27,6 +27,10 @@ int allocate_under_locks(pn_heap* heap, std::uint64_t bytes, std::uint64_t align
 bool is_activation_due(pn_heap* heap) noexcept;
 void activate_if_due(pn_heap* heap, std::uint64_t bytes) noexcept;
 
+// Must something leave soon, so that an allocator should give back what it does not use? `was` is the answer
+// before: the two differ by an eighth of the near limit. Any context.
+bool is_near_scarce(pn_heap* heap, bool was) noexcept;
+
 // The beginning of the runtime's prepare handler, for an allocator that calls it before it takes its own
 // locks: waits until no heap is being activated, and lets none be until the fork is over. With nothing held
 // that a thread may wait for which loads a library. One thread at a time.
