@@ -5,9 +5,11 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <vector>
@@ -16,6 +18,14 @@ namespace preload_test {
 
 inline constexpr std::size_t page_bytes = 4096;
 inline constexpr std::size_t large_bytes = std::size_t{16} << 20;  // twice these tests' near limit
+
+// Of what is random: printed, and replayed with PNODE_SEED.
+inline std::uint64_t seed() {
+    const char* const replay = std::getenv("PNODE_SEED");
+    const std::uint64_t seed = replay != nullptr ? std::strtoull(replay, nullptr, 0) : 1;
+    std::printf("PNODE_SEED=%lu\n", static_cast<unsigned long>(seed));
+    return seed;
+}
 
 // A block of malloc's that compresses, as text does: words with a counter in them.
 class FarBlock {
@@ -33,7 +43,8 @@ class FarBlock {
 
     bool is_intact() const {
         for (std::size_t i = 0; i < count_; ++i) {
-            if (words_[i] != expected(i)) return false;
+            const std::uint64_t seen = const_cast<const volatile std::uint64_t*>(words_)[i];
+            if (seen != expected(i)) return tell(i, seen);
         }
         return true;
     }
@@ -55,6 +66,26 @@ class FarBlock {
 
   private:
     std::uint64_t expected(std::size_t i) const { return (seed_ << 40) + (i & ~std::size_t{3}); }
+
+    // What a wrong byte looks like says where it came from: zeros, what was there before, one page or all
+    // from here on. To standard error at once, because it may be a child that finds it. False.
+    bool tell(std::size_t at, std::uint64_t seen) const {
+        std::size_t zero = 0, wrong = 0, wrong_pages = 0;
+        const std::size_t end = std::min(count_, at + page_bytes / sizeof(std::uint64_t));
+        for (std::size_t i = at; i < end; ++i) {
+            zero += words_[i] == 0;
+            wrong += words_[i] != expected(i);
+        }
+        for (std::size_t i = at; i < count_; i += page_bytes / sizeof(std::uint64_t))
+            wrong_pages += words_[i] != expected(i);
+        dprintf(STDERR_FILENO,
+                "process %d: word %zu of %zu at %p is %#lx, not %#lx; of the next %zu words %zu are wrong "
+                "and %zu "
+                "zero; of the pages from here on %zu of %zu\n",
+                getpid(), at, count_, static_cast<const void*>(words_ + at), seen, expected(at), end - at,
+                wrong, zero, wrong_pages, (count_ - at) / (page_bytes / sizeof(std::uint64_t)));
+        return false;
+    }
 
     std::uint64_t* words_;
     std::size_t count_;

@@ -9,7 +9,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <latch>
@@ -354,6 +356,114 @@ TEST(Storm, TwentyChildrenAtOnce) {
         EXPECT_EQ(status, 0);
     }
     EXPECT_TRUE(block.is_intact());
+}
+
+// ---- what a server does: many small records, counted while they are read, of which children write copies
+// ----
+
+class Records {
+  public:
+    explicit Records(std::size_t count) : random_(preload_test::seed()) {
+        for (std::size_t id = 0; id < count; ++id) {
+            records_.push_back(new Record{0, 1, nullptr, id});
+            records_.back()->text = text_of(id, 'x');
+        }
+    }
+    ~Records() {
+        for (Record* const record : records_) {
+            std::free(record->text);
+            delete record;
+        }
+    }
+    Records(const Records&) = delete;
+    Records& operator=(const Records&) = delete;
+
+    std::size_t count() const { return records_.size(); }
+    // Read, counted, read and no longer counted, each on its own access.
+    bool is_right(std::size_t id) {
+        volatile Record& record = *records_[id];
+        const bool counted = record.kind == 0 && record.users == 1;
+        record.users = record.users + 1;
+        const char* const text = record.text;
+        const bool right = counted && record.id == id && text != nullptr && has(text, id);
+        record.users = record.users - 1;
+        if (!right) tell(id);
+        return right;
+    }
+    bool all_are_right(std::size_t step) {
+        for (std::size_t i = 0; i < count(); i += step) {
+            if (!is_right(i * 7919 % count())) return false;  // a prime: each once, in no order
+        }
+        return true;
+    }
+    std::size_t any() { return random_() % count(); }
+    void rewrite(std::size_t id) {
+        std::free(records_[id]->text);
+        records_[id]->text = text_of(id, 'y');
+    }
+
+  private:
+    struct Record {
+        unsigned kind;
+        unsigned users;
+        char* text;
+        std::size_t id;
+    };
+    static constexpr std::size_t text_bytes = 200;
+    static constexpr std::size_t number_bytes = sizeof(std::size_t);
+
+    static char* text_of(std::size_t id, char fill) {
+        auto* const text = static_cast<char*>(std::malloc(text_bytes));
+        std::memset(text, fill, text_bytes);
+        std::memcpy(text, &id, number_bytes);
+        std::memcpy(text + text_bytes - number_bytes, &id, number_bytes);
+        return text;
+    }
+    static bool has(const char* text, std::size_t id) {
+        return std::memcmp(text, &id, number_bytes) == 0 &&
+               std::memcmp(text + text_bytes - number_bytes, &id, number_bytes) == 0;
+    }
+    // What a wrong record looks like says where it came from. It may be a child that finds it.
+    void tell(std::size_t id) const {
+        const Record& record = *records_[id];
+        dprintf(STDERR_FILENO, "process %d: record %zu at %p: kind %u, users %u, id %zu, text %p\n", getpid(),
+                id, static_cast<const void*>(&record), record.kind, record.users, record.id,
+                static_cast<const void*>(record.text));
+        if (record.text == nullptr) return;
+        const auto page = reinterpret_cast<std::uintptr_t>(record.text) & ~(page_bytes - 1);
+        const char* const bytes = reinterpret_cast<const char*>(page);
+        dprintf(STDERR_FILENO, "  its text's page: %td zeros, %td x, %td y; the text:",
+                std::count(bytes, bytes + page_bytes, '\0'), std::count(bytes, bytes + page_bytes, 'x'),
+                std::count(bytes, bytes + page_bytes, 'y'));
+        for (std::size_t i = 0; i < 2 * number_bytes; ++i)
+            dprintf(STDERR_FILENO, " %02x", static_cast<unsigned char>(record.text[i]));
+        dprintf(STDERR_FILENO, "\n");
+    }
+
+    std::vector<Record*> records_;
+    std::mt19937_64 random_;
+};
+
+// With PNODE_ROUNDS longer than here.
+TEST(Storm, RecordsAreCountedWhileChildrenReadThem) {
+    const char* const asked = std::getenv("PNODE_ROUNDS");
+    const long rounds = asked != nullptr ? std::atol(asked) : 1;
+    // Under stress each access is a fault.
+    Records records(std::getenv("PNODE_STRESS") != nullptr ? 2'000 : 60'000);
+    for (long round = 0; round < rounds; ++round) {
+        const pid_t child = fork();
+        ASSERT_GE(child, 0);
+        if (child == 0) _exit(records.all_are_right(3) ? 0 : 1);
+        int status = 0;
+        while (waitpid(child, &status, WNOHANG) == 0) {
+            std::free(std::calloc(1, 1000 + records.any() % 20'000));
+            ASSERT_TRUE(records.is_right(records.any())) << "round " << round << ", beside the child";
+            usleep(100);
+        }
+        ASSERT_EQ(status, 0) << "round " << round;
+        ASSERT_TRUE(records.all_are_right(1)) << "round " << round;
+        for (std::size_t i = 0; i < records.count() / 50; ++i) records.rewrite(records.any());
+    }
 }
 
 // ---- libraries that come and go, and what they do when they do ----
