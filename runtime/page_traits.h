@@ -81,6 +81,12 @@ class PageTraits {
     template <class Visit>
     void for_each(std::uint64_t first, std::uint64_t pages, std::uint8_t mask, std::uint8_t bits,
                   Visit visit) const {
+        // The table stays untouched, of which even a look may cost a page: a kernel may have none of zeros to
+        // share.
+        if (!any()) {
+            if (pages != 0 && bits == ordinary) visit(first, pages);
+            return;
+        }
         while (pages != 0) {
             const std::uint64_t length = run(first, pages, mask);
             if (((*this)[first] & mask) == bits) visit(first, length);

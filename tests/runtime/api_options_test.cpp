@@ -351,8 +351,7 @@ TEST_F(HeapOpen, OfATerabyteIsSparse) {
         EXPECT_EQ(wrong_pages(first + i * stride, 8, Kind::text, i), 0u) << i;
     EXPECT_TRUE(page_is(first + bytes - page_bytes, Kind::zeros, 0));
     if (!sanitized) {
-        // A kernel without a page of zeros to share counts pages that were only read too: 52 MiB then.
-        EXPECT_LT(status_figure("/proc/self/status", "VmRSS"), resident_kib + 64 * kib);
+        EXPECT_LT(status_figure("/proc/self/status", "VmRSS"), resident_kib + 48 * kib);
     }
 }
 
