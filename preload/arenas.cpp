@@ -80,37 +80,35 @@ unsigned take_slot() noexcept {
     return slot;
 }
 
-// Grows by the same step for ever: every page beyond it would count as one that may be touched unseen.
-void limit_growth(unsigned arena) noexcept {
+// `name` is arena 0's.
+template <typename Value>
+void set_of_arena(unsigned arena, const char* name, Value value) noexcept {
     std::size_t mib[3];
     std::size_t length = 3;
-    if (pn_je_mallctlnametomib("arena.0.retain_grow_limit", mib, &length) != 0) return;
+    if (pn_je_mallctlnametomib(name, mib, &length) != 0) return;
     mib[1] = arena;
-    std::size_t step = arena_growth_bytes;
-    pn_je_mallctlbymib(mib, length, nullptr, nullptr, &step, sizeof(step));
+    pn_je_mallctlbymib(mib, length, nullptr, nullptr, &value, sizeof(value));
+}
+
+// Grows by the same step for ever: every page beyond it would count as one that may be touched unseen.
+void limit_growth(unsigned arena) noexcept {
+    set_of_arena<std::size_t>(arena, "arena.0.retain_grow_limit", arena_growth_bytes);
 }
 
 Decay decay_that_follows(pn_heap* heap, Decay was) noexcept {
     return is_near_scarce(heap, was == decay_when_scarce) ? decay_when_scarce : decay_when_slack;
 }
 
-void set_decay(unsigned arena, Decay decay) noexcept {
-    std::size_t mib[3];
-    std::size_t length = 3;
-    if (pn_je_mallctlnametomib("arena.0.dirty_decay_ms", mib, &length) != 0) return;
-    mib[1] = arena;
-    pn_je_mallctlbymib(mib, length, nullptr, nullptr, &decay, sizeof(decay));
-}
-
 // Another thread may put another one in force meanwhile: whoever is the last to look sees the last.
 void bring_in_force(unsigned first_slot, unsigned past_slot) noexcept {
-    Decay decay = decay_in_force.load();
-    for (Decay seen = -1; seen != decay; decay = decay_in_force.load()) {
+    Decay decay = 0;
+    do {
+        decay = decay_in_force.load();
         for (unsigned slot = first_slot; slot < past_slot; ++slot) {
-            if (const unsigned arena = arena_of_slot[slot].load(); arena != no_arena) set_decay(arena, decay);
+            if (const unsigned arena = arena_of_slot[slot].load(); arena != no_arena)
+                set_of_arena(arena, "arena.0.dirty_decay_ms", decay);
         }
-        seen = decay;
-    }
+    } while (decay_in_force.load() != decay);
 }
 
 unsigned make_arena() noexcept {

@@ -64,7 +64,7 @@ void note_if_due() noexcept {
         thread_state = thread_due;
 }
 
-// What gives memory back may change what is due.
+// What takes memory of the heap, or gives it back, may change what is due.
 template <typename Call>
 int inside_runtime(Call&& call) noexcept {
     int error = 0;
@@ -77,13 +77,14 @@ int inside_runtime(Call&& call) noexcept {
 }
 
 int allocate_managed(std::size_t bytes, std::size_t alignment, void** out) noexcept {
-    const InsideRuntime inside;
-    const int error = allocate_under_locks(served_heap, bytes, alignment, out);
-    // ENOMEM passes, and is nothing to report; any other answer says that this process cannot be managed.
-    if (error != 0 && error != ENOMEM && !refused_for_good.exchange(true, std::memory_order_relaxed)) {
-        say_unmanaged(error);
-    }
-    return error;
+    return inside_runtime([&] {
+        const int error = allocate_under_locks(served_heap, bytes, alignment, out);
+        // ENOMEM passes, and is nothing to report; any other answer says that this process cannot be managed.
+        if (error != 0 && error != ENOMEM && !refused_for_good.exchange(true, std::memory_order_relaxed)) {
+            say_unmanaged(error);
+        }
+        return error;
+    });
 }
 
 void* allocate(extent_hooks_t*, void* wanted, std::size_t bytes, std::size_t alignment, bool* zero,
@@ -95,7 +96,6 @@ void* allocate(extent_hooks_t*, void* wanted, std::size_t bytes, std::size_t ali
         const int error = allocate_managed(bytes, alignment, &extent);
         if (error == ENOMEM && strict_limit) return nullptr;
         if (error == 0) {
-            note_if_due();
             const auto first = reinterpret_cast<std::uintptr_t>(extent);
             note_bounds(first, first + bytes);
         }

@@ -124,8 +124,8 @@ void activate(std::size_t bytes) noexcept {
 
 // What a hook found to be due, under jemalloc's locks (hooks.cpp).
 void do_what_is_due() noexcept {
+    activate(0);
     const InsideRuntime inside;
-    activate_if_due(heap_served(), 0);
     change_decay_if_due(heap_served());
 }
 

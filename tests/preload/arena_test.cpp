@@ -8,6 +8,7 @@
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
+#include <latch>
 #include <string>
 #include <thread>
 #include <vector>
@@ -72,25 +73,26 @@ TEST(Arena, OfAThreadThatEndedIsTheNextOnes) {
     for (int i = 0; i < 5; ++i) EXPECT_EQ(arena_of_a_new_thread(), first);
 }
 
-// The parent's other threads are not there, whatever they had.
+// The parent's other threads, of which both have some, are not there. With one processor there is one arena.
 TEST(Arena, InAForkedChildIsNobodyElses) {
-    const unsigned own = own_arena();
-    if (arena_of_a_new_thread() == own) return;  // one processor, one arena
-    bool ends = false;
+    const unsigned own = own_arena(), others = arena_of_a_new_thread();
+    constexpr int count = 5;
+    std::latch bound(count + 1), end(1);
     std::vector<std::thread> waiting;
-    for (int i = 0; i < 5; ++i) {
+    for (int i = 0; i < count; ++i) {
         waiting.emplace_back([&] {
             own_arena();
-            while (!__atomic_load_n(&ends, __ATOMIC_RELAXED))
-                std::this_thread::sleep_for(std::chrono::milliseconds(1));
+            bound.count_down();
+            end.wait();
         });
     }
+    bound.arrive_and_wait();
     const pid_t child = fork();
-    if (child == 0) _exit(own_arena() == own && arena_of_a_new_thread() != own ? 0 : 1);
+    if (child == 0) _exit(own_arena() == own && arena_of_a_new_thread() == others ? 0 : 1);
     int status = -1;
     EXPECT_EQ(waitpid(child, &status, 0), child);
     EXPECT_EQ(status, 0);
-    __atomic_store_n(&ends, true, __ATOMIC_RELAXED);
+    end.count_down();
     for (std::thread& thread : waiting) thread.join();
 }
 

@@ -19,14 +19,6 @@ namespace preload_test {
 inline constexpr std::size_t page_bytes = 4096;
 inline constexpr std::size_t large_bytes = std::size_t{16} << 20;  // twice these tests' near limit
 
-// Of what is random: printed, and replayed with PNODE_SEED.
-inline std::uint64_t seed() {
-    const char* const replay = std::getenv("PNODE_SEED");
-    const std::uint64_t seed = replay != nullptr ? std::strtoull(replay, nullptr, 0) : 1;
-    std::printf("PNODE_SEED=%lu\n", static_cast<unsigned long>(seed));
-    return seed;
-}
-
 // A block of malloc's that compresses, as text does: words with a counter in them.
 class FarBlock {
   public:
@@ -79,9 +71,8 @@ class FarBlock {
         for (std::size_t i = at; i < count_; i += page_bytes / sizeof(std::uint64_t))
             wrong_pages += words_[i] != expected(i);
         dprintf(STDERR_FILENO,
-                "process %d: word %zu of %zu at %p is %#lx, not %#lx; of the next %zu words %zu are wrong "
-                "and %zu "
-                "zero; of the pages from here on %zu of %zu\n",
+                "process %d: word %zu of %zu at %p is %#lx, not %#lx; of the next %zu words %zu are wrong, "
+                "%zu zero; of the pages from here on %zu of %zu\n",
                 getpid(), at, count_, static_cast<const void*>(words_ + at), seen, expected(at), end - at,
                 wrong, zero, wrong_pages, (count_ - at) / (page_bytes / sizeof(std::uint64_t)));
         return false;

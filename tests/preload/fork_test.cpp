@@ -196,7 +196,6 @@ TEST(Fork, WhileOtherThreadsAllocateAndTouch) {
     EXPECT_TRUE(block.is_intact());
 }
 
-// libc writes to every open stream in the child before any fork handler of the child runs.
 // A thread's start reads the heads of the locale's tables, which come from malloc: a child's first handler
 // thread must not wait for itself.
 TEST(Fork, WhereWhatAThreadsStartReadsIsFar) {
@@ -208,6 +207,7 @@ TEST(Fork, WhereWhatAThreadsStartReadsIsFar) {
     std::setlocale(LC_ALL, "C");
 }
 
+// libc writes to every open stream in the child before any fork handler of the child runs.
 TEST(Fork, StreamsOnFarPagesSurvive) {
     std::vector<FILE*> streams;
     std::vector<char*> neighbours;
