@@ -1,5 +1,5 @@
-// The model as a process of its own: model_process DESCRIPTOR PLAN serves the socket for the process that
-// started it.
+// The model as a process of its own: model_process SOCKET READY PLAN closes the descriptor READY, which says
+// that it has begun, and serves the socket for the process that started it.
 #include <unistd.h>
 
 #include <cstdlib>
@@ -8,7 +8,9 @@
 
 int main(int argc, char** argv) {
     using namespace pnode::compress::iaa::model;
-    if (argc != 3) return 2;
-    serve_socket(std::atoi(argv[1]), ::getppid(), Plan::parse(argv[2]));
+    if (argc != 4) return 2;
+    const Plan plan = Plan::parse(argv[3]);
+    ::close(std::atoi(argv[2]));
+    serve_socket(std::atoi(argv[1]), ::getppid(), plan);
     return 0;
 }

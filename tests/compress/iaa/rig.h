@@ -97,15 +97,29 @@ class Rig {
         ::fcntl(ends[0], F_SETFL, O_NONBLOCK);
         const int few = 1;  // packets: the kernel's minimum, so that "busy" is within reach
         ::setsockopt(ends[0], SOL_SOCKET, SO_SNDBUF, &few, sizeof few);
-        constexpr int childs = 3;
+        int ready[2];
+        ASSERT_EQ(::pipe2(ready, O_CLOEXEC), 0);
+        constexpr int childs = 3, childs_ready = 4;
         posix_spawn_file_actions_t actions;
         ::posix_spawn_file_actions_init(&actions);
-        ::posix_spawn_file_actions_adddup2(&actions, ends[1], childs);
-        std::string program = PNODE_MODEL_PROCESS, number = std::to_string(childs), text = plan.text();
-        char* arguments[] = {program.data(), number.data(), text.data(), nullptr};
+        // By way of descriptors that are neither: the second copy must not close what it copies from.
+        const int socket = ::fcntl(ends[1], F_DUPFD_CLOEXEC, 10),
+                  pipe = ::fcntl(ready[1], F_DUPFD_CLOEXEC, 10);
+        ASSERT_TRUE(socket >= 0 && pipe >= 0);
+        ::posix_spawn_file_actions_adddup2(&actions, socket, childs);
+        ::posix_spawn_file_actions_adddup2(&actions, pipe, childs_ready);
+        std::string program = PNODE_MODEL_PROCESS, number = std::to_string(childs),
+                    number_ready = std::to_string(childs_ready), text = plan.text();
+        char* arguments[] = {program.data(), number.data(), number_ready.data(), text.data(), nullptr};
         ASSERT_EQ(::posix_spawn(&process_, program.c_str(), &actions, nullptr, arguments, environ), 0);
         ::posix_spawn_file_actions_destroy(&actions);
-        ::close(ends[1]);
+        for (const int end : {ends[1], ready[1], socket, pipe}) ::close(end);
+        // What the self test waits for is the model, not the start of its process, which alone takes longer
+        // than a short limit with ThreadSanitizer on a slow machine. An end of file: it has begun, or has
+        // ended.
+        char none;
+        ASSERT_EQ(::read(ready[0], &none, 1), 0);
+        ::close(ready[0]);
         WorkQueue* const queue = accelerator.new_queue();
         queue->open_model_socket(ends[0]);
         accelerator.add(queue, scratch(), message);
