@@ -150,7 +150,10 @@ int Heap::map_staging() noexcept {
     if (::madvise(staging_.address(), bytes, MADV_DONTFORK) != 0) return errno;
     for (unsigned index = 0; index < EvictLanes::count; ++index)
         evict_lanes[index].staging = staging_.address() + index * batch_pages * page_bytes;
-    return os::uffd_register(uffd.fd, staging_.address(), bytes, UFFDIO_REGISTER_MODE_MISSING);
+    if (int error = os::uffd_register(uffd.fd, staging_.address(), bytes, UFFDIO_REGISTER_MODE_MISSING))
+        return error;
+    os::drop_pages(staging_.address(), bytes);  // where mlockall(2) filled it: between batches it is empty
+    return 0;
 }
 
 int Heap::open_userfaultfd(std::string* message) {

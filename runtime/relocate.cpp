@@ -42,7 +42,7 @@ void copy_page(Heap& heap, std::uint64_t to, const std::byte* contents) noexcept
 // there, the application dropped it behind our back.
 bool copy_near(Heap& heap, const Piece& piece, unsigned index) noexcept {
     std::byte* const address = heap.address_of(piece.from + index);
-    if (!os::is_present(address)) return false;
+    if (!os::uffd_is_occupied(heap.uffd.fd, address)) return false;
     copy_page(heap, piece.to + index, address);
     os::drop_pages(address, page_bytes);
     return true;

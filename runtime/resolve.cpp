@@ -14,9 +14,6 @@
 namespace pnode {
 namespace {
 
-// A page of zeros to copy a first touch from: read-only data, so the kernel never has to zero-fill it for us.
-alignas(4096) constexpr std::byte zeros[page_bytes] = {};
-
 constexpr std::uint64_t rounds_late = 1500;  // of waiting: half a millisecond
 constexpr std::uint64_t report_after_ns = 10'000'000'000;
 
@@ -45,7 +42,7 @@ Resolved leave_handed_out(Heap& heap, std::uint64_t page, PageWord word) noexcep
 // The caller owns the busy page. A fresh page reads as zeros.
 Resolved resolve_fresh(Heap& heap, std::uint64_t page, PageWord word) noexcept {
     charge(heap, 1);
-    const Copied copied = copy_in(heap, page, zeros);
+    const Copied copied = copy_in(heap, page, os::zeros);
     if (copied == Copied::gone) {
         heap.near.discharge(1);
         heap.word(page).publish(word);
@@ -82,7 +79,7 @@ Resolved resolve_near(Heap& heap, std::uint64_t page, PageWord word, FaultKind k
     if (kind == FaultKind::write_protected || kind == FaultKind::unknown)
         word = unprotected(heap, page, word);
     if (kind == FaultKind::write_protected && was_protected) word = changed(heap, word, was_written);
-    if (kind != FaultKind::write_protected && copy_in(heap, page, zeros) == Copied::done)
+    if (kind != FaultKind::write_protected && copy_in(heap, page, os::zeros) == Copied::done)
         word = word.with_write_protected(false);
     wake(heap, page);
     heap.word(page).publish(word);

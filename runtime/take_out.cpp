@@ -48,7 +48,7 @@ void enter_limbo_in_place(Heap& heap, EvictLane& lane, unsigned index) noexcept 
     if (os::uffd_write_protect(heap.uffd.fd, address, page_bytes, true) != 0)
         return put_back_near(heap, out, skip_max);
     out.word = out.word.with_write_protected(false);  // it is ours now, whatever it was
-    if (!os::is_present(address)) return take_out_absent(heap, out);
+    if (!os::uffd_is_occupied(heap.uffd.fd, address)) return take_out_absent(heap, out);
     std::size_t done = 0;
     if (os::uffd_copy(heap.uffd.fd, copy, address, page_bytes, &done) != 0) {
         os::uffd_write_protect(heap.uffd.fd, address, page_bytes, false);
@@ -121,8 +121,10 @@ void move_out(Heap& heap, EvictLane& lane, unsigned from, unsigned count) noexce
             if (exclusive_end != from) continue;
         }
         if (error == EAGAIN && ++retries < move_retries_max) continue;
-        if (error == EEXIST && ++retries < move_retries_max) {
-            os::drop_pages(lane.staging + from * page_bytes, page_bytes);
+        // Staging was empty: what is in the way is the page itself, moved and not counted (userfaultfd.h).
+        if (error == EEXIST && os::uffd_is_occupied(heap.uffd.fd, lane.staging + from * page_bytes)) {
+            enter_limbo(heap, lane, from++);
+            --count;
             continue;
         }
         if (error == EINVAL && piece > 1) {

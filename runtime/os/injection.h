@@ -20,6 +20,7 @@ enum class Call : std::uint8_t {
     unregister_range,
     copy,
     move,
+    count_moved,  // not a call: what the kernel says of pages that it moved
     write_protect,
     wake,
     poison,
@@ -28,6 +29,7 @@ enum class Call : std::uint8_t {
     drop,
     read_ranges,
     find_present,
+    count_present,  // neither: where it fails none of the pages counts, as when all are swapped out
     populate,
     move_page_tables,
     start_thread,

@@ -25,10 +25,14 @@ void drop_pages(void* address, std::size_t bytes) noexcept;
 // them.
 std::size_t read_ranges(std::byte* to, std::size_t bytes, const iovec* from, unsigned count) noexcept;
 
+// A page to copy a first touch from: read-only data, so the kernel never has to zero-fill it for us.
+alignas(4096) inline constexpr std::byte zeros[4096] = {};
+
 // Which pages the kernel has in place: the lowest bit of each byte. 0 or an errno.
 int find_present(const void* address, std::size_t bytes, unsigned char* present) noexcept;
 
-// One page. What the kernel will not say counts as present: whoever then finds it absent is told so.
+// One page. What the kernel will not say counts as present: whoever then finds it absent is told so. One that
+// is swapped out does not count: uffd_is_occupied() tells whether there is one at all.
 bool is_present(const void* page) noexcept;
 
 // Has the program locked it (mlock)? The kernel says so only by refusing advice that reclaim might take,

@@ -12,7 +12,9 @@
 
 #include "runtime/os/descriptors.h"
 #include "runtime/os/injection.h"
+#include "runtime/os/pages.h"
 #include "runtime/os/system_call.h"
+#include "runtime/os/wait.h"
 
 #ifndef USERFAULTFD_IOC
 #define USERFAULTFD_IOC 0xAA
@@ -180,6 +182,15 @@ int finish(int error, std::int64_t field, std::size_t bytes, std::size_t* done) 
 
 namespace {
 
+// What a kernel makes of it that forgets pages it has moved (uffd_move): it finds the first of them in the
+// way of its own second attempt, and says so unless it had counted some before.
+std::int64_t counted(std::int64_t moved) noexcept {
+    if (moved <= 0) return moved;
+    auto bytes = static_cast<std::size_t>(moved);
+    const int error = injected(Call::count_moved, &bytes);
+    return error != 0 ? -error : static_cast<std::int64_t>(bytes);
+}
+
 int copy(int fd, void* destination, const void* source, std::size_t bytes, std::uint64_t mode,
          std::size_t* done) noexcept {
     *done = 0;
@@ -214,7 +225,18 @@ int uffd_move(int fd, void* destination, void* source, std::size_t bytes, std::s
     argument.src = reinterpret_cast<std::uint64_t>(source);
     argument.len = piece;
     const int error = control(fd, UFFDIO_MOVE, &argument);
-    return finish(error, argument.move, bytes, done);
+    return finish(error, counted(argument.move), bytes, done);
+}
+
+bool uffd_is_occupied(int fd, std::byte* page) noexcept {
+    if (is_present(page)) return true;
+    std::size_t done = 0;
+    for (Backoff backoff;; backoff.wait()) {
+        const int error = uffd_copy(fd, page, zeros, sizeof zeros, &done);
+        if (error == EAGAIN || error == ENOMEM) continue;
+        if (error == 0) drop_pages(page, sizeof zeros);
+        return error == EEXIST;
+    }
 }
 
 int uffd_write_protect(int fd, void* address, std::size_t bytes, bool protect) noexcept {

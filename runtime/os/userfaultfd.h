@@ -71,7 +71,14 @@ int uffd_copy(int fd, void* destination, const void* source, std::size_t bytes, 
 // The same, and the first write to it faults again (UFFDIO_COPY_MODE_WP).
 int uffd_copy_protected(int fd, void* destination, const void* source, std::size_t bytes,
                         std::size_t* done) noexcept;
+// More may have been moved than `done` says. Linux 6.18 forgets what it moved after it had to try again by
+// itself, as it does where it finds a page just being migrated (mm/userfaultfd.c, move_pages: `err` stays
+// EAGAIN); the call that goes on behind `done` meets those pages in its way, EEXIST. So after EEXIST look
+// (uffd_is_occupied); to drop what is in the way would lose it.
 int uffd_move(int fd, void* destination, void* source, std::size_t bytes, std::size_t* done) noexcept;
+// Is there anything in the kernel's page table, of a registered page that no other thread touches: a page, or
+// a swapped one, which mincore(2) does not tell apart from nothing?
+bool uffd_is_occupied(int fd, std::byte* page) noexcept;
 int uffd_write_protect(int fd, void* address, std::size_t bytes, bool protect) noexcept;
 int uffd_wake(int fd, void* address, std::size_t bytes) noexcept;
 // As read(2).

@@ -132,6 +132,10 @@ int uffd_move(int, void* destination, void* source, std::size_t bytes, std::size
     });
 }
 
+bool uffd_is_occupied(int, std::byte* page) noexcept {
+    return is_present(page);
+}
+
 int uffd_write_protect(int, void* address, std::size_t bytes, bool protect) noexcept {
     return for_each_page(protect ? "protect" : "unprotect", address, bytes, [&](Page& page, std::byte* at) {
         if (protect && machine().is_refused()) return EAGAIN;

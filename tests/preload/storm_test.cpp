@@ -1,11 +1,13 @@
 // Many threads that fault at once, that end while they fault, and whose memory changes under them, under the
 // preload library.
 #include <dlfcn.h>
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -444,12 +446,7 @@ class Records {
     std::mt19937_64 random_{42};
 };
 
-// With PNODE_ROUNDS longer than here.
-TEST(Storm, RecordsAreCountedWhileChildrenReadThem) {
-    const char* const asked = std::getenv("PNODE_ROUNDS");
-    const long rounds = asked != nullptr ? std::atol(asked) : 1;
-    // Under stress each access is a fault.
-    Records records(std::getenv("PNODE_STRESS") != nullptr ? 2'000 : 60'000);
+void count_while_children_read(Records& records, long rounds) {
     for (long round = 0; round < rounds; ++round) {
         const pid_t child = fork();
         ASSERT_GE(child, 0);
@@ -464,6 +461,56 @@ TEST(Storm, RecordsAreCountedWhileChildrenReadThem) {
         ASSERT_TRUE(records.all_are_right(1)) << "round " << round;
         for (std::size_t i = 0; i < records.count() / 50; ++i) records.rewrite(records.any());
     }
+}
+
+// Under stress each access is a fault.
+std::size_t record_count() {
+    return std::getenv("PNODE_STRESS") != nullptr ? 2'000 : 60'000;
+}
+
+// With PNODE_ROUNDS longer than here.
+TEST(Storm, RecordsAreCountedWhileChildrenReadThem) {
+    const char* const asked = std::getenv("PNODE_ROUNDS");
+    Records records(record_count());
+    count_while_children_read(records, asked != nullptr ? std::atol(asked) : 1);
+}
+
+// While it lives another process has the kernel compact its memory: pages migrate under everybody's feet.
+class Compaction {
+  public:
+    Compaction() {
+        const int fd = open("/proc/sys/vm/compact_memory", O_WRONLY | O_CLOEXEC);
+        if (fd < 0) return;
+        process_ = fork();
+        if (process_ != 0) {
+            close(fd);
+            return;
+        }
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        while (write(fd, "1", 1) == 1) usleep(20'000);
+        _exit(0);
+    }
+    ~Compaction() {
+        if (process_ <= 0) return;
+        kill(process_, SIGKILL);
+        waitpid(process_, nullptr, 0);
+    }
+    Compaction(const Compaction&) = delete;
+    Compaction& operator=(const Compaction&) = delete;
+    bool is_under_way() const { return process_ > 0; }
+
+  private:
+    pid_t process_ = -1;
+};
+
+// A page that is on its way elsewhere has the kernel try again, within one UFFDIO_MOVE, of which it then
+// counts less than it moved (runtime/os/userfaultfd.h).
+TEST(Storm, RecordsAreCountedWhileTheirPagesMigrate) {
+    Records records(record_count());
+    const Compaction compaction;
+    if (!compaction.is_under_way())
+        std::puts("only root may have memory compacted: pages stay where they are");
+    count_while_children_read(records, 2);
 }
 
 // ---- libraries that come and go, and what they do when they do ----

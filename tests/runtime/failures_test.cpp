@@ -9,6 +9,7 @@
 #include <initializer_list>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "runtime/os/injection.h"
@@ -119,12 +120,14 @@ struct Transient {
 };
 
 // Errors that pass. Each is one that the kernel may give there at any time (ioctl_userfaultfd(2),
-// madvise(2)). That a copy's destination is gone (ENOENT, ESRCH) is none: said of a page in limbo that is
-// still there it would be a false answer, and nobody keeps the contents of pages that are gone.
+// madvise(2)), or wrongly gives for pages that it has moved (userfaultfd.h). That a copy's destination is
+// gone (ENOENT, ESRCH) is none: said of a page in limbo that is still there it would be a false answer, and
+// nobody keeps the contents of pages that are gone.
 TEST_F(Failures, WhatPassesIsInvisible) {
     constexpr Transient errors[] = {
         {Call::copy, EAGAIN},          {Call::copy, ENOMEM},          {Call::move, EAGAIN},
         {Call::move, EBUSY},           {Call::move, ENOMEM},          {Call::move, EINVAL},
+        {Call::move, EEXIST},          {Call::count_moved, EEXIST},   {Call::count_present, ENOENT},
         {Call::write_protect, EAGAIN}, {Call::write_protect, ENOENT}, {Call::read_faults, EINTR},
         {Call::read_faults, EAGAIN},   {Call::drop, EAGAIN},          {Call::drop, EINVAL},
         {Call::wait, EINTR},           {Call::wake, EAGAIN},          {Call::register_range, ENOMEM},
@@ -152,6 +155,18 @@ TEST_F(Failures, LittleIsDoneAtATime) {
         plan_of(Call::copy).pages_max = pages;
         EXPECT_EQ(work(pages), 0u);
     }
+}
+
+// All are moved, and it says fewer.
+TEST_F(Failures, MoreWasMovedThanTheKernelCounts) {
+    open_heap();
+    for (const unsigned pages : {1U, 2U, 5U}) {
+        plan_of(Call::count_moved).pages_max = pages;
+        EXPECT_EQ(work(pages), 0u);
+    }
+    fail(Call::count_moved, EEXIST);
+    EXPECT_EQ(work(6), 0u);
+    EXPECT_EQ(failed(Call::count_moved) != 0, pages_are_moved());
 }
 
 TEST_F(Failures, CallsTakeLong) {
@@ -249,12 +264,16 @@ TEST_F(Failures, WhatCannotBeProtectedTogetherLeavesAllTheSame) {
 // The kernel keeps the range as several mappings: then page by page.
 TEST_F(Failures, WhatCannotBeMovedAsAWholeIsMovedPageByPage) {
     open_heap();
-    std::uint8_t* const from = alloc_filled(64, Kind::text, 5);
-    std::uint8_t* const to = alloc(64);
+    std::uint8_t* from = alloc_filled(64, Kind::text, 5);
+    std::uint8_t* to = alloc(64);
     fail(Call::move_page_tables, EINVAL);
-    EXPECT_EQ(pn_relocate(heap_, from, to, 64 * page_bytes), 0);
-    EXPECT_EQ(wrong_pages(to, 64, Kind::text, 5), 0u);
-    EXPECT_EQ(wrong_pages(from, 64, Kind::zeros, 0), 0u);
+    for (int round = 0; round < 2; ++round) {
+        EXPECT_EQ(pn_relocate(heap_, from, to, 64 * page_bytes), 0);
+        EXPECT_EQ(wrong_pages(to, 64, Kind::text, 5), 0u);
+        EXPECT_EQ(wrong_pages(from, 64, Kind::zeros, 0), 0u);
+        std::swap(from, to);
+        fail(Call::count_present, ENOENT);  // and now they are swapped out
+    }
 }
 
 // No memory for a promotion: the fault waits, and is served when there is some again.
