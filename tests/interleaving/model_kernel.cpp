@@ -126,6 +126,7 @@ int uffd_move(int, void* destination, void* source, std::size_t bytes, std::size
         page.present = true;
         become_absent(from, moved);
         machine().wake(at);
+        if (machine().is_refused()) return *done == 0 ? EEXIST : EAGAIN;  // moved, and not counted
         *done += page_bytes;
         from += page_bytes;
         return 0;
