@@ -101,6 +101,14 @@ void let_held_stay(Heap& heap, EvictLane& lane) noexcept {
     lane.out_count = kept;
 }
 
+// MOVE said EEXIST. Staging is empty between batches: what is in the way is the page itself, moved and not
+// counted (userfaultfd.h). Unless the page is where it was.
+bool is_moved(const Heap& heap, const EvictLane& lane, unsigned index) noexcept {
+    unsigned char present = 0;
+    os::find_present(heap.address_of(lane.out[index].page), page_bytes, &present);
+    return (present & 1) == 0 && os::uffd_is_occupied(heap.uffd.fd, lane.staging + index * page_bytes);
+}
+
 // One run of neighbours, out[from] .. out[from + count).
 void move_out(Heap& heap, EvictLane& lane, unsigned from, unsigned count) noexcept {
     unsigned retries = 0;
@@ -121,8 +129,7 @@ void move_out(Heap& heap, EvictLane& lane, unsigned from, unsigned count) noexce
             if (exclusive_end != from) continue;
         }
         if (error == EAGAIN && ++retries < move_retries_max) continue;
-        // Staging was empty: what is in the way is the page itself, moved and not counted (userfaultfd.h).
-        if (error == EEXIST && os::uffd_is_occupied(heap.uffd.fd, lane.staging + from * page_bytes)) {
+        if (error == EEXIST && is_moved(heap, lane, from)) {
             enter_limbo(heap, lane, from++);
             --count;
             continue;
