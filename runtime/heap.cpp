@@ -152,7 +152,8 @@ int Heap::map_staging() noexcept {
         evict_lanes[index].staging = staging_.address() + index * batch_pages * page_bytes;
     if (int error = os::uffd_register(uffd.fd, staging_.address(), bytes, UFFDIO_REGISTER_MODE_MISSING))
         return error;
-    os::drop_pages(staging_.address(), bytes);  // where mlockall(2) filled it: between batches it is empty
+    // Where mlockall(2) filled it. From now on it is watched, and only a move fills it.
+    os::drop_pages(staging_.address(), bytes);
     return 0;
 }
 

@@ -102,7 +102,8 @@ void let_held_stay(Heap& heap, EvictLane& lane) noexcept {
 }
 
 // MOVE said EEXIST. Staging is empty between batches: what is in the way is the page itself, moved and not
-// counted (userfaultfd.h). Unless the page is where it was.
+// counted (userfaultfd.h). Unless the page is where it was. Where mincore(2) fails, EEXIST is believed: put
+// back as near the page would be lost.
 bool is_moved(const Heap& heap, const EvictLane& lane, unsigned index) noexcept {
     unsigned char present = 0;
     os::find_present(heap.address_of(lane.out[index].page), page_bytes, &present);

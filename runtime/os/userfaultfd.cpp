@@ -182,8 +182,7 @@ int finish(int error, std::int64_t field, std::size_t bytes, std::size_t* done) 
 
 namespace {
 
-// What a kernel makes of it that forgets pages it has moved (uffd_move): it finds the first of them in the
-// way of its own second attempt, and says so unless it had counted some before.
+// What it says of so many bytes moved; in tests less, as a kernel does that forgets some (userfaultfd.h).
 std::int64_t counted(std::int64_t moved) noexcept {
     if (moved <= 0) return moved;
     auto bytes = static_cast<std::size_t>(moved);

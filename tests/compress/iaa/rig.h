@@ -99,21 +99,16 @@ class Rig {
         ::setsockopt(ends[0], SOL_SOCKET, SO_SNDBUF, &few, sizeof few);
         int ready[2];
         ASSERT_EQ(::pipe2(ready, O_CLOEXEC), 0);
-        constexpr int childs = 3, childs_ready = 4;
         posix_spawn_file_actions_t actions;
         ::posix_spawn_file_actions_init(&actions);
-        // By way of descriptors that are neither: the second copy must not close what it copies from.
-        const int socket = ::fcntl(ends[1], F_DUPFD_CLOEXEC, 10),
-                  pipe = ::fcntl(ready[1], F_DUPFD_CLOEXEC, 10);
-        ASSERT_TRUE(socket >= 0 && pipe >= 0);
-        ::posix_spawn_file_actions_adddup2(&actions, socket, childs);
-        ::posix_spawn_file_actions_adddup2(&actions, pipe, childs_ready);
-        std::string program = PNODE_MODEL_PROCESS, number = std::to_string(childs),
-                    number_ready = std::to_string(childs_ready), text = plan.text();
-        char* arguments[] = {program.data(), number.data(), number_ready.data(), text.data(), nullptr};
+        // Onto themselves: they stay open in the child.
+        for (const int end : {ends[1], ready[1]}) ::posix_spawn_file_actions_adddup2(&actions, end, end);
+        std::string program = PNODE_MODEL_PROCESS, socket_end = std::to_string(ends[1]),
+                    ready_end = std::to_string(ready[1]), text = plan.text();
+        char* arguments[] = {program.data(), socket_end.data(), ready_end.data(), text.data(), nullptr};
         ASSERT_EQ(::posix_spawn(&process_, program.c_str(), &actions, nullptr, arguments, environ), 0);
         ::posix_spawn_file_actions_destroy(&actions);
-        for (const int end : {ends[1], ready[1], socket, pipe}) ::close(end);
+        for (const int end : {ends[1], ready[1]}) ::close(end);
         // What the self test waits for is the model, not the start of its process, which alone takes longer
         // than a short limit with ThreadSanitizer on a slow machine. An end of file: it has begun, or has
         // ended.
