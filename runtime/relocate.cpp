@@ -39,10 +39,10 @@ void copy_page(Heap& heap, std::uint64_t to, const std::byte* contents) noexcept
 }
 
 // A near page that MOVE would not take: shared with a forked child, or there is no MOVE. False: it is not
-// there, the application dropped it behind our back.
+// there.
 bool copy_near(Heap& heap, const Piece& piece, unsigned index) noexcept {
     std::byte* const address = heap.address_of(piece.from + index);
-    if (!os::uffd_is_occupied(heap.uffd.fd, address)) return false;
+    if (!os::uffd_is_occupied(heap.uffd.fd, address, heap.uffd_mode())) return false;
     copy_page(heap, piece.to + index, address);
     os::drop_pages(address, page_bytes);
     return true;
@@ -84,7 +84,9 @@ unsigned relocate_near(Heap& heap, const Piece& piece, unsigned index, unsigned 
     const auto moved = static_cast<unsigned>(done / page_bytes);
     for (unsigned at = index; at < index + moved; ++at) publish(heap, piece, at, piece.words[at]);
     if (error == 0 || moved != 0) return moved;
-    if (error != ENOENT && copy_near(heap, piece, index)) {
+    // `to` was empty: a page that is no more in place, and EEXIST, has moved and was not counted
+    // (userfaultfd.h). One that is not there for another reason the application dropped behind our back.
+    if (error != ENOENT && (copy_near(heap, piece, index) || error == EEXIST)) {
         publish(heap, piece, index, piece.words[index]);
     } else {
         near_is_absent(heap, piece, index);

@@ -48,7 +48,7 @@ void enter_limbo_in_place(Heap& heap, EvictLane& lane, unsigned index) noexcept 
     if (os::uffd_write_protect(heap.uffd.fd, address, page_bytes, true) != 0)
         return put_back_near(heap, out, skip_max);
     out.word = out.word.with_write_protected(false);  // it is ours now, whatever it was
-    if (!os::uffd_is_occupied(heap.uffd.fd, address)) return take_out_absent(heap, out);
+    if (!os::uffd_is_occupied(heap.uffd.fd, address, heap.uffd_mode())) return take_out_absent(heap, out);
     std::size_t done = 0;
     if (os::uffd_copy(heap.uffd.fd, copy, address, page_bytes, &done) != 0) {
         os::uffd_write_protect(heap.uffd.fd, address, page_bytes, false);
@@ -107,7 +107,8 @@ void let_held_stay(Heap& heap, EvictLane& lane) noexcept {
 bool is_moved(const Heap& heap, const EvictLane& lane, unsigned index) noexcept {
     unsigned char present = 0;
     os::find_present(heap.address_of(lane.out[index].page), page_bytes, &present);
-    return (present & 1) == 0 && os::uffd_is_occupied(heap.uffd.fd, lane.staging + index * page_bytes);
+    return (present & 1) == 0 && os::uffd_is_occupied(heap.uffd.fd, lane.staging + index * page_bytes,
+                                                      UFFDIO_REGISTER_MODE_MISSING);
 }
 
 // One run of neighbours, out[from] .. out[from + count).

@@ -227,11 +227,12 @@ int uffd_move(int fd, void* destination, void* source, std::size_t bytes, std::s
     return finish(error, counted(argument.move), bytes, done);
 }
 
-bool uffd_is_occupied(int fd, std::byte* page) noexcept {
+bool uffd_is_occupied(int fd, std::byte* page, std::uint64_t mode) noexcept {
     if (is_present(page)) return true;
+    const bool protects = (mode & UFFDIO_REGISTER_MODE_WP) != 0;
     std::size_t done = 0;
     for (Backoff backoff;; backoff.wait()) {
-        const int error = uffd_copy(fd, page, zeros, sizeof zeros, &done);
+        const int error = copy(fd, page, zeros, sizeof zeros, protects ? UFFDIO_COPY_MODE_WP : 0, &done);
         if (error == EAGAIN || error == ENOMEM) continue;
         if (error == 0) drop_pages(page, sizeof zeros);
         return error == EEXIST;

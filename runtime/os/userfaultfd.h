@@ -76,9 +76,11 @@ int uffd_copy_protected(int fd, void* destination, const void* source, std::size
 // EAGAIN); the call that goes on behind `done` meets those pages in its way, EEXIST. So after EEXIST look
 // (uffd_is_occupied); to drop what is in the way would lose it.
 int uffd_move(int fd, void* destination, void* source, std::size_t bytes, std::size_t* done) noexcept;
-// Is there anything in the kernel's page table, of a registered page that no other thread touches: a page, or
-// a swapped one, which mincore(2) does not tell apart from nothing?
-bool uffd_is_occupied(int fd, std::byte* page) noexcept;
+// Is there anything in the kernel's page table: a page, or a swapped one, which mincore(2) does not tell
+// apart from nothing? Found by a copy of zeros that is refused, or taken back: for an instant an empty page
+// reads as zeros. `mode` is what the page is registered with; what another thread writes in that instant is
+// lost, unless it has MODE_WP: then such a write faults.
+bool uffd_is_occupied(int fd, std::byte* page, std::uint64_t mode) noexcept;
 int uffd_write_protect(int fd, void* address, std::size_t bytes, bool protect) noexcept;
 int uffd_wake(int fd, void* address, std::size_t bytes) noexcept;
 // As read(2).

@@ -133,7 +133,7 @@ int uffd_move(int, void* destination, void* source, std::size_t bytes, std::size
     });
 }
 
-bool uffd_is_occupied(int, std::byte* page) noexcept {
+bool uffd_is_occupied(int, std::byte* page, std::uint64_t) noexcept {
     return is_present(page);
 }
 

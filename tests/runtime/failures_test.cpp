@@ -86,9 +86,10 @@ class Failures : public HeapTest {
     std::uint64_t work(std::uint64_t seed) {
         constexpr std::uint64_t pages = 200;
         Random random(seed);
-        std::uint8_t* const text = alloc_filled(pages, Kind::text, seed);
+        std::uint8_t* text = alloc_filled(pages, Kind::text, seed);
+        std::uint8_t* other = alloc(pages);
         std::uint8_t* const half = alloc_filled(pages, Kind::half, seed);
-        if (text == nullptr || half == nullptr) return pages;
+        if (text == nullptr || other == nullptr || half == nullptr) return pages;
         std::uint64_t wrong = 0;
         for (int round = 0; round < 4; ++round) {
             const std::uint64_t from = random.below(pages / 2);
@@ -104,12 +105,16 @@ class Failures : public HeapTest {
             if (pinned == 0) {
                 EXPECT_EQ(pn_unpin(heap_, text + from * page_bytes, 8 * page_bytes), 0);
             }
+            const int relocated = pn_relocate(heap_, text, other, pages * page_bytes);
+            EXPECT_TRUE(relocated == 0 || relocated == ENOMEM) << relocated;
+            if (relocated == 0) std::swap(text, other);
         }
+        wrong += wrong_pages(text, pages, Kind::text, seed);
         EXPECT_EQ(pn_release(heap_, text, pages * page_bytes), 0);
         for (std::uint64_t page = 0; page < pages; ++page)
             wrong += page_is(text + page * page_bytes, Kind::zeros, 0) ? 0 : 1;
-        EXPECT_EQ(pn_buffer_free(heap_, text, pages * page_bytes), 0);
-        EXPECT_EQ(pn_buffer_free(heap_, half, pages * page_bytes), 0);
+        for (std::uint8_t* const buffer : {text, other, half})
+            EXPECT_EQ(pn_buffer_free(heap_, buffer, pages * page_bytes), 0);
         return wrong;
     }
 };
