@@ -20,6 +20,7 @@
 #include <cstdlib>
 #include <mutex>
 #include <string>
+#include <utility>
 
 #include "runtime/each_word.h"
 #include "runtime/fork_faults.h"
@@ -265,6 +266,7 @@ void fork_child(Heap& heap) noexcept {
     heap.active.store(false);
     os::close_descriptor(heap.uffd.fd);  // the parent's
     heap.uffd.fd = -1;
+    os::close_descriptor(std::exchange(heap.page_map, -1));
     nothing_to_watch(heap) ? start_over(heap) : go_on(heap);
 }
 

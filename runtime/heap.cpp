@@ -7,6 +7,7 @@
 #include <bit>
 #include <cerrno>
 #include <mutex>
+#include <utility>
 
 #include "compress/blob.h"
 #include "cxl/sizes.h"
@@ -42,6 +43,7 @@ Heap::~Heap() {
     recompressor.stop();
     if (engine == Engine::thread && is_active()) fault_threads.stop();
     os::close_userfaultfd(uffd);
+    os::close_descriptor(page_map);
     offload.close();
     leases.close();
     far.close();
@@ -207,6 +209,7 @@ int Heap::activate_locked(std::string* message, unsigned handlers_now) {
     stop.store(false);
     int error = open_userfaultfd(message);
     moves_pages.store(uffd.has(UFFD_FEATURE_MOVE));
+    if (error == 0 && page_map < 0) page_map = os::open_page_map();
     if (error == 0) error = far.open(message);
     if (error == 0 && (error = map_staging()) != 0) *message = "cannot map the staging area";
     if (error == 0 && engine == Engine::in_line) error = install_inline_engine();
@@ -230,6 +233,7 @@ int Heap::activate_locked(std::string* message, unsigned handlers_now) {
     activation_failed.store(true);
     offload.close();
     os::close_userfaultfd(uffd);
+    os::close_descriptor(std::exchange(page_map, -1));
     engine = Engine::none;
     return error;
 }

@@ -159,6 +159,7 @@ class Heap : private cxl::NodeUser {
     // ---- parts; each documents its own thread rule ----
     Config config;
     os::UffdOpened uffd;
+    int page_map = -1;  // os::find_occupied(); -1 in a forked child that goes on
     std::atomic<Engine> engine{Engine::none};
     std::atomic<bool> moves_pages{false};  // of `uffd`, which changes with the engine: to be read at any time
     EngineChange engine_change;

@@ -31,6 +31,9 @@ void return_near(Heap& heap, OutgoingPage& out, PageWord word) noexcept {
         int error = EAGAIN;
         for (unsigned tries = 0; error == EAGAIN && tries < move_retries_max; ++tries)
             error = os::uffd_move(heap.uffd.fd, address, out.contents, page_bytes, &done);
+        // Moved and not counted (userfaultfd.h)? Staging is asked, not `address`: that one others may read.
+        if (error != 0 && !os::uffd_is_occupied(heap.uffd.fd, out.contents, UFFDIO_REGISTER_MODE_MISSING))
+            error = 0;
         while (error != 0 && error != EEXIST && error != ENOENT && error != ESRCH) {
             error = os::uffd_copy(heap.uffd.fd, address, out.contents, page_bytes, &done);
         }

@@ -84,9 +84,10 @@ unsigned relocate_near(Heap& heap, const Piece& piece, unsigned index, unsigned 
     const auto moved = static_cast<unsigned>(done / page_bytes);
     for (unsigned at = index; at < index + moved; ++at) publish(heap, piece, at, piece.words[at]);
     if (error == 0 || moved != 0) return moved;
-    // `to` was empty: a page that is no more in place, and EEXIST, has moved and was not counted
-    // (userfaultfd.h). One that is not there for another reason the application dropped behind our back.
-    if (error != ENOENT && (copy_near(heap, piece, index) || error == EEXIST)) {
+    // `to` was empty: what is there now has moved and was not counted (userfaultfd.h). A page that is at
+    // neither the application dropped behind our back.
+    if (copy_near(heap, piece, index) ||
+        os::uffd_is_occupied(heap.uffd.fd, heap.address_of(piece.to + index), heap.uffd_mode())) {
         publish(heap, piece, index, piece.words[index]);
     } else {
         near_is_absent(heap, piece, index);

@@ -101,9 +101,9 @@ void let_held_stay(Heap& heap, EvictLane& lane) noexcept {
     lane.out_count = kept;
 }
 
-// MOVE said EEXIST. Staging is empty between batches: what is in the way is the page itself, moved and not
-// counted (userfaultfd.h). Unless the page is where it was. Where mincore(2) fails, EEXIST is believed: put
-// back as near the page would be lost.
+// MOVE did not count the page: it may have moved all the same (userfaultfd.h). Staging is empty between
+// batches: what is there now is the page itself, unless that is where it was. Where mincore(2) fails, staging
+// is believed: put back as near the page would be lost.
 bool is_moved(const Heap& heap, const EvictLane& lane, unsigned index) noexcept {
     unsigned char present = 0;
     os::find_present(heap.address_of(lane.out[index].page), page_bytes, &present);
@@ -131,16 +131,13 @@ void move_out(Heap& heap, EvictLane& lane, unsigned from, unsigned count) noexce
             if (exclusive_end != from) continue;
         }
         if (error == EAGAIN && ++retries < move_retries_max) continue;
-        if (error == EEXIST && is_moved(heap, lane, from)) {
-            enter_limbo(heap, lane, from++);
-            --count;
-            continue;
-        }
         if (error == EINVAL && piece > 1) {
             piece_max = 1;  // not all of the run has the same protection
             continue;
         }
-        if (error == ENOENT) {
+        if (is_moved(heap, lane, from)) {
+            enter_limbo(heap, lane, from);
+        } else if (error == ENOENT) {
             take_out_absent(heap, lane.out[from]);
         } else if (error == EINVAL && is_otherwise_protected(heap, lane.out[from].page)) {
             enter_limbo_in_place(heap, lane, from);

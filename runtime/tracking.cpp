@@ -28,21 +28,22 @@ void fill_held_pages(Heap& heap, std::uint64_t first, std::uint64_t pages) noexc
 
 }  // namespace
 
-// mincore(2) in pieces: which pages the kernel has in place. After registration a fresh page can only appear
-// through resolve(), so what is found here and still fresh was touched before.
+// In pieces: which pages the kernel has, in place or swapped out. After registration a fresh page can only
+// appear through resolve(), so what is found here and still fresh was touched before.
 // How many. Nobody takes them out before the chunk is tracked.
 std::uint64_t adopt_present_pages(Heap& heap, std::uint64_t first, std::uint64_t pages) noexcept {
     constexpr std::uint64_t piece_pages = 1024;
-    unsigned char present[piece_pages];
+    unsigned char occupied[piece_pages];
     std::uint64_t found = 0;
     for (std::uint64_t done = 0; done < pages; done += piece_pages) {
         const std::uint64_t piece = std::min(piece_pages, pages - done);
-        const bool known = os::find_present(heap.address_of(first + done), piece * page_bytes, present) == 0;
+        const bool known = os::find_occupied(heap.page_map, heap.address_of(first + done), piece * page_bytes,
+                                             occupied) == 0;
         for (std::uint64_t index = 0; index < piece; ++index) {
             // Unknown means "there", if it is somebody's: a near page that is not there is harmless,
             // resolve() and the evictor find out.
             const std::uint64_t page = first + done + index;
-            if (known ? (present[index] & 1) == 0 : !heap.spans.is_allocated(page, 1)) continue;
+            if (known ? (occupied[index] & 1) == 0 : !heap.spans.is_allocated(page, 1)) continue;
             // The hand does not come here before the chunk is tracked.
             heap.near_map.mark(page);
             const PageWord word = heap.word(page).load();

@@ -30,6 +30,8 @@ enum class Call : std::uint8_t {
     read_ranges,
     find_present,
     count_present,  // neither: where it fails none of the pages counts, as when all are swapped out
+    open_page_map,
+    read_page_map,
     populate,
     move_page_tables,
     start_thread,

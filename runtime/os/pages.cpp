@@ -1,10 +1,13 @@
 #include "runtime/os/pages.h"
 
+#include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/sysinfo.h>
 
 #include <algorithm>
 #include <cerrno>
 
+#include "runtime/os/descriptors.h"
 #include "runtime/os/injection.h"
 #include "runtime/os/system_call.h"
 #include "runtime/os/wait.h"
@@ -66,6 +69,53 @@ int find_present(const void* address, std::size_t bytes, unsigned char* present)
     if (injected(Call::count_present) != 0)
         std::fill_n(present, (bytes + sizeof zeros - 1) / sizeof zeros, 0);
     return error;
+}
+
+namespace {
+
+// A test that has calls fail may say that all is swapped out.
+bool has_swap() noexcept {
+    struct sysinfo info {};
+    return injection.load() != nullptr || is_error(system_call(SYS_sysinfo, &info)) || info.totalswap != 0;
+}
+
+// Adds what the page map says of `count` pages.
+int add_swapped(int page_map, std::uint64_t page, std::size_t count, unsigned char* occupied) noexcept {
+    constexpr std::size_t piece_pages = 128;
+    constexpr unsigned first_of_present_and_swapped = 62;  // and the last bit but it
+    std::uint64_t entries[piece_pages] = {};
+    for (std::size_t done = 0; done < count;) {
+        const std::size_t piece = std::min(piece_pages, count - done);
+        if (const int error = injected(Call::read_page_map)) return error;
+        const long read = system_call(SYS_pread64, page_map, entries, piece * sizeof entries[0],
+                                      (page + done) * sizeof entries[0]);
+        if (is_error(read)) return error_of(read);
+        const std::size_t entries_read = static_cast<std::size_t>(read) / sizeof entries[0];
+        if (entries_read == 0) return EIO;
+        for (std::size_t index = 0; index < entries_read; ++index)
+            occupied[done + index] |= entries[index] >> first_of_present_and_swapped != 0 ? 1 : 0;
+        done += entries_read;
+    }
+    return 0;
+}
+
+}  // namespace
+
+int find_occupied(int page_map, const void* address, std::size_t bytes, unsigned char* occupied) noexcept {
+    const std::size_t count = bytes / sizeof zeros;
+    if (const int error = find_present(address, bytes, occupied)) return error;
+    const bool any_absent =
+        std::any_of(occupied, occupied + count, [](unsigned char said) { return (said & 1) == 0; });
+    if (!any_absent || !has_swap()) return 0;
+    if (page_map < 0) return EBADF;
+    return add_swapped(page_map, reinterpret_cast<std::uint64_t>(address) / sizeof zeros, count, occupied);
+}
+
+int open_page_map() noexcept {
+    if (injected(Call::open_page_map) != 0) return -1;
+    const long opened =
+        system_call(SYS_openat, AT_FDCWD, "/proc/thread-self/pagemap", O_RDONLY | O_CLOEXEC, 0);
+    return is_error(opened) ? -1 : raise_descriptor(static_cast<int>(opened));
 }
 
 bool is_present(const void* page) noexcept {

@@ -31,6 +31,15 @@ alignas(4096) inline constexpr std::byte zeros[4096] = {};
 // Which pages the kernel has in place: the lowest bit of each byte. 0 or an errno.
 int find_present(const void* address, std::size_t bytes, unsigned char* present) noexcept;
 
+// Which pages there is anything of in the kernel's page table: the same, and those that are swapped out,
+// which mincore(2) does not tell apart from none. By proc_pid_pagemap(5) where the system has swap:
+// `page_map` is open_page_map()'s, of this process (a forked child's is its parent's no more); without one
+// that is an error, for nobody knows.
+int find_occupied(int page_map, const void* address, std::size_t bytes, unsigned char* occupied) noexcept;
+
+// A descriptor of ours (descriptors.h), or -1: there is no /proc, or the process may not look at itself.
+int open_page_map() noexcept;
+
 // One page. What the kernel will not say counts as present: whoever then finds it absent is told so. One that
 // is swapped out does not count: uffd_is_occupied() tells whether there is one at all.
 bool is_present(const void* page) noexcept;

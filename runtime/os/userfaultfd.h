@@ -72,9 +72,10 @@ int uffd_copy(int fd, void* destination, const void* source, std::size_t bytes, 
 int uffd_copy_protected(int fd, void* destination, const void* source, std::size_t bytes,
                         std::size_t* done) noexcept;
 // More may have been moved than `done` says. Linux 6.18 forgets what it moved after it had to try again by
-// itself, as it does where it finds a page just being migrated (mm/userfaultfd.c, move_pages: `err` stays
-// EAGAIN); the call that goes on behind `done` meets those pages in its way, EEXIST. So after EEXIST look
-// (uffd_is_occupied); to drop what is in the way would lose it.
+// itself, as it does where it finds a page just being migrated or swapped (mm/userfaultfd.c, move_pages:
+// `err` stays EAGAIN). It mostly ends with EEXIST, those pages being in its way, but may with any other
+// error. So after an error look where the first page behind `done` is (uffd_is_occupied): believed to be
+// where it was, or what is in the way dropped, it would be lost.
 int uffd_move(int fd, void* destination, void* source, std::size_t bytes, std::size_t* done) noexcept;
 // Is there anything in the kernel's page table: a page, or a swapped one, which mincore(2) does not tell
 // apart from nothing? Found by a copy of zeros that is refused, or taken back: for an instant an empty page

@@ -126,7 +126,7 @@ int uffd_move(int, void* destination, void* source, std::size_t bytes, std::size
         page.present = true;
         become_absent(from, moved);
         machine().wake(at);
-        if (machine().is_refused()) return *done == 0 ? EEXIST : EAGAIN;  // moved, and not counted
+        if (machine().is_refused()) return *done == 0 ? EBUSY : EAGAIN;  // moved, and not counted
         *done += page_bytes;
         from += page_bytes;
         return 0;
@@ -192,6 +192,14 @@ int find_present(const void* address, std::size_t bytes, unsigned char* present)
         interleaving::saw(page.present ? 1 : 0);
         return 0;
     });
+}
+
+int find_occupied(int, const void* address, std::size_t bytes, unsigned char* occupied) noexcept {
+    return find_present(address, bytes, occupied);
+}
+
+int open_page_map() noexcept {
+    return -1;
 }
 
 bool is_present(const void* page) noexcept {

@@ -366,6 +366,27 @@ TEST(Remap, OutOfTheHeapAndBack) {
     EXPECT_TRUE(read_is_refused(static_cast<std::byte*>(outside)));
 }
 
+// Beside swap_test.cpp they are swapped out: before they are watched, and when they are.
+TEST(Remap, PagesThatAreLeftAloneMove) {
+    const auto moved = [](Mapped& mapped) {
+        usleep(50'000);
+        Mapped target(4 * mib);
+        ASSERT_EQ(mremap(mapped.data(), 4 * mib, 4 * mib, MREMAP_MAYMOVE | MREMAP_FIXED, target.data()),
+                  target.data());
+        mapped.is_now(target.data(), 4 * mib);
+        target.is_now(nullptr, 0);
+    };
+    for (int round = 0; round < 4; ++round) {
+        Mapped mapped(4 * mib);
+        usleep(50'000);
+        const Mapped pressing(48 * mib);
+        moved(mapped);
+        EXPECT_TRUE(mapped.is_intact()) << round;
+        moved(mapped);
+        EXPECT_TRUE(mapped.is_intact()) << round;
+    }
+}
+
 TEST(Remap, ManyThreadsReadWhileItMoves) {
     Mapped mapped(4 * mib);
     std::atomic<std::byte*> current{mapped.data()};

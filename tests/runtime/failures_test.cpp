@@ -130,13 +130,14 @@ struct Transient {
 // nobody keeps the contents of pages that are gone.
 TEST_F(Failures, WhatPassesIsInvisible) {
     constexpr Transient errors[] = {
-        {Call::copy, EAGAIN},          {Call::copy, ENOMEM},          {Call::move, EAGAIN},
-        {Call::move, EBUSY},           {Call::move, ENOMEM},          {Call::move, EINVAL},
-        {Call::move, EEXIST},          {Call::count_moved, EEXIST},   {Call::count_present, ENOENT},
-        {Call::write_protect, EAGAIN}, {Call::write_protect, ENOENT}, {Call::read_faults, EINTR},
-        {Call::read_faults, EAGAIN},   {Call::drop, EAGAIN},          {Call::drop, EINVAL},
-        {Call::wait, EINTR},           {Call::wake, EAGAIN},          {Call::register_range, ENOMEM},
-        {Call::find_present, EAGAIN},  {Call::populate, EAGAIN},      {Call::read_ranges, EFAULT},
+        {Call::copy, EAGAIN},          {Call::copy, ENOMEM},           {Call::move, EAGAIN},
+        {Call::move, EBUSY},           {Call::move, ENOMEM},           {Call::move, EINVAL},
+        {Call::move, EEXIST},          {Call::count_moved, EEXIST},    {Call::count_moved, EAGAIN},
+        {Call::count_moved, EBUSY},    {Call::count_present, ENOENT},  {Call::write_protect, EAGAIN},
+        {Call::write_protect, ENOENT}, {Call::read_faults, EINTR},     {Call::read_faults, EAGAIN},
+        {Call::drop, EAGAIN},          {Call::drop, EINVAL},           {Call::wait, EINTR},
+        {Call::wake, EAGAIN},          {Call::register_range, ENOMEM}, {Call::find_present, EAGAIN},
+        {Call::populate, EAGAIN},      {Call::read_ranges, EFAULT},
     };
     open_heap();
     std::uint64_t seed = 1;
@@ -170,9 +171,12 @@ TEST_F(Failures, MoreWasMovedThanTheKernelCounts) {
         plan_of(Call::count_moved).pages_max = pages;
         EXPECT_EQ(work(pages), 0u);
     }
-    fail(Call::count_moved, EEXIST);
-    EXPECT_EQ(work(6), 0u);
-    EXPECT_EQ(failed(Call::count_moved) != 0, pages_are_moved());
+    for (const int error : {EEXIST, EAGAIN, EBUSY, EINVAL, ENOMEM}) {
+        SCOPED_TRACE(strerrorname_np(error));
+        fail(Call::count_moved, error);
+        EXPECT_EQ(work(6), 0u);
+        EXPECT_EQ(failed(Call::count_moved) != 0, pages_are_moved());
+    }
 }
 
 TEST_F(Failures, CallsTakeLong) {
@@ -279,6 +283,31 @@ TEST_F(Failures, WhatCannotBeMovedAsAWholeIsMovedPageByPage) {
         EXPECT_EQ(wrong_pages(from, 64, Kind::zeros, 0), 0u);
         std::swap(from, to);
         fail(Call::count_present, ENOENT);  // and now they are swapped out
+    }
+}
+
+// Swapped out before anybody watched them, which mincore(2) says of them as of none. The page map tells;
+// where that cannot be read they count as near.
+TEST_F(Failures, SwappedPagesAreFound) {
+    for (const Call call : {Call::count, Call::open_page_map, Call::read_page_map}) {
+        if (call != Call::count) fail(call, EACCES);
+        open_heap();
+        std::uint8_t* const buffer = alloc_filled(64, Kind::text, 5);
+        std::uint8_t* const other = alloc(64);
+        fail(Call::count_present, ENOENT);
+        fail(Call::move_page_tables, EINVAL);
+        EXPECT_EQ(pn_pin(heap_, buffer, page_bytes), 0);  // watches the chunk
+        EXPECT_EQ(pn_unpin(heap_, buffer, page_bytes), 0);
+        EXPECT_EQ(pn_relocate(heap_, buffer, other, 64 * page_bytes), 0);
+        EXPECT_EQ(wrong_pages(other, 64, Kind::text, 5), 0u);
+        mend();
+        make_far(other, 64);
+        EXPECT_EQ(wrong_pages(other, 64, Kind::text, 5), 0u);
+        pn_heap_close(heap_);
+        heap_ = nullptr;
+        if (call != Call::count) {
+            EXPECT_GE(failed(call), 1u);
+        }
     }
 }
 
