@@ -54,7 +54,7 @@ constexpr Advice advice_table[] = {
     {MADV_HUGEPAGE, Meaning::accepted, 0},
     {MADV_NOHUGEPAGE, Meaning::accepted, 0},
     {MADV_COLLAPSE, Meaning::refused, 0},
-    // A page that is merged cannot be moved out.
+    // A page that is merged cannot be moved out, and its write protection is forgotten (os::keep_unmerged).
     {MADV_MERGEABLE, Meaning::accepted, 0},
     {MADV_UNMERGEABLE, Meaning::accepted, 0},
     {MADV_DONTFORK, Meaning::note, note_not_inherited},

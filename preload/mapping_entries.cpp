@@ -1,6 +1,7 @@
 // mmap() and its family as a program calls them: one line each (mappings.h); and ioctl(), which has a
 // userfaultfd watch memory.
 #include <sys/syscall.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <cstdarg>
@@ -8,6 +9,7 @@
 #include "preload/mappings.h"
 #include "preload/shield/held_call.h"
 #include "preload/userfaults.h"
+#include "runtime/process.h"
 
 #define PN_ENTRY extern "C" [[gnu::visibility("default")]]
 
@@ -126,4 +128,17 @@ PN_ENTRY int ioctl(int fd, unsigned long request, ...) noexcept {
     if (is_userfault_request(kernels_bits)) return status(userfault_control(fd, kernels_bits, argument));
     const long arguments[6] = {fd, static_cast<long>(request), static_cast<long>(argument)};
     return status(held_call(SYS_ioctl, arguments, nullptr));
+}
+
+// Made by libc's syscall(2), so that a shield sees what libc's prctl(2) would have shown it.
+PN_ENTRY int prctl(int option, ...) noexcept {
+    constexpr int set_memory_merge = 67;  // PR_SET_MEMORY_MERGE
+    unsigned long of[4];
+    va_list more;
+    va_start(more, option);
+    for (unsigned long& argument : of) argument = va_arg(more, unsigned long);
+    va_end(more);
+    const auto result = static_cast<int>(::syscall(SYS_prctl, option, of[0], of[1], of[2], of[3]));
+    if (option == set_memory_merge) pnode::keep_heaps_unmerged();
+    return result;
 }

@@ -364,6 +364,10 @@ void unlock_heaps() noexcept {
     heaps_lock.unlock();
 }
 
+void keep_heaps_unmerged() noexcept {
+    for_each_heap([](Heap& heap) { os::keep_unmerged(heap.base, heap.page_count * page_bytes); });
+}
+
 Heap* heap_at(std::uint64_t address) noexcept {
     const unsigned end = heaps_end.load(std::memory_order_acquire);
     for (unsigned index = 0; index < end; ++index) {

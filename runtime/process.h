@@ -43,6 +43,10 @@ void hold_for_fork() noexcept;
 // process's descriptors? Any thread that holds none of the runtime's locks, nor libc's loader's.
 bool serve_by_handler_threads(bool (*everybody_has_descriptors)() noexcept) noexcept;
 
+// After a PR_SET_MEMORY_MERGE of the program's: the kernel merges no page of a heap (os::keep_unmerged; pages
+// that are watched later are looked after when they are). Any context.
+void keep_heaps_unmerged() noexcept;
+
 // True for a descriptor that only the runtime may close.
 inline bool runtime_owns_descriptor(int fd) noexcept {
     return os::is_own_descriptor(fd);

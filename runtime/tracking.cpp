@@ -79,6 +79,7 @@ int watch_pages(Heap& heap, std::uint64_t first, std::uint64_t pages) noexcept {
     heap.traits.for_each(first, pages, PageTraits::handed_out, 0, [&](std::uint64_t at, std::uint64_t count) {
         if (error == 0)
             error = by_descriptor(heap, at, count, [&](int fd, void* address, std::size_t bytes) {
+                os::keep_unmerged(address, bytes);
                 return os::uffd_register(fd, address, bytes, heap.uffd_mode());
             });
     });

@@ -32,7 +32,8 @@ namespace {
 
 using os::system_call;
 
-constexpr int set_dispatch = 59;  // PR_SET_SYSCALL_USER_DISPATCH
+constexpr int set_dispatch = 59;      // PR_SET_SYSCALL_USER_DISPATCH
+constexpr int set_memory_merge = 67;  // PR_SET_MEMORY_MERGE
 constexpr long dispatch_on = 1;
 constexpr int dispatched_code = 2;  // SYS_USER_DISPATCH, a si_code
 constexpr unsigned char selector_allow = 0;
@@ -143,6 +144,15 @@ bool parts_tables(const Dispatched& call) noexcept {
            (call.number == SYS_close_range && (call.arguments[2] & close_range_unshare) != 0);
 }
 
+// ---- what the kernel does to memory by itself ----
+
+void merge_memory(Dispatched& call) noexcept {
+    const auto& of = call.arguments;
+    const long result = system_call(SYS_prctl, of[0], of[1], of[2], of[3], of[4]);
+    keep_heaps_unmerged();
+    call.answer(result);
+}
+
 // ---- everything else ----
 
 void answer(Dispatched& call) noexcept {
@@ -181,6 +191,7 @@ void answer(Dispatched& call) noexcept {
                                                  static_cast<std::uint32_t>(call.value(1)), call.value(2)));
         case SYS_prctl:
             if (call.arguments[0] == set_dispatch) return call.answer(-EBUSY);
+            if (call.arguments[0] == set_memory_merge) return merge_memory(call);
             break;
         case SYS_unshare:
         case SYS_close_range:

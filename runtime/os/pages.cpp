@@ -56,6 +56,10 @@ bool drop_ranges(const iovec* ranges, unsigned count) noexcept {
     return true;
 }
 
+void keep_unmerged(void* address, std::size_t bytes) noexcept {
+    system_call(SYS_madvise, address, bytes, MADV_UNMERGEABLE);  // EINVAL: this kernel merges no pages
+}
+
 std::size_t read_ranges(std::byte* to, std::size_t bytes, const iovec* from, unsigned count) noexcept {
     if (injected(Call::read_ranges, &bytes) != 0) return 0;
     const iovec local = {to, bytes};

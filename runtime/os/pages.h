@@ -20,6 +20,12 @@ void drop_pages(void* address, std::size_t bytes) noexcept;
 // locked, and stays; the rest may be gone or not.
 [[nodiscard]] bool drop_ranges(const iovec* ranges, unsigned count) noexcept;
 
+// The kernel merges none of the pages with equal ones (KSM), which MADV_MERGEABLE and PR_SET_MEMORY_MERGE ask
+// for, that one inherited over execve(2), and parts those that it has merged. A merged page is
+// write-protected no more, as far as userfaultfd goes (mm/ksm.c, replace_page, still in Linux 6.18): who
+// writes to it is not told of.
+void keep_unmerged(void* address, std::size_t bytes) noexcept;
+
 // Copies `bytes`, which is what the ranges are together, as the kernel reads them: where a page is not there
 // or not readable it stops. How many bytes. Where handler threads serve the kernel's faults it would wait for
 // them.

@@ -171,6 +171,8 @@ bool drop_ranges(const iovec* ranges, unsigned count) noexcept {
     return true;
 }
 
+void keep_unmerged(void*, std::size_t) noexcept {}
+
 std::size_t read_ranges(std::byte* to, std::size_t, const iovec* from, unsigned count) noexcept {
     std::size_t done = 0;
     for (const iovec* range = from; range != from + count; ++range) {

@@ -4,10 +4,12 @@
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 
 #include <algorithm>
 #include <atomic>
+#include <fstream>
 #include <random>
 #include <string>
 #include <thread>
@@ -487,6 +489,34 @@ TEST(Advice, LargePagesAreAcceptedAndNotUsed) {
     const Mapped mapped(4 * mib);
     EXPECT_EQ(madvise(mapped.data(), mapped.bytes(), MADV_HUGEPAGE), 0);
     EXPECT_TRUE(mapped.goes_far());
+}
+
+// Of the mapping there.
+bool is_to_be_merged(const std::byte* at) {
+    std::ifstream smaps("/proc/thread-self/smaps");
+    const auto address = reinterpret_cast<std::uintptr_t>(at);
+    bool is_it = false;
+    for (std::string line; std::getline(smaps, line);) {
+        std::uintptr_t first = 0, end = 0;
+        if (std::sscanf(line.c_str(), "%zx-%zx ", &first, &end) == 2)
+            is_it = first <= address && address < end;
+        if (is_it && line.starts_with("VmFlags:")) return line.find(" mg") != std::string::npos;
+    }
+    return false;
+}
+
+// The kernel would forget their write protection.
+TEST(Advice, ManagedPagesAreNotMerged) {
+    constexpr int set_memory_merge = 67;  // PR_SET_MEMORY_MERGE
+    if (!captures()) return;
+    if (prctl(set_memory_merge, 1, 0, 0, 0) != 0) return;  // before 6.4, or without KSM
+    const Mapped small(64 << 10);                          // the kernel's
+    EXPECT_TRUE(is_to_be_merged(small.data()));
+    Mapped mapped(8 * mib);
+    mapped.goes_far();
+    EXPECT_FALSE(is_to_be_merged(mapped.data()));
+    EXPECT_TRUE(mapped.is_intact());
+    EXPECT_EQ(prctl(set_memory_merge, 0, 0, 0, 0), 0);
 }
 
 TEST(Lock, LockedPagesStayNear) {
