@@ -96,8 +96,9 @@ int add_swapped(int page_map, std::uint64_t page, std::size_t count, unsigned ch
         if (is_error(read)) return error_of(read);
         const std::size_t entries_read = static_cast<std::size_t>(read) / sizeof entries[0];
         if (entries_read == 0) return EIO;
-        for (std::size_t index = 0; index < entries_read; ++index)
+        for (std::size_t index = 0; index < entries_read; ++index) {
             if (entries[index] >> first_of_present_and_swapped != 0) occupied[done + index] = 1;
+        }
         done += entries_read;
     }
     return 0;
