@@ -1,6 +1,5 @@
 // Programs under the library while the kernel swaps their pages out and in again under everybody's feet: what
 // is swapped is neither resident nor gone (runtime/os/userfaultfd.h), and records are counted all the same.
-#include <dirent.h>
 #include <spawn.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -8,10 +7,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <csignal>
 #include <fstream>
-#include <optional>
 #include <random>
 #include <sstream>
 #include <string>
