@@ -1,6 +1,5 @@
 #include "bench/churn/floor_subject.h"
 
-#include <string.h>
 #include <sys/uio.h>
 #include <ucontext.h>
 
@@ -27,10 +26,10 @@ void must(int error, const char* what) {
 
 }  // namespace
 
-FloorSubject::FloorSubject(std::size_t bytes, Pages kind)
+FloorSubject::FloorSubject(std::size_t bytes, Pages kind, const std::string& codec)
     : pages_(bytes / page_bytes),
       memory_(bytes),
-      copies_(bytes),
+      copies_(bytes / page_bytes, codec),
       moved_(threads_max * batch_pages * page_bytes),
       kind_(kind),
       uffd_(os::open_userfaultfd(UFFD_FEATURE_SIGBUS | (kind == Pages::written_to ? UFFD_FEATURE_MOVE : 0),
@@ -73,11 +72,12 @@ bool FloorSubject::serve(std::uintptr_t address) noexcept {
     Where found = Where::away;
     // Another thread's on its way, or there again: looked at once more.
     if (!where_[page].compare_exchange_strong(found, Where::busy)) return true;
+    alignas(page_bytes) std::byte decoded[page_bytes];
+    const std::byte* const contents = copies_.contents(page, decoded);
     std::size_t done = 0;
-    int error = EAGAIN;
+    int error = contents == nullptr ? EIO : EAGAIN;
     while (error == EAGAIN)
-        error = os::uffd_copy(uffd_.fd, memory() + page * page_bytes, copies_.data() + page * page_bytes,
-                              page_bytes, &done);
+        error = os::uffd_copy(uffd_.fd, memory() + page * page_bytes, contents, page_bytes, &done);
     where_[page].store(Where::near);
     came(page);
     return error == 0;
@@ -129,27 +129,29 @@ void FloorSubject::move_out(const std::uint32_t* pages, std::size_t count) noexc
             // A moment's refusal is tried again; at any other the worker ends, and its row says so.
             if (error != EAGAIN && error != EBUSY) must(error, "UFFDIO_MOVE");
         }
-        memcpy(copies_.data() + pages[first] * page_bytes, moved, bytes);
-        moved += bytes;
+        for (; first < end; ++first, moved += page_bytes) keep(pages[first], moved);
     }
     (void)os::drop_pages(moved_.data() + lane * batch_pages * page_bytes, count * page_bytes);
 }
 
 // Nobody accesses the memory meanwhile: what it holds is what will be read from now on.
-void FloorSubject::copy_near_pages() noexcept {
-    for (std::size_t page = 0; page < pages_; ++page)
-        if (where_[page].load() == Where::near)
-            memcpy(copies_.data() + page * page_bytes, memory() + page * page_bytes, page_bytes);
+void FloorSubject::keep_near_pages() noexcept {
+    for (std::uint32_t page = 0; page < pages_; ++page)
+        if (where_[page].load() == Where::near) keep(page, memory() + page * page_bytes);
+}
+
+void FloorSubject::keep(std::uint32_t page, const std::byte* contents) noexcept {
+    copies_.keep(page, std::span<const std::byte, page_bytes>(contents, page_bytes));
 }
 
 void FloorSubject::set_limits(const Limits& limits) {
-    copy_near_pages();
+    keep_near_pages();
     near_pages_max_ = std::min(limits.near_bytes / page_bytes, pages_);
     while (count_ > near_pages_max_) take_out_oldest();
 }
 
 Subject::Usage FloorSubject::usage() const {
-    return {count_ * page_bytes, (pages_ - count_) * page_bytes};
+    return {count_ * page_bytes, copies_.bytes()};
 }
 
 }  // namespace pnode::bench

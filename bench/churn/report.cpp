@@ -101,7 +101,7 @@ void ChurnReport::print_json(const ChurnOptions& options) const {
 }
 
 void ChurnReport::print_row(const Row& row) const {
-    printf("%-15s %4d%% %7d  %-7s", row.key.name.c_str(), row.key.near_percent, row.key.threads,
+    printf("%-15s %4d%% %7d  %-9s", row.key.name.c_str(), row.key.near_percent, row.key.threads,
            row.key.engine.c_str());
     if (!row.has_numbers()) {
         printf(" none: %s\n", row.reason.c_str());
@@ -118,7 +118,7 @@ void ChurnReport::print_row(const Row& row) const {
 }
 
 void ChurnReport::print_table() const {
-    printf("%-15s %5s %7s  %-7s %9s %9s %9s %10s %7s %8s %8s %7s\n", "case", "near", "threads", "engine",
+    printf("%-15s %5s %7s  %-9s %9s %9s %9s %10s %7s %8s %8s %7s\n", "case", "near", "threads", "engine",
            "p50 us", "p99 us", "CPU us", "accesses/s", "spread", "near MiB", "far MiB", "to zram");
     for (const Row& row : rows_) print_row(row);
     puts(
@@ -129,7 +129,9 @@ void ChurnReport::print_table() const {
         "thread*: "
         "who pins what devices write to (PN_HEAP_PINNED_IO). inline=: the inline engine with as much for "
         "near and far together as zram's pages and its compressed bytes are.\n"
-        "floor: the kernel's part alone, uncompressed; what is written to leaves by UFFDIO_MOVE.");
+        "floor: the kernel's part alone, uncompressed, with a copy of every page; what is written to leaves "
+        "by "
+        "UFFDIO_MOVE. floor-lz4: all copies are compressed, and decoded.");
     for (const Row& row : rows_) {
         if (!is_steady(row.key) || !row.has_numbers() || row.key.engine == "zram") continue;
         const double percent = row.middle(&ChurnMeasurement::background_cpu_percent);

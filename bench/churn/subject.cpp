@@ -71,9 +71,12 @@ class KernelSubject final : public Subject {
 
 std::unique_ptr<Subject> make_subject(const std::string& engine, std::size_t bytes) {
     if (engine == "zram") return std::make_unique<KernelSubject>(bytes);
-    if (engine == "floor") return std::make_unique<FloorSubject>(bytes, FloorSubject::Pages::only_read);
+    if (engine == floor_of_reads)
+        return std::make_unique<FloorSubject>(bytes, FloorSubject::Pages::only_read, "-");
+    if (engine == floor_with_codec)
+        return std::make_unique<FloorSubject>(bytes, FloorSubject::Pages::only_read, "lz4");
     if (engine == floor_of_writes)
-        return std::make_unique<FloorSubject>(bytes, FloorSubject::Pages::written_to);
+        return std::make_unique<FloorSubject>(bytes, FloorSubject::Pages::written_to, "-");
     return std::make_unique<HeapSubject>(engine, bytes);
 }
 

@@ -28,10 +28,11 @@ class Subject {
 
 // `engine`: "thread" or "inline": a heap with one buffer; "inline+": the same with a far limit as large as
 // the memory, so that every near page may keep its blob; "thread*", "inline*": with PN_HEAP_PINNED_IO;
-// "floor", for pages that are only read, and floor_of_writes (floor_subject.h); "zram": anonymous memory,
-// whose limits are its control group's (usage is all 0 then). Throws std::runtime_error with the reason and
-// its cure.
+// one of the floors (floor_subject.h); "zram": anonymous memory, whose limits are its control group's (usage
+// is all 0 then). Throws std::runtime_error with the reason and its cure.
+inline constexpr const char* floor_of_reads = "floor";
 inline constexpr const char* floor_of_writes = "floor-writes";
+inline constexpr const char* floor_with_codec = "floor-lz4";  // of reads
 std::unique_ptr<Subject> make_subject(const std::string& engine, std::size_t bytes);
 
 }  // namespace pnode::bench

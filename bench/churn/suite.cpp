@@ -44,8 +44,9 @@ class Suite {
         add("inline*", "inline*");
         add("thread*", "thread*");
         add(equal_total_name, "inline");
-        add("floor", "floor");
+        add("floor", floor_of_reads);
         add("floor", floor_of_writes);
+        add(floor_with_codec, floor_with_codec);
     }
 
     void run() {
@@ -76,7 +77,8 @@ class Suite {
 
     // What fits into the near limit of the others does not into what a total leaves.
     static bool takes_part(const Variant& variant, Mix mix) {
-        if (variant.engine == "floor") return mix == Mix::read_uniform || mix == Mix::read_zipf;
+        if (variant.engine == floor_of_reads || variant.engine == floor_with_codec)
+            return mix == Mix::read_uniform || mix == Mix::read_zipf;
         if (variant.engine == floor_of_writes) return mix == Mix::write_uniform || mix == Mix::write_zipf;
         return mix != Mix::steady || !is_of_equal_total(variant);
     }

@@ -15,8 +15,6 @@
 namespace pnode::bench {
 namespace {
 
-constexpr std::size_t scratch_bytes_max = 32 << 10;
-
 // Those by signal. Changes only while nothing faults.
 std::vector<FloorTier*> by_signal;
 struct sigaction before = {};
@@ -32,14 +30,10 @@ FloorTier::FloorTier(Served how, const std::string& codec_name, std::size_t page
                (run_pages > 1 ? "-" + std::to_string(run_pages) : ""),
            codec_name),
       memory_(pages * page_bytes),
-      copies_(pages * page_bytes),
+      copies_(pages, codec_name),
       pages_(pages),
-      run_pages_(run_pages),
-      codec_(compress::codec_by_name(codec_name)),
-      blob_bytes_(pages) {
+      run_pages_(run_pages) {
     const bool by_handlers = how == Served::by_handlers;
-    if (codec_ != nullptr && codec_->scratch_bytes(codec_->level_default) > scratch_bytes_max)
-        must(EINVAL, "a codec with so much scratch");
     uffd_ = os::open_userfaultfd(by_handlers ? 0 : UFFD_FEATURE_SIGBUS, by_handlers);
     must(uffd_.error, "userfaultfd");
     must(os::uffd_register(uffd_.fd, memory(), pages * page_bytes, UFFDIO_REGISTER_MODE_MISSING),
@@ -95,18 +89,11 @@ void FloorTier::on_sigbus(int signal, siginfo_t* info, void* context) {
     os::leave_handler(static_cast<ucontext_t*>(context));
 }
 
-const std::byte* FloorTier::contents(std::size_t page, std::span<std::byte> decoded) const noexcept {
-    std::byte* const copy = copies_.data() + page * page_bytes;
-    const std::uint16_t bytes = blob_bytes_[page];
-    if (bytes == 0) return copy;
-    return codec_->decompress(std::span(copy, bytes), decoded, {}) ? decoded.data() : nullptr;
-}
-
 // One after the other, as one UFFDIO_COPY takes them.
 const std::byte* FloorTier::run_contents(std::size_t page, std::span<std::byte> decoded) const noexcept {
     for (std::size_t at = 0; at < decoded.size(); at += page_bytes) {
         const std::span<std::byte> place = decoded.subspan(at, page_bytes);
-        const std::byte* const found = contents(page + at / page_bytes, place);
+        const std::byte* const found = copies_.contents(page + at / page_bytes, place);
         if (found == nullptr) return nullptr;
         if (found != place.data()) memcpy(place.data(), found, page_bytes);
     }
@@ -119,8 +106,9 @@ bool FloorTier::serve(std::uintptr_t address) const noexcept {
     if (offset >= pages_ * page_bytes) return false;
     const std::size_t page = offset / page_bytes, bytes = std::min(run_pages_, pages_ - page) * page_bytes;
     alignas(page_bytes) std::byte decoded[run_pages_max * page_bytes];
-    const std::byte* const source = bytes == page_bytes ? contents(page, std::span(decoded).first(page_bytes))
-                                                        : run_contents(page, std::span(decoded).first(bytes));
+    const std::byte* const source = bytes == page_bytes
+                                        ? copies_.contents(page, std::span(decoded).first(page_bytes))
+                                        : run_contents(page, std::span(decoded).first(bytes));
     if (source == nullptr) return false;
     std::byte* const place = memory() + page * page_bytes;
     std::size_t done = 0;
@@ -135,21 +123,11 @@ void FloorTier::demote(std::size_t first_page, std::size_t pages) {
     std::byte* const first = memory() + first_page * page_bytes;
     std::vector<unsigned char> present(pages);
     must(mincore(first, pages * page_bytes, present.data()) == 0 ? 0 : errno, "mincore");
-    alignas(compress::scratch_alignment) thread_local std::byte scratch[scratch_bytes_max];
     for (std::size_t page = 0; page < pages; ++page)
-        if ((present[page] & 1) != 0) keep(first_page + page, scratch);
+        if ((present[page] & 1) != 0)
+            copies_.keep(first_page + page,
+                         std::span<const std::byte, page_bytes>(first + page * page_bytes, page_bytes));
     must(madvise(first, pages * page_bytes, MADV_DONTNEED) == 0 ? 0 : errno, "madvise");
-}
-
-// What does not compress lies there as it is.
-void FloorTier::keep(std::size_t page, std::span<std::byte> scratch) {
-    const std::span<const std::byte> contents(memory() + page * page_bytes, page_bytes);
-    const std::span<std::byte> copy(copies_.data() + page * page_bytes, page_bytes);
-    std::size_t bytes = 0;
-    if (codec_ != nullptr)
-        bytes = codec_->compress(contents, copy.first(page_bytes - 1), codec_->level_default, scratch);
-    if (bytes == 0) memcpy(copy.data(), contents.data(), page_bytes);
-    blob_bytes_[page] = static_cast<std::uint16_t>(bytes);
 }
 
 std::vector<std::size_t> FloorTier::far_pages() const {

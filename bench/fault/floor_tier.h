@@ -14,8 +14,8 @@
 #include <thread>
 #include <vector>
 
+#include "bench/fault/page_copies.h"
 #include "bench/fault/tier.h"
-#include "compress/codec.h"
 #include "runtime/os/userfaultfd.h"
 
 namespace pnode::bench {
@@ -31,7 +31,7 @@ class FloorTier final : public Tier {
     ~FloorTier() override;
     std::byte* memory() const override { return memory_.data(); }
     // However faults are served, demoting is the same: one of them is enough.
-    bool compresses() const override { return codec_ != nullptr && handlers_.empty() && run_pages_ == 1; }
+    bool compresses() const override { return copies_.compresses() && handlers_.empty() && run_pages_ == 1; }
     bool keeps_blobs() const override { return false; }
     bool serves_runs_only() const override { return run_pages_ > 1; }
     void demote(std::size_t first_page, std::size_t pages) override;
@@ -39,22 +39,18 @@ class FloorTier final : public Tier {
 
   private:
     static void on_sigbus(int signal, siginfo_t* info, void* context);
-    void keep(std::size_t page, std::span<std::byte> scratch);
     void take_signal();
     void start_handlers();
     void handle() const;
     bool serve(std::uintptr_t address) const noexcept;
-    const std::byte* contents(std::size_t page, std::span<std::byte> decoded) const noexcept;
     const std::byte* run_contents(std::size_t page, std::span<std::byte> decoded) const noexcept;
 
     AnonymousMemory memory_;
-    AnonymousMemory copies_;
+    PageCopies copies_;
     std::size_t pages_;
     std::size_t run_pages_;
     os::UffdOpened uffd_;
-    const compress::Codec* codec_;           // nullptr: uncompressed
-    std::vector<std::uint16_t> blob_bytes_;  // of each page's copy; 0: it is uncompressed
-    std::vector<std::thread> handlers_;      // by handlers
+    std::vector<std::thread> handlers_;  // by handlers
 };
 
 }  // namespace pnode::bench

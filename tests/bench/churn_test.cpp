@@ -33,13 +33,17 @@ const nlohmann::json* find(const Lines& lines, const std::string& name, const st
 TEST(BenchChurn, GivesEveryCaseAndVariantARow) {
     const Lines lines = json_lines(little);
     expect_header(lines[0], "pnode-bench-churn");
-    EXPECT_EQ(lines.size(), 1u + 4 * 7 + 6 + 4)
-        << "a steady working set is no matter of the total, nor of the floor";
+    EXPECT_EQ(lines.size(), 1u + 4 * 7 + 6 + 4 + 2)
+        << "a steady working set is no matter of the total, nor of the floors";
     for (std::size_t i = 1; i < lines.size(); ++i) expect_complete(lines[i]);
     const nlohmann::json* churn = find(lines, "read-uniform", "inline");
     ASSERT_TRUE(churn != nullptr && churn->at("per_s").is_number()) << "the inline engine needs no privilege";
     EXPECT_GT(churn->at("far_bytes"), 0) << "half of the pages cannot be near";
     EXPECT_LE(churn->at("near_bytes"), 1024 / 2 * 4096);
+    const nlohmann::json* copies = find(lines, "read-uniform", "floor");
+    const nlohmann::json* blobs = find(lines, "read-uniform", "floor-lz4");
+    ASSERT_TRUE(copies != nullptr && blobs != nullptr);
+    EXPECT_LT(blobs->at("far_bytes"), copies->at("far_bytes")) << "blobs, not pages, lie ready";
     const nlohmann::json* steady = find(lines, "steady", "inline");
     ASSERT_NE(steady, nullptr);
     EXPECT_TRUE(steady->at("background_cpu_percent").is_number());
@@ -51,7 +55,7 @@ TEST(BenchChurn, WithoutPrivilegeSaysWhatIsMissing) {
         command.insert(command.begin(), {"setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"});
     command.insert(command.end(), {"--cases", "read-uniform"});
     const Lines lines = json_lines(command);
-    ASSERT_EQ(lines.size(), 1u + 8);
+    ASSERT_EQ(lines.size(), 1u + 9);
     for (std::size_t i = 1; i < lines.size(); ++i) expect_complete(lines[i]);
     const nlohmann::json* zram = find(lines, "read-uniform", "zram");
     ASSERT_NE(zram, nullptr);
