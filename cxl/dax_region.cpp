@@ -43,6 +43,7 @@ class DaxRegion final : public Region {
         size_bytes_ = range.size_bytes;
         may_go_bad();
         outlives_owner_ = true;
+        is_memory_apart_ = true;
     }
     ~DaxRegion() override { munmap(bytes_, size_bytes_); }
 

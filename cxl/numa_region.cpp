@@ -35,6 +35,7 @@ class NumaRegion final : public Region {
         bytes_ = file_.bytes();
         size_bytes_ = file_.size_bytes();
         may_go_bad();
+        is_memory_apart_ = true;
     }
     const char* kind() const noexcept override { return "numa"; }
     int descriptor() const noexcept override { return file_.descriptor(); }

@@ -54,6 +54,8 @@ class Region : public Unmanaged {
 
     // The bytes are still there when nobody has the region: whoever closes it wipes it first.
     bool outlives_owner() const noexcept { return outlives_owner_; }
+    // Memory of its own, not the machine's that near pages are in: what lies here takes nothing from them.
+    bool is_memory_apart() const noexcept { return is_memory_apart_; }
     // A forked child has the region of its parent, and is not to change it.
     bool is_owner() const noexcept { return owner_ == ::getpid(); }
 
@@ -74,6 +76,7 @@ class Region : public Unmanaged {
     std::byte* bytes_ = nullptr;
     std::size_t size_bytes_ = 0;
     bool outlives_owner_ = false;
+    bool is_memory_apart_ = false;
 
   private:
     const pid_t owner_ = ::getpid();

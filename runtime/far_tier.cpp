@@ -217,8 +217,14 @@ bool FarTier::should_keep(PageWord word, const Statistics& statistics,
     if (word.store() != own_) return true;  // under lease, it costs nothing
     if (word.is_block()) return false;      // it would keep the bytes of pages that are gone
     if (!node_->gate().is_open() || is_past(14)) return false;
-    if (config_.bytes_max != 0 && !near.has_total()) return true;
+    if (is_room_apart() && !near.has_total()) return true;
     return KeepRule::keeps(use(statistics, near), word.level());
+}
+
+// Whoever gave far pages a limit, or memory of their own, gave them that much: what is free of it saves
+// nothing.
+bool FarTier::is_room_apart() const noexcept {
+    return config_.bytes_max != 0 || node_->region().is_memory_apart();
 }
 
 bool FarTier::keeps_too_much(const Statistics& statistics, const NearLedger& near) const noexcept {

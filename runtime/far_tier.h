@@ -145,8 +145,9 @@ class FarTier {
     }
 
     // Keep a promoted page's blob? `word` is what it is going to be. Only while far space is slack
-    // (DESIGN 5.3): with a far limit of the user's, until that is nearly reached. Without one, or with a
-    // limit of near and far together, the node is memory too: which page is worth it, keep_rule.h.
+    // (DESIGN 5.3): with a far limit of the user's, or a node that is memory of its own, until that is nearly
+    // full. Otherwise, or with a limit of near and far together, what is kept takes memory from what is near:
+    // which page is worth it, keep_rule.h.
     bool should_keep(PageWord word, const Statistics& statistics, const NearLedger& near) const noexcept;
     // Are kept blobs to be dropped, though their pages stay near?
     bool keeps_too_much(const Statistics& statistics, const NearLedger& near) const noexcept;
@@ -172,6 +173,7 @@ class FarTier {
   private:
     void free_blob(PageWord word) noexcept;
     bool is_past(unsigned sixteenths) const noexcept;
+    bool is_room_apart() const noexcept;
     int open_node(std::string* message);
     void own_from_now_on() noexcept;
     void give_up_own_node() noexcept;

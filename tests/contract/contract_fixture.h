@@ -12,6 +12,7 @@
 
 #include "runtime/handles.h"
 #include "tests/runtime/heap_fixture.h"
+#include "tests/shm_device.h"
 
 namespace pnode::test {
 
@@ -76,25 +77,6 @@ inline std::uint64_t status_bytes(const std::string& name) {
     }
     return 0;
 }
-
-// Stands in for a device: made, sized and removed by the test.
-class ShmDevice {
-  public:
-    explicit ShmDevice(std::uint64_t bytes)
-        : path_("/dev/shm/pnode-contract-" + std::to_string(getpid()) + "-" + std::to_string(++made_)) {
-        std::ofstream(path_).close();
-        EXPECT_EQ(truncate(path_.c_str(), static_cast<off_t>(bytes)), 0);
-    }
-    ~ShmDevice() { unlink(path_.c_str()); }
-    ShmDevice(const ShmDevice&) = delete;
-    ShmDevice& operator=(const ShmDevice&) = delete;
-    const std::string& path() const { return path_; }
-    std::string spec() const { return "dax:" + path_; }
-
-  private:
-    static inline int made_ = 0;
-    std::string path_;
-};
 
 class Contract : public HeapTest {
   protected:

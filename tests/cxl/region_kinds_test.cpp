@@ -22,6 +22,7 @@
 #include "cxl/topology.h"
 #include "tests/cxl/open_spec.h"
 #include "tests/cxl/store_fixture.h"
+#include "tests/shm_device.h"
 #include "tests/sleeping_thread.h"
 
 namespace pnode::cxl {
@@ -29,23 +30,13 @@ namespace {
 
 namespace fs = std::filesystem;
 
-class ShmFile {
+class ShmFile : public test::ShmDevice {
   public:
-    explicit ShmFile(std::size_t bytes) : path_("/dev/shm/pnode-test-" + std::to_string(getpid())) {
-        const int fd = open(path_.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-        EXPECT_EQ(ftruncate(fd, static_cast<off_t>(bytes)), 0);
-        close(fd);
-    }
-    ~ShmFile() { unlink(path_.c_str()); }
-    const std::string& path() const { return path_; }
-    std::string spec() const { return "dax:" + path_; }
+    using ShmDevice::ShmDevice;
     std::vector<char> contents() const {
-        std::ifstream file(path_, std::ios::binary);
+        std::ifstream file(path(), std::ios::binary);
         return {std::istreambuf_iterator<char>(file), {}};
     }
-
-  private:
-    std::string path_;
 };
 
 TEST(DaxRegion, is_the_devices_memory) {
@@ -57,6 +48,7 @@ TEST(DaxRegion, is_the_devices_memory) {
         EXPECT_EQ(opened.region->size_bytes(), 4 * MiB);
         EXPECT_GT(opened.region->descriptor(), 100);
         EXPECT_TRUE(opened.region->outlives_owner());
+        EXPECT_TRUE(opened.region->is_memory_apart());
         std::memset(opened.region->bytes() + MiB, 0x5a, MiB);
         EXPECT_EQ(opened.region->discard(MiB, 64 * KiB), 0);
     }

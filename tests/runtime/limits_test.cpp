@@ -5,6 +5,7 @@
 #include "runtime/keep_rule.h"
 #include "runtime/near_map.h"
 #include "tests/runtime/heap_fixture.h"
+#include "tests/shm_device.h"
 
 namespace pnode::test {
 namespace {
@@ -419,6 +420,21 @@ TEST_F(Limits, ReadOnlyChurnCompressesOnce) {
     for (int round = 0; round < 4; ++round) ASSERT_EQ(wrong_pages(buffer, pages, Kind::text, 1), 0u);
     const pn_stats_t after = stats();
     EXPECT_GT(after.demotions_unchanged, after.demotions / 8);  // kept blobs are bounded too
+}
+
+// Who reads all in turn finds no page near: whatever has a blob leaves without compressing.
+TEST_F(CalmLimits, AllBlobsAreKeptWhereFarMemoryIsApart) {
+    constexpr std::uint64_t pages = 8 * mib / page_bytes;
+    const ShmDevice device(64 * mib);
+    open_with(4 * mib, device.spec().c_str());
+    std::uint8_t* const buffer = alloc_filled(pages, Kind::text, 1);
+    const auto read_all = [&] { ASSERT_EQ(wrong_pages(buffer, pages, Kind::text, 1), 0u); };
+    for (int round = 0; round < 4; ++round) read_all();
+    const pn_stats_t before = stats();
+    for (int round = 0; round < 4; ++round) read_all();
+    const pn_stats_t after = stats();
+    EXPECT_GT(after.demotions, before.demotions + pages);
+    EXPECT_EQ(after.demotions_unchanged - before.demotions_unchanged, after.demotions - before.demotions);
 }
 
 // Most of what may be near does not compress, so the hand comes round often: what it found not to compress is
