@@ -65,14 +65,14 @@ void enter_limbo_in_place(Heap& heap, EvictLane& lane, unsigned index) noexcept 
 // MOVE said EBUSY. After a fork, whoever made it (a bare clone(2) tells nobody), pages are not exclusive,
 // while the child lives and when it is gone (FACTS.md), until they are written to: for a run that is one
 // call, which copies what is still shared, and does nothing to a page that is pinned. How many pages from
-// out[from] on it made exclusive; of those that are there and may be written to, for on others the caller,
-// who owns them, would wait for itself.
+// out[from] on it made exclusive; of those that are there, swapped out or not, and may be written to, for on
+// others the caller, who owns them, would wait for itself.
 unsigned make_exclusive(const Heap& heap, const EvictLane& lane, unsigned from, unsigned count) noexcept {
-    unsigned char present[batch_pages] = {};
+    unsigned char occupied[batch_pages] = {};
     std::byte* const first = heap.address_of(lane.out[from].page);
-    if (os::find_present(first, count * page_bytes, present) != 0) return 0;
+    if (os::find_occupied(heap.page_map, first, count * page_bytes, occupied) != 0) return 0;
     unsigned ready = 0;
-    while (ready < count && (present[ready] & 1) != 0 && !lane.out[from + ready].word.write_protected())
+    while (ready < count && (occupied[ready] & 1) != 0 && !lane.out[from + ready].word.write_protected())
         ++ready;
     return ready != 0 && os::populate(first, ready * page_bytes, os::Populate::write) == 0 ? ready : 0;
 }

@@ -254,6 +254,19 @@ TEST_F(Failures, SharedPagesThatCannotBeMadeOwnStayNear) {
     EXPECT_EQ(wrong_pages(buffer, 64, Kind::text, 5), 0u);
 }
 
+// The kernel does not move what is swapped out and was shared either, and mincore(2) says of it what it says
+// of none: unless the page map is asked, it would stay for ever.
+TEST_F(Failures, SharedPagesThatAreSwappedOutLeave) {
+    leave_by_moves();
+    open_heap();
+    std::uint8_t* const buffer = alloc_filled(64, Kind::text, 5);
+    ASSERT_EQ(verdict_of_child([] { return Verdict::good; }), Verdict::good);
+    fail(Call::count_present, ENOENT);
+    make_far(buffer, 64);
+    mend();
+    EXPECT_EQ(wrong_pages(buffer, 64, Kind::text, 5), 0u);
+}
+
 // Spans that the kernel protects in part, or not: their pages leave in another way, and who writes goes on.
 TEST_F(Failures, WhatCannotBeProtectedTogetherLeavesAllTheSame) {
     options_.flags |= PN_HEAP_PINNED_IO;
