@@ -1,7 +1,5 @@
 // pnode-bench-fork: what fork() costs under the preload library. docs/performance.md says how it measures.
 #include <CLI/CLI.hpp>
-#include <cstdio>
-#include <exception>
 
 #include "bench/common/interrupt.h"
 #include "bench/common/own_process.h"
@@ -26,17 +24,18 @@ int main(int count, char** arguments) {
     app.add_option("--rounds", options.rounds, "forks of each process, 1 to 10000")
         ->check(CLI::Range(1, 10'000))
         ->capture_default_str();
+    app.add_flag("--json", options.json, "one JSON object per line and nothing else on standard output");
     app.add_option("--pnode", options.pnode, "the pnode command (the one beside this program)");
     app.add_option("--subject", subject_bytes)->group("");  // how it starts itself
     app.add_option("--settle", settle_bytes)->group("");
     CLI11_PARSE(app, count, arguments);
-    try {
-        if (subject_bytes != 0) return run_subject(subject_bytes, settle_bytes);
-        catch_interrupts();
-        run_fork_suite(options);
-        return 0;
-    } catch (const std::exception& error) {
-        std::fprintf(stderr, "pnode-bench-fork: %s\n", error.what());
-        return 1;
-    }
+    int exit_code = 0;
+    const int failed = run_driver("pnode-bench-fork", [&] {
+        if (subject_bytes != 0) {
+            exit_code = run_subject(subject_bytes, settle_bytes);
+        } else {
+            run_fork_suite(options);
+        }
+    });
+    return failed != 0 ? failed : exit_code;
 }

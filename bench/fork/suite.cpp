@@ -1,9 +1,11 @@
 #include "bench/fork/suite.h"
 
+#include <cmath>
 #include <cstdio>
 #include <memory>
 
 #include "bench/common/interrupt.h"
+#include "bench/common/machine.h"
 #include "bench/common/samples.h"
 #include "bench/fork/subject.h"
 
@@ -46,6 +48,13 @@ std::vector<double> ratios(const Variant& variant, const Variant& plain, double 
     return result;
 }
 
+constexpr struct {
+    const char* name;
+    double ForkTimes::*field;
+} spans[] = {{"fork() in the parent", &ForkTimes::parent_ns},
+             {"until the child runs", &ForkTimes::child_ns},
+             {"until the child is gone", &ForkTimes::reaped_ns}};
+
 void print_row(const Variant& variant, const Variant& plain, const char* what, double ForkTimes::*field) {
     std::vector<double> microseconds;
     for (const ForkTimes& times : variant.times) microseconds.push_back(times.*field / 1e3);
@@ -61,17 +70,35 @@ void print(const std::vector<Variant>& variants) {
                     static_cast<double>(variant.subject->anonymous_bytes()) / (1 << 20));
     std::printf("\n%-6s %-24s %9s %9s %9s %8s  %s\n", "", "", "us", "quartile", "quartile", "to plain",
                 "quartiles");
-    for (const Variant& variant : variants) {
-        print_row(variant, variants[0], "fork() in the parent", &ForkTimes::parent_ns);
-        print_row(variant, variants[0], "until the child runs", &ForkTimes::child_ns);
-        print_row(variant, variants[0], "until the child is gone", &ForkTimes::reaped_ns);
-    }
+    for (const Variant& variant : variants)
+        for (const auto& span : spans) print_row(variant, variants[0], span.name, span.field);
     for (const Variant& variant : variants) {
         if (&variant == &variants[0]) continue;
         const double ratio = quantile(ratios(variant, variants[0], &ForkTimes::parent_ns), 0.5);
         std::printf("%s: fork() takes %.2f times the plain process's (at most %.2f: %s)\n", variant.name,
                     ratio, parent_ratio_max, ratio <= parent_ratio_max ? "met" : "NOT met");
     }
+}
+
+void print_json(const std::vector<Variant>& variants, const ForkOptions& options) {
+    const nlohmann::ordered_json chosen = {
+        {"near_bytes", options.near_bytes}, {"far_percent", options.far_percent}, {"rounds", options.rounds}};
+    std::puts(header("pnode-bench-fork", chosen).dump().c_str());
+    for (const Variant& variant : variants)
+        for (const auto& span : spans) {
+            std::vector<double> ns;
+            for (const ForkTimes& times : variant.times) ns.push_back(times.*span.field);
+            const nlohmann::ordered_json line = {
+                {"kind", "row"},
+                {"variant", variant.name},
+                {"span", span.name},
+                {"anonymous_bytes", variant.subject->anonymous_bytes()},
+                {"p50_ns", std::llround(median(ns))},
+                {"spread", ratio_json(spread(ns))},
+                {"ratio_to_plain", ratio_json(median(ratios(variant, variants[0], span.field)))},
+                {"ratio_to_zram", nullptr}};
+            std::puts(line.dump().c_str());
+        }
 }
 
 }  // namespace
@@ -85,7 +112,10 @@ void run_fork_suite(const ForkOptions& options) {
             variant.times.push_back(variant.subject->fork_once());
         }
     }
-    print(variants);
+    if (options.json)
+        print_json(variants, options);
+    else
+        print(variants);
 }
 
 }  // namespace pnode::bench

@@ -11,6 +11,7 @@ struct ForkOptions {
     std::size_t near_bytes = std::size_t{256} << 20;  // resident anonymous memory of each process
     int far_percent = 60;                             // of all of its memory, in the variant that has some
     int rounds = 60;
+    bool json = false;
     std::string pnode;  // the command
 };
 

@@ -97,6 +97,12 @@ const std::vector<Suite>& suites() {
          {"--codecs", "lz4", "--block-kib", "4,16", "--no-dictionaries", "--pages", "16384"},
          {"--codecs", "lz4", "--block-kib", "4,16", "--no-dictionaries", "--quick"}},
         {"packing", "pnode-bench-packing", {}, {}},
+        {"malloc", "pnode-bench-malloc", {}, {"--live", "16M", "--allocations", "100000", "--rounds", "3"}},
+        {"fork", "pnode-bench-fork", {}, {"--near", "16M", "--rounds", "20"}},
+        {"scale",
+         "pnode-bench-scale",
+         {},
+         {"--dense", "64M", "--sparse-pages", "4096", "--near", "4M", "--touches", "2000", "--rounds", "2"}},
     };
     return all;
 }

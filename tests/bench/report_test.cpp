@@ -88,6 +88,15 @@ TEST(BenchReport, RunsASuite) {
     EXPECT_NE(folder.read("out.jsonl").find("\"suite\":\"packing\""), std::string::npos);
 }
 
+TEST(BenchReport, RunsWhatComparesWithoutTheKernel) {
+    const Folder folder;
+    const Outcome outcome = run_command(
+        {PNODE_COMMAND, "bench", "--quick", "--suites", "malloc,fork,scale", "--out", folder.file("out")});
+    ASSERT_EQ(outcome.exit_code, 0) << outcome.errors;
+    for (const char* row : {"| passed | 2 | pnode |", "| far | until the child runs |", "| 64 MiB | 16384 |"})
+        EXPECT_NE(outcome.output.find(row), std::string::npos) << row << outcome.output;
+}
+
 TEST(BenchReport, RefusesWhatItCannotUse) {
     const Folder folder;
     EXPECT_EQ(run_command({PNODE_COMMAND, "bench", "--suites", "juggling"}).exit_code, 2);
