@@ -1,23 +1,19 @@
 // Programs under the library while the kernel swaps their pages out and in again under everybody's feet: what
 // is swapped is neither resident nor gone (runtime/os/userfaultfd.h), and records are counted all the same.
 #include <spawn.h>
-#include <sys/mman.h>
-#include <sys/syscall.h>
-#include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
 #include <csignal>
-#include <fstream>
 #include <random>
-#include <sstream>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "bench/common/zram_swap.h"
+#include "tests/pressure/swap_out.h"
 
 extern char** environ;
 
@@ -32,40 +28,6 @@ struct Program {
 
 void PrintTo(const Program& program, std::ostream* out) {
     *out << program.name;
-}
-
-// The process's private memory that may be written to, in no order.
-std::vector<iovec> writable_ranges(pid_t process, std::mt19937& random) {
-    constexpr std::size_t least_bytes = 64 << 10;
-    std::ifstream maps("/proc/" + std::to_string(process) + "/maps");
-    std::vector<iovec> ranges;
-    for (std::string line; std::getline(maps, line);) {
-        std::uintptr_t first = 0, end = 0;
-        char dash = 0;
-        std::string protection;
-        std::istringstream(line) >> std::hex >> first >> dash >> end >> protection;
-        if (protection == "rw-p" && end - first >= least_bytes)
-            ranges.push_back({reinterpret_cast<void*>(first), end - first});
-    }
-    std::shuffle(ranges.begin(), ranges.end(), random);
-    return ranges;
-}
-
-// How many of its pages are in swap.
-std::uint64_t swapped_kib(pid_t process) {
-    std::ifstream status("/proc/" + std::to_string(process) + "/status");
-    std::uint64_t kib = 0;
-    for (std::string line; std::getline(status, line);) {
-        if (line.starts_with("VmSwap:")) std::istringstream(line.substr(7)) >> kib;
-    }
-    return kib;
-}
-
-void swap_out(pid_t process, std::mt19937& random) {
-    const auto descriptor = static_cast<int>(syscall(SYS_pidfd_open, process, 0));
-    for (const iovec& range : writable_ranges(process, random))
-        syscall(SYS_process_madvise, descriptor, &range, 1UL, MADV_PAGEOUT, 0);
-    close(descriptor);
 }
 
 pid_t start(const Program& program, const std::string& engine) {
@@ -102,8 +64,8 @@ TEST_P(Swapped, AProgramKeepsItsBytes) {
     std::uint64_t swapped_max = 0;
     int status = 0;
     while (waitpid(process_, &status, WNOHANG) == 0) {
-        swap_out(process_, random);
-        swapped_max = std::max(swapped_max, swapped_kib(process_));
+        pnode::test::swap_out(process_, random);
+        swapped_max = std::max(swapped_max, pnode::test::swapped_kib(process_));
         std::this_thread::sleep_for(std::chrono::milliseconds(10));
     }
     process_ = 0;
