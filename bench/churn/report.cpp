@@ -129,9 +129,8 @@ void ChurnReport::print_table() const {
         "thread*: "
         "who pins what devices write to (PN_HEAP_PINNED_IO). inline=: the inline engine with as much for "
         "near and far together as zram's pages and its compressed bytes are.\n"
-        "floor: the kernel's part alone, uncompressed, with a copy of every page; what is written to leaves "
-        "by "
-        "UFFDIO_MOVE. floor-lz4: all copies are compressed, and decoded.");
+        "floor: the kernel's part alone, uncompressed, with a copy of every page; what is written to "
+        "leaves by UFFDIO_MOVE. floor-lz4: all copies are compressed, and decoded.");
     for (const Row& row : rows_) {
         if (!is_steady(row.key) || !row.has_numbers() || row.key.engine == "zram") continue;
         const double percent = row.middle(&ChurnMeasurement::background_cpu_percent);

@@ -48,6 +48,12 @@ std::vector<double> ratios(const Variant& variant, const Variant& plain, double 
     return result;
 }
 
+std::vector<double> times_ns(const Variant& variant, double ForkTimes::*field) {
+    std::vector<double> result;
+    for (const ForkTimes& times : variant.times) result.push_back(times.*field);
+    return result;
+}
+
 constexpr struct {
     const char* name;
     double ForkTimes::*field;
@@ -56,12 +62,11 @@ constexpr struct {
              {"until the child is gone", &ForkTimes::reaped_ns}};
 
 void print_row(const Variant& variant, const Variant& plain, const char* what, double ForkTimes::*field) {
-    std::vector<double> microseconds;
-    for (const ForkTimes& times : variant.times) microseconds.push_back(times.*field / 1e3);
+    const std::vector<double> ns = times_ns(variant, field);
     const std::vector<double> ratio = ratios(variant, plain, field);
-    std::printf("%-6s %-24s %9.0f %9.0f %9.0f %8.2f  %.2f to %.2f\n", variant.name, what,
-                median(microseconds), quantile(microseconds, 0.25), quantile(microseconds, 0.75),
-                quantile(ratio, 0.5), quantile(ratio, 0.25), quantile(ratio, 0.75));
+    std::printf("%-6s %-24s %9.0f %9.0f %9.0f %8.2f  %.2f to %.2f\n", variant.name, what, median(ns) / 1e3,
+                quantile(ns, 0.25) / 1e3, quantile(ns, 0.75) / 1e3, quantile(ratio, 0.5),
+                quantile(ratio, 0.25), quantile(ratio, 0.75));
 }
 
 void print(const std::vector<Variant>& variants) {
@@ -86,8 +91,7 @@ void print_json(const std::vector<Variant>& variants, const ForkOptions& options
     std::puts(header("pnode-bench-fork", chosen).dump().c_str());
     for (const Variant& variant : variants)
         for (const auto& span : spans) {
-            std::vector<double> ns;
-            for (const ForkTimes& times : variant.times) ns.push_back(times.*span.field);
+            const std::vector<double> ns = times_ns(variant, span.field);
             const nlohmann::ordered_json line = {
                 {"kind", "row"},
                 {"variant", variant.name},

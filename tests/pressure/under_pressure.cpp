@@ -30,7 +30,7 @@ namespace pnode::test {
 namespace {
 
 constexpr int cannot = 77;
-constexpr std::uint64_t swapped_kib_least = 10'000;
+constexpr std::uint64_t swapped_bytes_least = 10'000 * 1024;
 constexpr auto pause = std::chrono::milliseconds(10);
 constexpr auto compact_every = std::chrono::milliseconds(200);
 
@@ -108,26 +108,16 @@ class Command {
     bool has_ended_ = false;
 };
 
-std::uint64_t swapped_in_machine_kib() {
-    std::ifstream swaps("/proc/swaps");
-    std::uint64_t all = 0;
-    std::string line, device, kind;
-    std::getline(swaps, line);
-    for (std::uint64_t size = 0, used = 0; swaps >> device >> kind >> size >> used; std::getline(swaps, line))
-        all += used;
-    return all;
-}
-
 int run(const std::vector<std::string>& words, std::uint64_t swap_bytes) {
     const bench::ZramSwap swap(swap_bytes);
     std::mt19937 random(1);
     Command command(words);
-    std::uint64_t swapped_kib_max = 0;
+    std::uint64_t swapped_bytes_max = 0;
     auto compacted = std::chrono::steady_clock::now();
     int status = 0;
     while (!command.has_ended(&status)) {
         for (const pid_t process : command.processes()) swap_out(process, random);
-        swapped_kib_max = std::max(swapped_kib_max, swapped_in_machine_kib());
+        swapped_bytes_max = std::max(swapped_bytes_max, swap.usage().original_bytes);
         if (const auto now = std::chrono::steady_clock::now(); now - compacted > compact_every) {
             std::ofstream("/proc/sys/vm/compact_memory") << 1;
             compacted = now;
@@ -135,9 +125,9 @@ int run(const std::vector<std::string>& words, std::uint64_t swap_bytes) {
         std::this_thread::sleep_for(pause);
         bench::throw_if_interrupted();
     }
-    if (swapped_kib_max < swapped_kib_least)
+    if (swapped_bytes_max < swapped_bytes_least)
         throw std::runtime_error("hardly anything was swapped out: at most " +
-                                 std::to_string(swapped_kib_max) + " KiB at once");
+                                 std::to_string(swapped_bytes_max / 1024) + " KiB at once");
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
