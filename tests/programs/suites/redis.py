@@ -17,6 +17,8 @@ FILES_A_PIECE = 14
 # hours, and of the clock for these tests, plainly on a busy machine too: what takes more than 30 ms is not a failure here. Debian's
 # allocator has no such thing, and its tests of it are none.
 DEFRAGMENTATION = "unit/memefficiency"
+# Replicas that wait for each other: the longest of all by far, so that it is a piece by itself where it takes longest.
+REPLICATION = "integration/replication"
 NO_LATENCY = ["--no-latency"]  # a switch of the suite's own
 PORTS = 4000  # of each of the two, so that they can be run at once
 
@@ -77,14 +79,23 @@ def piece_of(folder, title, names, first_port, options=()):
                  read, seconds_max=1500, folder=source_of(folder), under_stress=False)
 
 
-def pieces(folder, first_port, without=""):
-    names = names_of_all(folder)
-    parts = [names[at:at + FILES_A_PIECE] for at in range(0, len(names), FILES_A_PIECE)]
-    return [piece_of(folder, f"{part[0]}..{part[-1]}", [name for name in part if name != without], first_port) for part in parts]
+def in_parts(names, alone):
+    """Some files each; what stands first in a part and is to be alone is a part by itself."""
+    for at in range(0, len(names), FILES_A_PIECE):
+        part = names[at:at + FILES_A_PIECE]
+        if part[0] == alone:
+            yield [part.pop(0)]
+        yield part
+
+
+def pieces(folder, first_port, alone="", without=""):
+    titled = [(f"{part[0]}..{part[-1]}" if len(part) > 1 else part[0], part) for part in in_parts(names_of_all(folder), alone)]
+    return [piece_of(folder, title, [name for name in part if name != without], first_port) for title, part in titled]
 
 
 SUITES = [
-    suite.Suite("redis", "Redis, as upstream builds it", PACKAGES, "2M", prepare, lambda folder: pieces(folder, 21111, without=DEFRAGMENTATION)),
+    suite.Suite("redis", "Redis, as upstream builds it", PACKAGES, "2M", prepare,
+                lambda folder: pieces(folder, 21111, alone=REPLICATION, without=DEFRAGMENTATION)),
     suite.Suite("redis-defragmenting", "Redis, as upstream builds it, defragmenting", PACKAGES, "16M", prepare,
                 lambda folder: [piece_of(folder, DEFRAGMENTATION, [DEFRAGMENTATION], 21111, NO_LATENCY)]),
     suite.Suite("redis-debian", "Redis of Debian", PACKAGES, "2M", prepare_debian, lambda folder: pieces(folder, 21111 + PORTS)),
