@@ -12,8 +12,7 @@ int main(int count, char** arguments) {
     using namespace pnode::bench;
     CLI::App app(
         "Measures malloc() and free(): under pnode with nothing cold, with jemalloc preloaded, and libc's, "
-        "in "
-        "turns.");
+        "in turns.");
     MallocOptions options;
     options.pnode = pnode_beside_this_program();
     options.jemalloc = "libjemalloc.so.2";
@@ -25,7 +24,10 @@ int main(int count, char** arguments) {
                    "of each thread in its turn, 10000 to 1000000000 (large: 1 in 256 of them)")
         ->check(CLI::Range(10'000, 1'000'000'000))
         ->capture_default_str();
-    app.add_option("--rounds", options.rounds, "that they take turns in, 1 to 1000")
+    app.add_option("--processes", options.processes, "of each allocator, one after another, 1 to 1000")
+        ->check(CLI::Range(1, 1000))
+        ->capture_default_str();
+    app.add_option("--rounds", options.rounds, "of each process, which they take turns in, 1 to 1000")
         ->check(CLI::Range(1, 1000))
         ->capture_default_str();
     app.add_option("--threads", options.threads, "thread counts, comma-separated, each 1 to 64")

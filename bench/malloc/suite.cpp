@@ -32,26 +32,32 @@ struct Measured {
     std::vector<double> per_s, ratios;  // of each round; to jemalloc's in the same round
 };
 
-// Each variant is a process of its own for each workload: none finds what another has left.
-std::vector<Measured> measure(const MallocOptions& options, const Workload& workload, unsigned threads) {
-    std::vector<Measured> all;
+// One process of each variant: none finds what another has left. The first round warms up.
+void measure_processes(const MallocOptions& options, const Workload& workload, unsigned threads,
+                       std::vector<Measured>* all) {
     std::vector<std::unique_ptr<Worker>> workers;
-    for (const Variant& variant : variants_of(options)) {
+    for (const Variant& variant : variants_of(options))
         workers.push_back(std::make_unique<Worker>(variant.wrapper, variant.name));
-        all.push_back({variant.name, {}, {}});
-    }
-    const auto rounds = static_cast<std::size_t>(options.rounds);
-    for (std::size_t round = 0; round <= rounds; ++round) {  // the first warms up
+    for (std::size_t round = 0; round <= static_cast<std::size_t>(options.rounds); ++round) {
         const Load load = {options.live_bytes, options.allocations, round};
-        for (std::size_t turn = 0; turn < all.size(); ++turn) {
+        for (std::size_t turn = 0; turn < workers.size(); ++turn) {
             throw_if_interrupted();
-            const std::size_t at = (round + turn) % all.size();
+            const std::size_t at = (round + turn) % workers.size();
             const double per_s = workers[at]->run(workload, load, threads);
-            if (round != 0) all[at].per_s.push_back(per_s);
+            if (round != 0) (*all)[at].per_s.push_back(per_s);
         }
     }
+}
+
+// Where a process's pages lie is drawn once, and costs or saves in all of its rounds what may be more than
+// what is looked for: so there are several, one after another.
+std::vector<Measured> measure(const MallocOptions& options, const Workload& workload, unsigned threads) {
+    std::vector<Measured> all;
+    for (const Variant& variant : variants_of(options)) all.push_back({variant.name, {}, {}});
+    for (int process = 0; process < options.processes; ++process)
+        measure_processes(options, workload, threads, &all);
     for (Measured& each : all)
-        for (std::size_t round = 0; round < rounds; ++round)
+        for (std::size_t round = 0; round < each.per_s.size(); ++round)
             each.ratios.push_back(each.per_s[round] / all[0].per_s[round]);
     return all;
 }
@@ -71,6 +77,8 @@ void print_json(const Workload& workload, unsigned threads, const Measured& meas
                                          {"mallocs_per_s", std::llround(median(measured.per_s))},
                                          {"spread", ratio_json(spread(measured.per_s))},
                                          {"ratio_to_jemalloc", ratio_json(median(measured.ratios))},
+                                         {"ratio_quartile_1", ratio_json(quantile(measured.ratios, 0.25))},
+                                         {"ratio_quartile_3", ratio_json(quantile(measured.ratios, 0.75))},
                                          {"ratio_to_zram", nullptr}};
     std::puts(line.dump().c_str());
 }
@@ -81,11 +89,10 @@ void print_head(const MallocOptions& options) {
                     "quartiles");
         return;
     }
-    const nlohmann::ordered_json chosen = {{"live_bytes", options.live_bytes},
-                                           {"allocations", options.allocations},
-                                           {"rounds", options.rounds},
-                                           {"threads", options.threads},
-                                           {"workloads", options.workloads}};
+    const nlohmann::ordered_json chosen = {
+        {"live_bytes", options.live_bytes}, {"allocations", options.allocations},
+        {"processes", options.processes},   {"rounds", options.rounds},
+        {"threads", options.threads},       {"workloads", options.workloads}};
     std::puts(header("pnode-bench-malloc", chosen).dump().c_str());
 }
 

@@ -12,7 +12,8 @@ namespace pnode::bench {
 struct MallocOptions {
     std::size_t live_bytes = std::size_t{128} << 20;
     std::uint64_t allocations = 1'000'000;  // of each thread, a turn
-    int rounds = 9;
+    int processes = 9;                      // of each allocator, one after another
+    int rounds = 3;                         // of each process
     std::vector<unsigned> threads = {1, 2};
     std::vector<std::string> workloads;  // beginnings of their names; all
     bool json = false;

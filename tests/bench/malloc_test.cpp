@@ -12,7 +12,7 @@ using ::testing::HasSubstr;
 
 TEST(BenchMalloc, RunsEveryWorkloadWithEveryAllocator) {
     const Lines lines = json_lines({BENCH_MALLOC, "--json", "--live", "16M", "--allocations", "20000",
-                                    "--rounds", "2", "--threads", "1,2"});
+                                    "--processes", "2", "--rounds", "1", "--threads", "1,2"});
     expect_header(lines[0], "pnode-bench-malloc");
     std::set<std::string> rows;
     for (std::size_t row = 1; row < lines.size(); ++row) {
@@ -28,7 +28,7 @@ TEST(BenchMalloc, RunsEveryWorkloadWithEveryAllocator) {
 
 TEST(BenchMalloc, RefusesWhatItWouldNotMeasure) {
     const Outcome no_library = run_command(
-        {BENCH_MALLOC, "--rounds", "1", "--allocations", "10000", "--jemalloc", "/no/such/library.so"});
+        {BENCH_MALLOC, "--processes", "1", "--allocations", "10000", "--jemalloc", "/no/such/library.so"});
     EXPECT_EQ(no_library.exit_code, 1);
     EXPECT_THAT(no_library.errors, HasSubstr("does with libc"));
     const Outcome no_workload = run_command({BENCH_MALLOC, "--workloads", "nothing"});
