@@ -8,6 +8,7 @@
 #include <sstream>
 
 #include "bench/common/interrupt.h"
+#include "bench/report/aims.h"
 #include "bench/report/page.h"
 #include "bench/report/suites.h"
 #include "bench/report/tables.h"
@@ -67,15 +68,19 @@ std::vector<Run> measure(const BenchOptions& options, int* failed) {
     return runs;
 }
 
+void print(const Table& table) {
+    std::printf("%s\n%s\n", table.title.c_str(), markdown(table).c_str());
+}
+
 int run(const BenchOptions& options) {
     int failed = 0;
     const std::vector<Run> runs =
         options.from.empty() ? measure(options, &failed) : parse_runs(read_file(options.from));
     for (const Run& each : runs) {
         std::printf("%s\n\n", conditions(each).c_str());
-        for (const Table& table : tables_of(each))
-            std::printf("%s\n%s\n", table.title.c_str(), markdown(table).c_str());
+        for (const Table& table : tables_of(each)) print(table);
     }
+    if (const Table aims = aims_of(runs); !aims.rows.empty()) print(aims);
     write_file(options.out + ".jsonl", lines_of(runs));
     write_file(options.out + ".html", html_page(runs));
     if (!options.document.empty())

@@ -5,6 +5,7 @@
 #include <map>
 
 #include "bench/common/samples.h"
+#include "bench/report/aims.h"
 #include "bench/report/charts.h"
 #include "bench/report/tables.h"
 
@@ -159,6 +160,7 @@ std::string html_page(const std::vector<Run>& runs) {
         "<p>Everything of one table was measured in turns in one run; compare within a table only. "
         "Ratios to zram above 1 are faster than kernel zram.</p>\n<figure>" +
         line_chart(limits_chart(runs)) + "</figure>\n";
+    if (const Table aims = aims_of(runs); !aims.rows.empty()) page += html(aims);
     for (const Run& run : runs) {
         page += "<section><h2>" + escaped(run.program()) + "</h2>\n<p class=\"conditions\">" +
                 escaped(conditions(run)) + "</p>\n" + charts_of(run);

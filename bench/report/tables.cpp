@@ -4,6 +4,8 @@
 #include <cstdio>
 #include <stdexcept>
 
+#include "bench/report/aims.h"
+
 namespace pnode::bench {
 namespace {
 
@@ -113,7 +115,9 @@ const std::vector<Shape>& shapes() {
           {"allocator", "allocator"},
           {"mallocs_per_s", "mallocs/s", 1, 0},
           {"spread", "spread", 1, 2},
-          {"ratio_to_jemalloc", "to jemalloc", 1, 2}}},
+          {"ratio_to_jemalloc", "to jemalloc", 1, 2},
+          {"ratio_quartile_1", "quartile", 1, 2},
+          {"ratio_quartile_3", "quartile", 1, 2}}},
         {"pnode-bench-fork",
          "row",
          "Forking",
@@ -176,6 +180,10 @@ std::string suite_of(const Run& run) {
 
 // What stands between the marks of `suite`; "" when it did not run.
 std::string section(const std::string& suite, const std::vector<Run>& runs) {
+    if (suite == "aims") {
+        const Table aims = aims_of(runs);
+        return aims.rows.empty() ? "" : "\n" + markdown(aims) + "\n";
+    }
     std::string found;
     for (const Run& run : runs) {
         if (suite_of(run) != suite) continue;

@@ -22,7 +22,8 @@ std::string markdown(const Table& table);
 std::string conditions(const Run& run);
 
 // `document` with what lies between "<!-- pnode bench SUITE -->" and the next "<!-- end -->" replaced by the
-// suite's tables; suites that did not run keep theirs. Throws std::runtime_error for a mark without an end.
+// suite's tables ("aims": by those of all); suites that did not run keep theirs. Throws std::runtime_error
+// for a mark without an end.
 std::string with_tables(const std::string& document, const std::vector<Run>& runs);
 
 }  // namespace pnode::bench

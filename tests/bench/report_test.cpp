@@ -79,6 +79,33 @@ TEST(BenchReport, KnowsASuiteByItsProgram) {
     EXPECT_NE(several.find("| steady |"), std::string::npos) << several;
 }
 
+// The kernel's own number stands beside ours: an aim that the floor misses too is bounded by the kernel.
+TEST(BenchReport, SaysWhichAimsAreMet) {
+    const auto row = [](const char* engine, int p50_ns, const char* ratio) {
+        return std::string(R"({"kind":"row","case":"far-random","threads":1,"codec":"lz4","engine":")") +
+               engine + R"(","p50_ns":)" + std::to_string(p50_ns) + R"(,"p99_ns":null,"ratio_to_zram":)" +
+               ratio + "}\n";
+    };
+    const Folder folder;
+    folder.write("lines", "{\"kind\":\"header\",\"program\":\"pnode-bench-fault\"}\n" +
+                              row("inline", 5000, "1.0") + row("floor", 9000, "1.0") +
+                              row("thread", 20000, "0.5") + row("zram", 10000, "1.0"));
+    folder.write(
+        "doc.md",
+        "<!-- pnode bench aims -->\nold\n<!-- end -->\n<!-- pnode bench redis -->\nstays\n<!-- end -->\n");
+    const Outcome outcome = run_command({PNODE_COMMAND, "bench", "--from", folder.file("lines"), "--out",
+                                         folder.file("out"), "--document", folder.file("doc.md")});
+    ASSERT_EQ(outcome.exit_code, 0) << outcome.errors;
+    EXPECT_EQ(
+        folder.read("doc.md"),
+        "<!-- pnode bench aims -->\n\n"
+        "| to zram, where nothing else is said | aim | measured | met | floor |\n|---|---|---|---|---|\n"
+        "| refault, p50: inline | <= 0.80 | 0.50 | yes | 0.90 |\n"
+        "| refault, p50: thread | <= 1.10 | 2.00 | no | - |\n"
+        "\n<!-- end -->\n<!-- pnode bench redis -->\nstays\n<!-- end -->\n");
+    EXPECT_NE(folder.read("out.html").find("<td>&lt;= 0.80</td>"), std::string::npos);
+}
+
 TEST(BenchReport, RunsASuite) {
     const Folder folder;
     const Outcome outcome =
