@@ -49,8 +49,8 @@ void measure_processes(const MallocOptions& options, const Workload& workload, u
     }
 }
 
-// Where a process's pages lie is drawn once, and costs or saves in all of its rounds what may be more than
-// what is looked for: so there are several, one after another.
+// Runs of one process each differ by more than what is looked for (docs/performance.md), so there are
+// several, one after another.
 std::vector<Measured> measure(const MallocOptions& options, const Workload& workload, unsigned threads) {
     std::vector<Measured> all;
     for (const Variant& variant : variants_of(options)) all.push_back({variant.name, {}, {}});

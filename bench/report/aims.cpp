@@ -1,8 +1,8 @@
 #include "bench/report/aims.h"
 
 #include <cmath>
-#include <cstdio>
 #include <string>
+#include <utility>
 
 namespace pnode::bench {
 namespace {
@@ -14,26 +14,22 @@ struct Match {
 using Row = std::vector<Match>;  // empty: none
 
 enum class Is { at_least, at_most };
+using enum Is;
 
 struct Aim {
-    const char* what;
+    std::string what;
     const char* program;
-    Row ours;
     const char* field;
-    Row theirs;  // whose field ours is a multiple of; empty: the field is a ratio itself, or is not to be one
+    Row ours;
     Is is;
     double aim;
-    Row floor = {};  // the kernel's part alone, compared as ours is
+    Row floor = {};   // the kernel's part alone, compared as ours is
+    Row theirs = {};  // whose field ours is taken as a multiple of; empty: it is one already, or is not to be
     double unit = 1;
-    int digits = 2;
 };
 
-constexpr const char *fault = "pnode-bench-fault", *churn = "pnode-bench-churn", *redis = "pnode-bench-redis",
-                     *malloc_ = "pnode-bench-malloc", *fork_ = "pnode-bench-fork",
-                     *scale = "pnode-bench-scale";
-
-Row fault_row(const char* name, const char* threads, const char* engine, const char* codec = "lz4") {
-    return {{"case", name}, {"threads", threads}, {"engine", engine}, {"codec", codec}};
+Row fault_row(const char* name, const char* threads, const char* engine) {
+    return {{"case", name}, {"threads", threads}, {"engine", engine}, {"codec", "lz4"}};
 }
 
 // At one near limit alone: rows at others are of the suite "limits".
@@ -41,173 +37,122 @@ Row churn_row(const char* name, const char* threads, const char* engine) {
     return {{"case", name}, {"threads", threads}, {"engine", engine}, {"near_percent", "50"}};
 }
 
-Row redis_row(const char* workload, const char* variant) {
-    return {{"workload", workload}, {"variant", variant}};
+std::vector<Aim> fault_aims() {
+    const auto latency = [](const char* what, const char* field, const char* name, const char* engine,
+                            double aim, Row floor) {
+        return Aim{what,
+                   "pnode-bench-fault",
+                   field,
+                   fault_row(name, "1", engine),
+                   at_most,
+                   aim,
+                   std::move(floor),
+                   fault_row(name, "1", "zram")};
+    };
+    const auto rate = [](const char* what, const char* name, const char* threads, const char* engine,
+                         double aim, const char* floor) {
+        return Aim{what,
+                   "pnode-bench-fault",
+                   "ratio_to_zram",
+                   fault_row(name, threads, engine),
+                   at_least,
+                   aim,
+                   fault_row(name, threads, floor)};
+    };
+    const Row floor = fault_row("far-random", "1", "floor");
+    const Row handlers_floor = fault_row("far-random", "1", "floor-thread");
+    return {
+        latency("refault, p50: inline", "p50_ns", "far-random", "inline", 0.8, floor),
+        latency("refault, p50: thread", "p50_ns", "far-random", "thread", 1.1, handlers_floor),
+        latency("refault, p99: inline", "p99_ns", "far-random", "inline", 1.0, floor),
+        latency("refault, p99: thread", "p99_ns", "far-random", "thread", 1.5, handlers_floor),
+        rate("refault, two threads, pages/s: inline", "far-random", "2", "inline", 1.15, "floor"),
+        rate("refault, two threads, pages/s: thread", "far-random", "2", "thread", 0.6, "floor-thread"),
+        rate("in order, a spare processor, pages/s (0.4 of the time)", "far-sequential", "1", "inline", 2.5,
+             "floor-16"),
+        rate("in order, both processors read, pages/s (0.6 of the time)", "far-sequential", "2", "inline",
+             1.67, "floor-16"),
+        latency("leaving, written to, p50", "p50_ns", "demote", "inline", 0.75,
+                fault_row("demote", "1", "floor")),
+        latency("leaving, only read, p50", "p50_ns", "demote-unchanged-again", "inline", 0.1, {}),
+    };
 }
 
-std::vector<Aim> fault_aims() {
-    const auto zram = [](const char* name, const char* threads) { return fault_row(name, threads, "zram"); };
-    const auto ours = [](const char* name, const char* threads = "1") {
-        return fault_row(name, threads, "inline");
-    };
-    const Row inline_floor = fault_row("far-random", "1", "floor"),
-              thread_floor = fault_row("far-random", "1", "floor-thread");
-    const Row by_handlers = fault_row("far-random", "1", "thread"), far = zram("far-random", "1");
-    const Is at_least = Is::at_least, at_most = Is::at_most;
-    return {
-        {"refault, p50: inline", fault, ours("far-random"), "p50_ns", far, at_most, 0.8, inline_floor},
-        {"refault, p50: thread", fault, by_handlers, "p50_ns", far, at_most, 1.1, thread_floor},
-        {"refault, p99: inline", fault, ours("far-random"), "p99_ns", far, at_most, 1.0, inline_floor},
-        {"refault, p99: thread", fault, by_handlers, "p99_ns", far, at_most, 1.5, thread_floor},
-        {"refault, two threads, pages/s: inline",
-         fault,
-         ours("far-random", "2"),
-         "ratio_to_zram",
-         {},
-         at_least,
-         1.15,
-         fault_row("far-random", "2", "floor")},
-        {"refault, two threads, pages/s: thread",
-         fault,
-         fault_row("far-random", "2", "thread"),
-         "ratio_to_zram",
-         {},
-         at_least,
-         0.6,
-         fault_row("far-random", "2", "floor-thread")},
-        {"in order, a spare processor, pages/s (0.4 of the time)",
-         fault,
-         ours("far-sequential"),
-         "ratio_to_zram",
-         {},
-         at_least,
-         2.5,
-         fault_row("far-sequential", "1", "floor-16")},
-        {"in order, both processors read, pages/s (0.6 of the time)",
-         fault,
-         ours("far-sequential", "2"),
-         "ratio_to_zram",
-         {},
-         at_least,
-         1.67,
-         fault_row("far-sequential", "2", "floor-16")},
-        {"leaving, written to, p50", fault, ours("demote"), "p50_ns", zram("demote", "1"), at_most, 0.75,
-         fault_row("demote", "1", "floor")},
-        {"leaving, only read, p50", fault, ours("demote-unchanged-again"), "p50_ns",
-         zram("demote-unchanged-again", "1"), at_most, 0.1},
-    };
-}
+// "1" and "2", and what a row calls them.
+constexpr std::pair<const char*, const char*> thread_counts[] = {{"1", ", one thread"},
+                                                                 {"2", ", two threads"}};
 
 std::vector<Aim> churn_aims() {
+    const char* const program = "pnode-bench-churn";
     std::vector<Aim> aims;
-    for (const char* threads : {"1", "2"}) {
-        const bool one = threads[0] == '1';
-        aims.push_back(
-            {one ? "uniform reads, one thread, accesses/s" : "uniform reads, two threads, accesses/s",
-             churn,
-             churn_row("read-uniform", threads, "inline"),
-             "ratio_to_zram",
-             {},
-             Is::at_least,
-             2.5,
-             churn_row("read-uniform", threads, "floor-lz4")});
-        aims.push_back({one ? "... every near page may keep its blob, one thread"
-                            : "... every near page may keep its blob, two threads",
-                        churn,
-                        churn_row("read-uniform", threads, "inline+"),
-                        "ratio_to_zram",
-                        {},
-                        Is::at_least,
-                        2.5,
-                        churn_row("read-uniform", threads, "floor-lz4")});
-        aims.push_back({one ? "half writes, one thread, accesses/s" : "half writes, two threads, accesses/s",
-                        churn,
-                        churn_row("write-uniform", threads, "inline"),
-                        "ratio_to_zram",
-                        {},
-                        Is::at_least,
-                        1.3,
-                        churn_row("write-uniform", threads, "floor")});
+    for (const auto& [threads, said] : thread_counts) {
+        const auto rate = [&, threads = threads, said = said](const std::string& what, const char* name,
+                                                              const char* engine, double aim,
+                                                              const char* floor) {
+            aims.push_back({what + said, program, "ratio_to_zram", churn_row(name, threads, engine), at_least,
+                            aim, churn_row(name, threads, floor)});
+        };
+        rate("uniform reads, accesses/s", "read-uniform", "inline", 2.5, "floor-lz4");
+        rate("... every near page may keep its blob", "read-uniform", "inline+", 2.5, "floor-lz4");
+        rate("half writes, accesses/s", "write-uniform", "inline", 1.3, "floor");
     }
-    aims.push_back({"steady working set: background, % of a CPU",
-                    churn,
-                    churn_row("steady", "1", "inline"),
-                    "background_cpu_percent",
-                    {},
-                    Is::at_most,
-                    1.0});
+    aims.push_back({"steady working set: background, % of a CPU", program, "background_cpu_percent",
+                    churn_row("steady", "1", "inline"), at_most, 1.0});
     return aims;
 }
 
 std::vector<Aim> redis_aims() {
     struct Workload {
-        const char *name, *rate, *tail, *total, *calm;
+        const char *name, *said;
         double rate_aim, total_aim;
     };
-    static constexpr Workload workloads[] = {
-        {"get-uniform", "Redis, GET uniform, requests/s", "... p99", "... equal total memory, requests/s",
-         "... nothing cold, to plain", 1.6, 1.5},
-        {"get-zipf-0.99", "Redis, GET Zipf, requests/s", "... p99", "... equal total memory, requests/s",
-         "... nothing cold, to plain", 1.4, 1.3},
-        {"get-set-50-50", "Redis, half SET, requests/s", "... p99", "... equal total memory, requests/s",
-         "... nothing cold, to plain", 1.1, 1.1},
-    };
+    static constexpr Workload workloads[] = {{"get-uniform", "Redis, GET uniform", 1.6, 1.5},
+                                             {"get-zipf-0.99", "Redis, GET Zipf", 1.4, 1.3},
+                                             {"get-set-50-50", "Redis, half SET", 1.1, 1.1}};
+    const char* const program = "pnode-bench-redis";
     std::vector<Aim> aims;
     for (const Workload& each : workloads) {
-        const Row small = redis_row(each.name, "pnode-small"), zram = redis_row(each.name, "zram-small");
-        aims.push_back({each.rate, redis, small, "ratio_to_zram", {}, Is::at_least, each.rate_aim});
-        aims.push_back({each.tail, redis, small, "p99_ns", zram, Is::at_most, 0.9});
-        aims.push_back({each.total,
-                        redis,
-                        redis_row(each.name, "pnode-total"),
-                        "ratio_to_zram",
-                        {},
-                        Is::at_least,
-                        each.total_aim});
+        const auto row = [&](const char* variant) {
+            return Row{{"workload", each.name}, {"variant", variant}};
+        };
+        aims.push_back({each.said + std::string(", requests/s"), program, "ratio_to_zram", row("pnode-small"),
+                        at_least, each.rate_aim});
         aims.push_back(
-            {each.calm, redis, redis_row(each.name, "pnode-near"), "ratio_to_plain", {}, Is::at_least, 0.99});
+            {"... p99", program, "p99_ns", row("pnode-small"), at_most, 0.9, {}, row("zram-small")});
+        aims.push_back({"... equal total memory, requests/s", program, "ratio_to_zram", row("pnode-total"),
+                        at_least, each.total_aim});
+        aims.push_back(
+            {"... nothing cold, to plain", program, "ratio_to_plain", row("pnode-near"), at_least, 0.99});
     }
     return aims;
 }
 
+// What is not compared with zram.
 std::vector<Aim> other_aims() {
     std::vector<Aim> aims;
-    for (const auto& [what, workload, threads] :
-         {std::tuple{"allocating, nothing cold, to jemalloc: mixed, one thread", "mixed", "1"},
-          std::tuple{"... mixed, two threads", "mixed", "2"},
-          std::tuple{"... passed between threads, one", "passed", "1"},
-          std::tuple{"... passed between threads, two", "passed", "2"},
-          std::tuple{"... records, one thread", "records", "1"},
-          std::tuple{"... records, two threads", "records", "2"}})
-        aims.push_back({what,
-                        malloc_,
-                        {{"workload", workload}, {"threads", threads}, {"allocator", "pnode"}},
-                        "ratio_to_jemalloc",
-                        {},
-                        Is::at_least,
-                        0.99});
-    const char* const parent = "fork() in the parent";
-    aims.push_back({"fork(), nothing far, to plain",
-                    fork_,
-                    {{"variant", "near"}, {"span", parent}},
-                    "ratio_to_plain",
-                    {},
-                    Is::at_most,
-                    1.15});
-    aims.push_back({"fork(), 60 % far, to plain",
-                    fork_,
-                    {{"variant", "far"}, {"span", parent}},
-                    "ratio_to_plain",
-                    {},
-                    Is::at_most,
-                    1.15});
+    for (const char* workload : {"mixed", "passed", "records"})
+        for (const auto& [threads, said] : thread_counts)
+            aims.push_back({std::string("allocating, to jemalloc: ") + workload + said,
+                            "pnode-bench-malloc",
+                            "ratio_to_jemalloc",
+                            {{"workload", workload}, {"threads", threads}, {"allocator", "pnode"}},
+                            at_least,
+                            0.99});
+    for (const auto& [variant, said] :
+         {std::pair{"near", "fork(), nothing far, to plain"}, std::pair{"far", "fork(), 60 % far, to plain"}})
+        aims.push_back({said,
+                        "pnode-bench-fork",
+                        "ratio_to_plain",
+                        {{"variant", variant}, {"span", "fork() in the parent"}},
+                        at_most,
+                        1.15});
+    const char* const scale = "pnode-bench-scale";
     const Row larger = {{"heap", "8 GiB"}}, sparse = {{"heap", "1024 GiB, sparse"}};
-    aims.push_back(
-        {"a page of 8 GiB, to one of 1 GiB: read", scale, larger, "read_ratio", {}, Is::at_most, 1.15});
-    aims.push_back({"... written", scale, larger, "write_ratio", {}, Is::at_most, 1.15});
-    aims.push_back({"a page of 1 TiB, sparse: read", scale, sparse, "read_ratio", {}, Is::at_most, 1.15});
-    aims.push_back({"... written", scale, sparse, "write_ratio", {}, Is::at_most, 1.15});
-    aims.push_back({"opening 1 TiB, ms", scale, sparse, "open_ns", {}, Is::at_most, 10, {}, 1e6});
+    aims.push_back({"a page of 8 GiB, to one of 1 GiB: read", scale, "read_ratio", larger, at_most, 1.15});
+    aims.push_back({"... written", scale, "write_ratio", larger, at_most, 1.15});
+    aims.push_back({"a page of 1 TiB, sparse: read", scale, "read_ratio", sparse, at_most, 1.15});
+    aims.push_back({"... written", scale, "write_ratio", sparse, at_most, 1.15});
+    aims.push_back({"opening 1 TiB, ms", scale, "open_ns", sparse, at_most, 10, {}, {}, 1e6});
     return aims;
 }
 
@@ -228,24 +173,14 @@ double found(const std::vector<Run>& runs, const Aim& aim, const Row& wanted) {
     return value;
 }
 
-std::string cell(double value, int digits) {
-    if (std::isnan(value)) return "-";
-    char buffer[40];
-    std::snprintf(buffer, sizeof buffer, "%.*f", digits, value);
-    return buffer;
-}
-
-bool meets(const Aim& aim, double value) {
-    return aim.is == Is::at_least ? value >= aim.aim : value <= aim.aim;
-}
-
 void add_row(const std::vector<Run>& runs, const Aim& aim, Table* table) {
     const double unit = aim.theirs.empty() ? 1 : found(runs, aim, aim.theirs);
     const double value = found(runs, aim, aim.ours) / unit;
     if (std::isnan(value)) return;
-    table->rows.push_back({aim.what, (aim.is == Is::at_least ? ">= " : "<= ") + cell(aim.aim, aim.digits),
-                           cell(value, aim.digits), meets(aim, value) ? "yes" : "no",
-                           cell(found(runs, aim, aim.floor) / unit, aim.digits)});
+    const bool is_met = aim.is == at_least ? value >= aim.aim : value <= aim.aim;
+    table->rows.push_back({aim.what, (aim.is == at_least ? ">= " : "<= ") + decimal(aim.aim, 2),
+                           decimal(value, 2), is_met ? "yes" : "no",
+                           decimal(found(runs, aim, aim.floor) / unit, 2)});
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 #include "bench/report/results.h"
 
 #include <cmath>
+#include <cstdio>
 #include <sstream>
 #include <stdexcept>
 
@@ -40,6 +41,13 @@ std::string text(const Json& row, const std::string& field) {
     const auto found = row.find(field);
     if (found == row.end() || found->is_null()) return "";
     return found->is_string() ? found->get<std::string>() : found->dump();
+}
+
+std::string decimal(double value, int digits) {
+    if (std::isnan(value)) return "-";
+    char buffer[40];
+    std::snprintf(buffer, sizeof buffer, "%.*f", digits, value);
+    return buffer;
 }
 
 }  // namespace pnode::bench

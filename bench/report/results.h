@@ -23,5 +23,7 @@ std::string lines_of(const std::vector<Run>& runs);
 // The number in a field; NaN when it is missing or null.
 double number(const Json& row, const std::string& field);
 std::string text(const Json& row, const std::string& field);
+// With that many digits after the point; "-" for NaN.
+std::string decimal(double value, int digits);
 
 }  // namespace pnode::bench

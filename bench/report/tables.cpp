@@ -1,6 +1,5 @@
 #include "bench/report/tables.h"
 
-#include <cmath>
 #include <cstdio>
 #include <stdexcept>
 
@@ -144,11 +143,7 @@ const std::vector<Shape>& shapes() {
 
 std::string cell(const Json& row, const Column& column) {
     if (column.unit == 0) return text(row, column.field);
-    const double value = number(row, column.field);
-    if (std::isnan(value)) return "-";
-    char buffer[40];
-    std::snprintf(buffer, sizeof buffer, "%.*f", column.digits, value / column.unit);
-    return buffer;
+    return decimal(number(row, column.field) / column.unit, column.digits);
 }
 
 Table table_of(const Run& run, const Shape& shape) {

@@ -27,6 +27,12 @@ class Folder {
     std::string path_;
 };
 
+// "lines" rendered into "doc.md" and "out".
+Outcome render(const Folder& folder) {
+    return run_command({PNODE_COMMAND, "bench", "--from", folder.file("lines"), "--out", folder.file("out"),
+                        "--document", folder.file("doc.md")});
+}
+
 const std::string packing_lines =
     R"({"kind":"header","program":"pnode-bench-packing","suite":"packing","machine":{"cpu":"A & B","cpus":2,"memory_bytes":1073741824,"virtual":false},"kernel":"Linux","options":{}})"
     "\n"
@@ -39,8 +45,7 @@ TEST(BenchReport, WritesTablesBetweenTheMarksAndNothingElse) {
     folder.write("doc.md",
                  "before\n<!-- pnode bench packing -->\nold\n<!-- end -->\nbetween\n"
                  "<!-- pnode bench churn -->\nstays\n<!-- end -->\nafter\n");
-    const Outcome outcome = run_command({PNODE_COMMAND, "bench", "--from", folder.file("lines"), "--out",
-                                         folder.file("out"), "--document", folder.file("doc.md")});
+    const Outcome outcome = render(folder);
     ASSERT_EQ(outcome.exit_code, 0) << outcome.errors;
     EXPECT_EQ(
         folder.read("doc.md"),
@@ -60,8 +65,7 @@ TEST(BenchReport, KnowsASuiteByItsProgram) {
         folder.write("lines", lines);
         folder.write("doc.md",
                      "<!-- pnode bench churn -->\n<!-- end -->\n<!-- pnode bench limits -->\n<!-- end -->\n");
-        const Outcome outcome = run_command({PNODE_COMMAND, "bench", "--from", folder.file("lines"), "--out",
-                                             folder.file("out"), "--document", folder.file("doc.md")});
+        const Outcome outcome = render(folder);
         EXPECT_EQ(outcome.exit_code, 0) << outcome.errors;
         return folder.read("doc.md");
     };
@@ -93,8 +97,7 @@ TEST(BenchReport, SaysWhichAimsAreMet) {
     folder.write(
         "doc.md",
         "<!-- pnode bench aims -->\nold\n<!-- end -->\n<!-- pnode bench redis -->\nstays\n<!-- end -->\n");
-    const Outcome outcome = run_command({PNODE_COMMAND, "bench", "--from", folder.file("lines"), "--out",
-                                         folder.file("out"), "--document", folder.file("doc.md")});
+    const Outcome outcome = render(folder);
     ASSERT_EQ(outcome.exit_code, 0) << outcome.errors;
     EXPECT_EQ(
         folder.read("doc.md"),
@@ -130,8 +133,7 @@ TEST(BenchReport, RefusesWhatItCannotUse) {
     EXPECT_EQ(run_command({PNODE_COMMAND, "bench", "--from", folder.file("absent")}).exit_code, 1);
     folder.write("lines", packing_lines);
     folder.write("doc.md", "<!-- pnode bench packing -->\nno end");
-    const Outcome outcome = run_command({PNODE_COMMAND, "bench", "--from", folder.file("lines"), "--out",
-                                         folder.file("out"), "--document", folder.file("doc.md")});
+    const Outcome outcome = render(folder);
     EXPECT_EQ(outcome.exit_code, 1);
     EXPECT_NE(outcome.errors.find("mark"), std::string::npos) << outcome.errors;
     EXPECT_EQ(folder.read("doc.md"), "<!-- pnode bench packing -->\nno end");
